@@ -1,0 +1,1 @@
+//! Wire types of the four native APIs, problem codes and header names.

@@ -1,0 +1,1 @@
+//! What every service shares: config, listener, middleware, problems, health, drain.

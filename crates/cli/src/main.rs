@@ -1,0 +1,3 @@
+//! `quartet`.
+
+fn main() {}

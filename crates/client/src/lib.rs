@@ -1,0 +1,1 @@
+//! Typed client of the four services on reqwest and resilience.

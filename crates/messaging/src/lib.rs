@@ -1,0 +1,1 @@
+//! Topics, subscriptions and queues as deterministic state machines.

@@ -1,0 +1,1 @@
+//! Drives groups: owns the log, the apply loop and the snapshots.

@@ -1,0 +1,1 @@
+//! Primary-replica log shipping and its history rules, without I/O.

@@ -1,0 +1,1 @@
+//! Retry, budget, breaker, balance, limit, deadline: pure state and tower layers.

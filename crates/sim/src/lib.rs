@@ -1,0 +1,1 @@
+//! Dev-only: seeded clock, network, disk; histories and checkers.

@@ -1,0 +1,1 @@
+//! The write-ahead log: shared, segmented, group-committed.

@@ -1,0 +1,1 @@
+//! Traces, metrics, logs: the only crate that names OpenTelemetry.

@@ -1,0 +1,3 @@
+//! `quartet-broker`.
+
+fn main() {}

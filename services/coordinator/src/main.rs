@@ -1,0 +1,3 @@
+//! `quartet-coordinator`.
+
+fn main() {}

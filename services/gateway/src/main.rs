@@ -1,0 +1,3 @@
+//! `quartet-gateway`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `quartet-replica`.
+
+fn main() {}
