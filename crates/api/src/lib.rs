@@ -8,3 +8,5 @@
 
 pub mod headers;
 pub mod problem;
+
+pub mod gateway;
