@@ -9,4 +9,5 @@
 pub mod headers;
 pub mod problem;
 
+pub mod coordinator;
 pub mod gateway;
