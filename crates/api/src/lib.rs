@@ -11,3 +11,4 @@ pub mod problem;
 
 pub mod coordinator;
 pub mod gateway;
+pub mod replica;
