@@ -9,6 +9,7 @@
 pub mod headers;
 pub mod problem;
 
+pub mod broker;
 pub mod coordinator;
 pub mod gateway;
 pub mod replica;
