@@ -1,0 +1,222 @@
+//! Whether a failed attempt may be repeated, and when.
+//!
+//! What decides is how far the attempt got, not how it felt:
+//!
+//! | it got to | methods | body |
+//! | --- | --- | --- |
+//! | never written (no connection, refused stream) | any | untouched, or all of it kept |
+//! | written, no answer | GET HEAD OPTIONS TRACE PUT DELETE, or `Idempotency-Key` | all of it kept |
+//! | 502, 503, 504, or 429 with `Retry-After` | the same | the same |
+//! | any other answer, or a byte went downstream | none | |
+//!
+//! A conditional write (`If-Match`, `If-None-Match` with another method than GET or HEAD) counts as
+//! not idempotent unless it is keyed: its repetition could fail on the effect of its own first
+//! attempt, and the caller would take that for somebody else's write.
+//!
+//! Backoff has full jitter, a uniform draw from zero to the exponential limit: callers that failed
+//! together do not come back together.
+
+mod layer;
+mod replay;
+
+use std::time::Duration;
+
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, Method, StatusCode};
+
+pub use layer::{AttemptNumber, Failed, Plan, Retrier, Retry, RetryError, RetryLayer};
+pub use replay::{REPLAY_BYTES_MAX, ReplayBody, ReplayError, ReplayHandle};
+
+/// The header by which a caller makes an unsafe request repeatable.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// How long to wait before an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The limit of the first wait.
+    pub base: Duration,
+    /// The limit of every wait.
+    pub cap: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { base: Duration::from_millis(25), cap: Duration::from_millis(250) }
+    }
+}
+
+impl Backoff {
+    /// U(0, min(cap, base * 2^n)) before the retry number `n`, counted from zero.
+    #[must_use]
+    pub fn delay(&self, n: u32, random: u64) -> Duration {
+        let factor = 1_u32.checked_shl(n).unwrap_or(u32::MAX);
+        let limit = self.base.saturating_mul(factor).min(self.cap);
+        limit.mul_f64(crate::unit(random))
+    }
+}
+
+/// How an attempt failed: how far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Certainly not done: no byte of it was written, or the peer said that it never began.
+    NotSent,
+    /// Written at least in part; no byte of an answer came. Nobody knows whether it was done.
+    NoResponse,
+    /// The head of an answer came with this status, and nothing of it went downstream.
+    Status {
+        status: StatusCode,
+        /// From the header `Retry-After`, if it was there.
+        retry_after: Option<Duration>,
+    },
+    /// A byte of the answer went downstream, or the failure is not the peer's.
+    Final,
+}
+
+impl Failure {
+    /// Reads the head of an answer; `None` when it is no failure that a retry could help.
+    #[must_use]
+    pub fn from_response(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+        let retry_after = retry_after(headers);
+        let failed = match status {
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => true,
+            StatusCode::TOO_MANY_REQUESTS => retry_after.is_some(),
+            _ => false,
+        };
+        failed.then_some(Self::Status { status, retry_after })
+    }
+}
+
+/// Reads `Retry-After` in seconds. The form with a date is ignored: it needs a wall clock, and two
+/// machines disagree about that.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// Whether a request may be repeated after it may have been carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Twice is the same as once.
+    Safe,
+    /// Twice may be worse than not at all.
+    Unsafe,
+}
+
+impl Repeat {
+    /// Judges a request by its method and headers.
+    #[must_use]
+    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
+        if headers.contains_key(IDEMPOTENCY_KEY) {
+            return Self::Safe;
+        }
+        let conditional = headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH);
+        match *method {
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => Self::Safe,
+            Method::PUT | Method::DELETE if !conditional => Self::Safe,
+            _ => Self::Unsafe,
+        }
+    }
+}
+
+/// What is kept of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyState {
+    /// Nothing was read from it yet.
+    Untouched,
+    /// What was read is kept, and more is to come.
+    Partial,
+    /// It was read to its end, and all of it is kept.
+    Complete,
+    /// It outgrew what may be kept. It streams on, but nobody can send it again.
+    Truncated,
+}
+
+/// A failed call, as the policy needs to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub repeat: Repeat,
+    pub body: BodyState,
+    /// Attempts before the failed one.
+    pub retries: u32,
+    /// What is left of the deadline.
+    pub remaining: Duration,
+    /// What an attempt usually takes: with less than that left after the wait, do not begin one.
+    pub typical: Duration,
+}
+
+/// Whether to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// After this wait, on another endpoint if there is one, and if the budget allows.
+    RetryAfter(Duration),
+    Stop(Stop),
+}
+
+/// Why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Repeating it could do it twice, or the answer was no failure.
+    NotRepeatable,
+    /// The body cannot be sent again.
+    BodyGone,
+    /// All attempts are used up.
+    Attempts,
+    /// The deadline would pass first.
+    Deadline,
+    /// The service had its share of extra calls.
+    Budget,
+}
+
+/// How often and how fast to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Attempts after the first.
+    pub retries_max: u32,
+    pub backoff: Backoff,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { retries_max: 2, backoff: Backoff::default() }
+    }
+}
+
+impl Policy {
+    /// Judges a failed attempt. The budget is asked last, by the caller: see [`Stop::Budget`].
+    #[must_use]
+    pub fn decide(&self, call: Call, failure: Failure, random: u64) -> Decision {
+        if let Err(stop) = may_repeat(call, failure) {
+            return Decision::Stop(stop);
+        }
+        if self.retries_max <= call.retries {
+            return Decision::Stop(Stop::Attempts);
+        }
+        let backoff = self.backoff.delay(call.retries, random);
+        let wait = match failure {
+            // The peer knows best, but all callers heard the same number: the jitter stays.
+            Failure::Status { retry_after: Some(asked), .. } => asked + backoff,
+            _ => backoff,
+        };
+        if call.remaining <= wait + call.typical {
+            return Decision::Stop(Stop::Deadline);
+        }
+        Decision::RetryAfter(wait)
+    }
+}
+
+/// The table at the top.
+fn may_repeat(call: Call, failure: Failure) -> Result<(), Stop> {
+    let safe = call.repeat == Repeat::Safe;
+    match (failure, call.body) {
+        (Failure::Final, _) => Err(Stop::NotRepeatable),
+        (_, BodyState::Truncated) => Err(Stop::BodyGone),
+        (Failure::NotSent, _) => Ok(()),
+        (Failure::NoResponse | Failure::Status { .. }, _) if !safe => Err(Stop::NotRepeatable),
+        // An answer before the whole request was read is no judgement of the whole request.
+        (_, BodyState::Partial | BodyState::Untouched) => Err(Stop::BodyGone),
+        (_, BodyState::Complete) => Ok(()),
+    }
+}
