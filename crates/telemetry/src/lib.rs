@@ -1,1 +1,10 @@
-//! Traces, metrics, logs: the only crate that names OpenTelemetry.
+//! Traces, metrics and logs.
+//!
+//! - [`trace`]: the context of the request at hand, spans, W3C propagation;
+//! - [`metrics`]: counters, gauges and histograms, encoded for Prometheus.
+//!
+//! **Invariant:** no other crate of ours names OpenTelemetry or prometheus-client: they move often,
+//! and a bump must be one change.
+
+pub mod metrics;
+pub mod trace;
