@@ -1,0 +1,280 @@
+//! Snapshots of state machines: one checksummed file per group, replaced atomically.
+//!
+//! A snapshot is written under a temporary name, synced, renamed over the old one, and the
+//! directory is synced: after a crash there is the old one or the new one. The log may be compacted
+//! only after [`SnapshotStore::save`] has returned.
+//!
+//! **Invariant:** [`SnapshotStore::load`] returns exactly the bytes that were saved, or an error
+//! that names the file. A damaged snapshot is never treated as a missing one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use consensus::{GroupId, Index, Term};
+
+use crate::file_system::{File, FileSystem};
+
+/// First bytes of every snapshot file.
+const MAGIC: [u8; 8] = *b"QTSNAPSH";
+/// Newest format this release writes and reads.
+const VERSION: u32 = 1;
+/// Magic 8, version 4, header crc 4, group 8, index 8, term 8, body length 8, body crc 4.
+const HEADER: usize = 52;
+const SUFFIX: &str = ".snapshot";
+const TEMPORARY: &str = ".snapshot-new";
+
+/// A state machine as of `index`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last entry it covers.
+    pub index: Index,
+    /// The term of that entry.
+    pub term: Term,
+    /// The state machine's own encoding.
+    pub bytes: Bytes,
+}
+
+/// Why a snapshot could not be saved, loaded or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The bytes on disk are not those that were saved.
+    #[error("the snapshot {} is damaged; remove group {group} on this node and rebuild it from its peers", file.display())]
+    Corrupt {
+        /// Whose.
+        group: GroupId,
+        /// The damaged file.
+        file: PathBuf,
+    },
+    /// The file comes from a newer release.
+    #[error("{} has format version {found}, this release reads up to {VERSION}; run the release that wrote it", file.display())]
+    Version {
+        /// The file that says so.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The file system refused. After a failed save the former snapshot is still there.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SnapshotError {
+    /// True if there was no space: the former snapshot stays valid, try again later.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+/// The snapshots of one process. Every call blocks on the disk; calls for one group must not
+/// overlap, calls for different groups may.
+#[derive(Clone)]
+pub struct SnapshotStore {
+    file_system: Arc<dyn FileSystem>,
+    dir: PathBuf,
+}
+
+impl SnapshotStore {
+    /// Opens or creates the directory and removes what unfinished saves left behind. The caller
+    /// holds the data directory: there is no lock of its own.
+    pub fn open(file_system: Arc<dyn FileSystem>, dir: &Path) -> Result<Self, SnapshotError> {
+        let store = Self { file_system, dir: dir.to_owned() };
+        store.file_system.create_dir_all(dir).map_err(io_error("create", dir))?;
+        for name in store.names()? {
+            if name.ends_with(TEMPORARY) {
+                let path = dir.join(name);
+                store.file_system.remove(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// Saves the state of a group as of `snapshot.index` and drops the former one. Durable once it
+    /// returns.
+    pub fn save(&self, group: GroupId, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let temporary = self.dir.join(format!("{:016x}{TEMPORARY}", group.0));
+        let path = self.path(group);
+        let written = self.write(&temporary, group, snapshot);
+        if written.is_err() {
+            // Half a file only takes space; the next open would remove it as well.
+            let _ = self.file_system.remove(&temporary);
+        }
+        written?;
+        self.file_system.rename(&temporary, &path).map_err(io_error("rename", &temporary))?;
+        self.file_system.sync_dir(&self.dir).map_err(io_error("sync", &self.dir))
+    }
+
+    fn write(&self, path: &Path, group: GroupId, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let file = self.file_system.create(path).map_err(io_error("create", path))?;
+        file.write_at(&header(group, snapshot), 0).map_err(io_error("write", path))?;
+        file.write_at(&snapshot.bytes, HEADER as u64).map_err(io_error("write", path))?;
+        file.sync_data().map_err(io_error("sync", path))
+    }
+
+    /// The newest snapshot of a group, or `None` if there never was one.
+    pub fn load(&self, group: GroupId) -> Result<Option<Snapshot>, SnapshotError> {
+        let path = self.path(group);
+        let file = match self.file_system.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let bytes = read_all(&*file).map_err(io_error("read", &path))?;
+        decode(group, bytes, path).map(Some)
+    }
+
+    /// Removes a group's snapshot, if there is one. Durable once it returns.
+    pub fn remove(&self, group: GroupId) -> Result<(), SnapshotError> {
+        let path = self.path(group);
+        match self.file_system.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(io_error("remove", &path))?,
+        }
+        self.file_system.sync_dir(&self.dir).map_err(io_error("sync", &self.dir))
+    }
+
+    /// The groups that have a snapshot, sorted.
+    pub fn groups(&self) -> Result<Vec<GroupId>, SnapshotError> {
+        let mut groups: Vec<GroupId> = self
+            .names()?
+            .iter()
+            .filter_map(|name| u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok())
+            .map(GroupId)
+            .collect();
+        groups.sort_unstable();
+        Ok(groups)
+    }
+
+    fn names(&self) -> Result<Vec<String>, SnapshotError> {
+        self.file_system.list(&self.dir).map_err(io_error("list", &self.dir))
+    }
+
+    fn path(&self, group: GroupId) -> PathBuf {
+        self.dir.join(format!("{:016x}{SUFFIX}", group.0))
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> SnapshotError {
+    let path = path.to_owned();
+    move |source| SnapshotError::Io { action, path: path.clone(), source }
+}
+
+fn header(group: GroupId, snapshot: &Snapshot) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[0..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&group.0.to_le_bytes());
+    header[24..32].copy_from_slice(&snapshot.index.0.to_le_bytes());
+    header[32..40].copy_from_slice(&snapshot.term.0.to_le_bytes());
+    header[40..48].copy_from_slice(&(snapshot.bytes.len() as u64).to_le_bytes());
+    header[48..52].copy_from_slice(&crc32c::crc32c(&snapshot.bytes).to_le_bytes());
+    let crc = header_crc(&header);
+    header[12..16].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Covers all of the header but itself.
+fn header_crc(header: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&header[0..12]), &header[16..HEADER])
+}
+
+fn decode(group: GroupId, bytes: Bytes, file: PathBuf) -> Result<Snapshot, SnapshotError> {
+    let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+    let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    if bytes.len() < HEADER || bytes[0..8] != MAGIC || u32_at(12) != header_crc(&bytes[..HEADER]) {
+        return Err(SnapshotError::Corrupt { group, file });
+    }
+    if u32_at(8) > VERSION {
+        return Err(SnapshotError::Version { file, found: u32_at(8) });
+    }
+    let body = bytes.slice(HEADER..);
+    let intact = u64_at(16) == group.0
+        && u64_at(40) == body.len() as u64
+        && u32_at(48) == crc32c::crc32c(&body);
+    if !intact {
+        return Err(SnapshotError::Corrupt { group, file });
+    }
+    Ok(Snapshot { index: Index(u64_at(24)), term: Term(u64_at(32)), bytes: body })
+}
+
+fn read_all(file: &dyn File) -> io::Result<Bytes> {
+    let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; size];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_system::RealFileSystem;
+
+    const GROUP: GroupId = GroupId(0xabc);
+
+    fn snapshot(index: u64, bytes: &'static [u8]) -> Snapshot {
+        Snapshot { index: Index(index), term: Term(2), bytes: Bytes::from_static(bytes) }
+    }
+
+    fn store(dir: &Path) -> SnapshotStore {
+        SnapshotStore::open(Arc::new(RealFileSystem), dir).unwrap()
+    }
+
+    #[test]
+    fn the_newest_save_is_loaded_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(store(dir.path()).load(GROUP).unwrap(), None);
+        store(dir.path()).save(GROUP, &snapshot(7, b"seven")).unwrap();
+        store(dir.path()).save(GROUP, &snapshot(9, b"")).unwrap();
+        assert_eq!(store(dir.path()).load(GROUP).unwrap(), Some(snapshot(9, b"")));
+        assert_eq!(store(dir.path()).groups().unwrap(), [GROUP]);
+        store(dir.path()).remove(GROUP).unwrap();
+        store(dir.path()).remove(GROUP).unwrap();
+        assert_eq!(store(dir.path()).load(GROUP).unwrap(), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.save(GROUP, &snapshot(7, b"state of the machine")).unwrap();
+        let path = store.path(GROUP);
+        let good = std::fs::read(&path).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bad).unwrap();
+            let error = store.load(GROUP).unwrap_err();
+            assert!(matches!(error, SnapshotError::Corrupt { .. }), "bit {bit}: {error}");
+        }
+        for len in 0..good.len() {
+            std::fs::write(&path, &good[..len]).unwrap();
+            assert!(matches!(store.load(GROUP), Err(SnapshotError::Corrupt { .. })), "len {len}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.save(GROUP, &snapshot(7, b"x")).unwrap();
+        let path = store.path(GROUP);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8] = 2;
+        let crc = header_crc(&bytes[..HEADER]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let error = store.load(GROUP).unwrap_err().to_string();
+        assert!(error.contains("format version 2"), "{error}");
+    }
+}
