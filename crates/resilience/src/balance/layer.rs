@@ -35,6 +35,12 @@ impl<K, V, C: Clock> Endpoint<K, V, C> {
         self.breaker.state()
     }
 
+    /// How long its breaker still rejects calls, for display; `None` when it does not.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.breaker.retry_after()
+    }
+
     /// Calls in flight, for display.
     #[must_use]
     pub fn pending(&self) -> u32 {
@@ -144,6 +150,19 @@ impl<K: Ord + Clone, V, C: Clock> EndpointSet<K, V, C> {
     ///
     /// When there is none, or every breaker rejects.
     pub fn pick(&self, tried: &Tried<K>) -> Result<Picked<K, V, C>, PickError> {
+        self.pick_by(self.strategy, tried)
+    }
+
+    /// Like [`EndpointSet::pick`], by a strategy of the caller: users of one set may differ.
+    ///
+    /// # Errors
+    ///
+    /// See [`EndpointSet::pick`].
+    pub fn pick_by(
+        &self,
+        strategy: Strategy,
+        tried: &Tried<K>,
+    ) -> Result<Picked<K, V, C>, PickError> {
         let endpoints = self.endpoints.load();
         if endpoints.is_empty() {
             return Err(PickError::Empty);
@@ -154,7 +173,9 @@ impl<K: Ord + Clone, V, C: Clock> EndpointSet<K, V, C> {
         let any = |index: usize| endpoints[index].breaker.would_admit();
         // Between the look and the admission another caller may take the probe: look again.
         for _ in 0..=endpoints.len() {
-            let index = self.choose(&endpoints, fresh).or_else(|| self.choose(&endpoints, any));
+            let index = self
+                .choose(strategy, &endpoints, fresh)
+                .or_else(|| self.choose(strategy, &endpoints, any));
             let Some(index) = index else { break };
             if let Some(picked) = self.admit(&endpoints[index]) {
                 tried.add(&picked.endpoint.key);
@@ -166,11 +187,12 @@ impl<K: Ord + Clone, V, C: Clock> EndpointSet<K, V, C> {
 
     fn choose(
         &self,
+        strategy: Strategy,
         endpoints: &[Arc<Endpoint<K, V, C>>],
         eligible: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let count = endpoints.len();
-        match self.strategy {
+        match strategy {
             Strategy::RoundRobin => self.robin.pick(count, eligible),
             Strategy::LeastLatency => {
                 let now = self.clock.now();

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tower::{Layer, Service, ServiceExt};
 
@@ -55,6 +56,12 @@ impl<C: Clock> BreakerHandle<C> {
     #[must_use]
     pub fn state(&self) -> State {
         self.lock().state(self.clock.now())
+    }
+
+    /// See [`CircuitBreaker::retry_after`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.lock().retry_after(self.clock.now())
     }
 
     fn lock(&self) -> MutexGuard<'_, CircuitBreaker> {

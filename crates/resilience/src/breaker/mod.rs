@@ -199,6 +199,17 @@ impl CircuitBreaker {
         }
     }
 
+    /// How long it still rejects every call, for display; `None` when it does not.
+    #[must_use]
+    pub fn retry_after(&self, now: Instant) -> Option<Duration> {
+        match self.phase {
+            Phase::Open { until } | Phase::HalfOpen { probe_until: until } => {
+                until.checked_duration_since(now)
+            }
+            Phase::Closed { .. } => None,
+        }
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn state(&self, now: Instant) -> State {
