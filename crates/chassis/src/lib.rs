@@ -1,1 +1,23 @@
-//! What every service shares: config, listener, middleware, problems, health, drain.
+//! What every service shares: settings, listener, middleware, problems, health, drain.
+//!
+//! A service is a start function: it gets a [`Context`], opens what it owns, and returns a
+//! [`Service`], which is routers, their OpenAPI document and a future that says when the process
+//! must end.
+//!
+//! **Invariant:** axum appears in here and in `services/*/src/handlers`, nowhere else.
+//! **Invariant:** every error answer of ours is a [`problem::Problem`].
+//! **Invariant:** nothing waits without a bound: heads, bodies, idle connections, requests, drains.
+
+pub mod clock;
+pub mod config;
+mod context;
+pub mod deadline;
+pub mod extract;
+pub mod health;
+mod layers;
+pub mod long_poll;
+pub mod problem;
+pub mod sse;
+
+pub use config::{Base, ServiceConfig};
+pub use context::{Context, Service, StartError};

@@ -1,0 +1,77 @@
+//! What the chassis gives a service, and what it gets back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use futures_util::future::BoxFuture;
+use telemetry::metrics::Registry;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use utoipa::openapi::OpenApi;
+
+use crate::clock::Clock;
+use crate::config::ServiceConfig;
+use crate::health::Health;
+
+/// Handed to a service's start function.
+#[derive(Clone, Debug)]
+pub struct Context<C: ServiceConfig> {
+    /// The checked settings.
+    pub config: Arc<C>,
+    /// This node's name.
+    pub node: String,
+    /// The address that users really reach: `listen` with the port that was bound.
+    pub listen: SocketAddr,
+    /// The address that peers really reach.
+    pub peer_listen: SocketAddr,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Spawn everything here: the process waits for it after `stop`.
+    pub tasks: TaskTracker,
+    /// Cancelled when the drain begins: long polls and event streams end, nothing else does.
+    pub draining: CancellationToken,
+    /// Cancelled when no request is left: owner tasks flush and end.
+    pub stop: CancellationToken,
+    /// Readiness checks.
+    pub health: Health,
+    /// Metrics of this process.
+    pub metrics: Registry,
+}
+
+/// A started service.
+pub struct Service {
+    /// What users reach.
+    pub public: Router,
+    /// What peers reach, if anything.
+    pub peer: Option<Router>,
+    /// Describes `public`; served as `/openapi.json` and `/docs`.
+    pub openapi: OpenApi,
+    /// Resolves when the process must not go on (the log failed). The text says why.
+    /// `Box::pin(std::future::pending())` if there is no such thing.
+    pub failed: BoxFuture<'static, String>,
+}
+
+/// A service could not start. The text tells the operator what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    message: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StartError {
+    /// A failure without a cause of its own.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// A failure with its cause.
+    pub fn with_source(
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { message: message.into(), source: Some(source.into()) }
+    }
+}

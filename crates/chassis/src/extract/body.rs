@@ -1,0 +1,61 @@
+//! The raw body, as it came.
+
+use std::error::Error;
+
+use api::problem::Code;
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+
+use crate::layers::body::{BodyError, MaxBody};
+use crate::problem::Problem;
+
+/// All bytes of the body. Opaque: not parsed, not re-encoded.
+#[derive(Clone, Debug)]
+pub struct Body(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        read(request).await.map(Self)
+    }
+}
+
+/// Reads a body to its end. The layers have bounded it.
+pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
+    match request.into_body().collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+/// What to tell a caller whose body could not be read.
+fn unreadable(error: &(dyn Error + 'static)) -> Problem {
+    match body_error(error) {
+        Some(BodyError::TooLarge { max }) => too_large(*max),
+        Some(error @ BodyError::Stalled { .. }) => Problem::new(Code::RequestTimeout, error),
+        Some(BodyError::Broken(_)) | None => {
+            Problem::new(Code::InvalidRequest, "the body ended early; send it again in full")
+        }
+    }
+}
+
+/// The layers' error, below whatever wrapped it on the way.
+fn body_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a BodyError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The answer to a body beyond the limit.
+pub(crate) fn too_large(max: MaxBody) -> Problem {
+    let MaxBody(max) = max;
+    let detail = format!("the body is larger than {max} bytes; split it into smaller requests");
+    Problem::new(Code::TooLarge, detail).with("max_bytes", max)
+}

@@ -1,0 +1,184 @@
+//! Errors as answers: `application/problem+json`, made in one place.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use api::headers;
+use api::problem::{Code, ProblemDetails};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::Value;
+
+/// What `Retry-After` says when nobody knows better, in seconds.
+const DEFAULT_RETRY_AFTER: u64 = 1;
+
+/// An error answer. Every 429 and 503 gets a `Retry-After`, and the layers add the `trace_id`.
+#[derive(Debug)]
+pub struct Problem(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    code: Code,
+    details: ProblemDetails,
+    headers: HeaderMap,
+}
+
+/// Rides on the response as an extension until the layers know the trace id.
+#[derive(Clone, Debug)]
+pub(crate) struct Unfinished(Box<ProblemDetails>);
+
+impl Problem {
+    /// `detail` is read by the caller: it says what to do.
+    pub fn new(code: Code, detail: impl fmt::Display) -> Self {
+        let details = ProblemDetails::new(code, detail.to_string());
+        Self(Box::new(Inner { code, details, headers: HeaderMap::new() }))
+    }
+
+    /// The caller gets the text of `error`; its causes, if any, go to the log, once.
+    pub fn from_error(code: Code, error: &(dyn Error + 'static)) -> Self {
+        if code == Code::Internal {
+            return Self::internal(error);
+        }
+        if error.source().is_some() {
+            let trace_id = trace_id();
+            tracing::warn!(code = code.as_str(), trace_id, error = chain(error), "request failed");
+        }
+        Self::new(code, error)
+    }
+
+    /// A mistake of ours: the caller learns only the trace id, the log has the rest.
+    pub fn internal(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(trace_id = trace_id(), error = chain(error), "request failed");
+        Self::new(
+            Code::Internal,
+            "this is a mistake in the server, not in the request; the server's log has the cause \
+             under this trace_id",
+        )
+    }
+
+    /// What went wrong, for programs.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The document without its trace id.
+    #[must_use]
+    pub fn details(&self) -> &ProblemDetails {
+        &self.0.details
+    }
+
+    /// Adds a member that belongs to the code, such as `oldest_revision`.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.0.details.extensions.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a response header. A value that cannot be one is left out.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: impl fmt::Display) -> Self {
+        if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+            self.0.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// When a repeat makes sense; rounded up to whole seconds, as the header has no fractions.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        self.with_header(header::RETRY_AFTER, seconds)
+    }
+}
+
+impl From<ProblemDetails> for Problem {
+    /// A problem that another of our nodes answered, passed on as it is.
+    fn from(details: ProblemDetails) -> Self {
+        let code = details.known_code().unwrap_or(Code::BadGateway);
+        Self(Box::new(Inner { code, details, headers: HeaderMap::new() }))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.details.code, self.0.details.detail)
+    }
+}
+
+impl Error for Problem {}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Inner { code, details, headers } = *self.0;
+        let status = StatusCode::from_u16(details.status)
+            .or_else(|_| StatusCode::from_u16(code.status()))
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::new(encode(&details));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let problem_json = HeaderValue::from_static(headers::PROBLEM_JSON);
+        response.headers_mut().insert(header::CONTENT_TYPE, problem_json);
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            let retry_after = response.headers_mut().entry(header::RETRY_AFTER);
+            retry_after.or_insert(HeaderValue::from(DEFAULT_RETRY_AFTER));
+        }
+        response.extensions_mut().insert(Unfinished(Box::new(details)));
+        response
+    }
+}
+
+/// Writes the trace id into a problem that passes by.
+pub(crate) fn finish(response: &mut Response, trace_id: &str) {
+    let Some(Unfinished(mut details)) = response.extensions_mut().remove::<Unfinished>() else {
+        return;
+    };
+    details.trace_id.get_or_insert_with(|| trace_id.to_owned());
+    *response.body_mut() = encode(&details);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+}
+
+fn encode(details: &ProblemDetails) -> Body {
+    Body::from(serde_json::to_vec(details).expect("strings and JSON values always encode"))
+}
+
+fn trace_id() -> String {
+    telemetry::trace::current().map(|context| context.trace_id.to_string()).unwrap_or_default()
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_429_and_503_says_when_to_come_back() {
+        for code in Code::ALL.iter().filter(|code| matches!(code.status(), 429 | 503)) {
+            let response = Problem::new(*code, "wait").into_response();
+            assert_eq!(response.headers()[header::RETRY_AFTER], "1", "{code}");
+        }
+        let wait = Duration::from_millis(1200);
+        let response = Problem::new(Code::QueueFull, "full").retry_after(wait).into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+    }
+
+    #[test]
+    fn an_internal_error_tells_the_caller_nothing_of_its_cause() {
+        let cause = std::io::Error::other("password=hunter2");
+        let problem = Problem::internal(&cause);
+        assert!(!problem.details().detail.contains("hunter2"));
+    }
+}

@@ -1,0 +1,222 @@
+//! Server-sent events: live answers that end with the drain and resume by id.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http::{HeaderMap, HeaderValue, header};
+use http_body::{Body, Frame};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// A comment is sent after this much silence, so that proxies in between keep the stream open and
+/// a client that is gone is noticed.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// One event. Its id is what `Last-Event-ID` resumes after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    id: Option<String>,
+    name: Option<String>,
+    data: String,
+    retry: Option<Duration>,
+}
+
+impl Event {
+    /// An event with this data; every line of it becomes a `data:` line.
+    pub fn new(data: impl Into<String>) -> Self {
+        Self { data: data.into(), ..Self::default() }
+    }
+
+    /// An event with JSON data. It fails only if the value cannot be JSON.
+    pub fn json(value: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_string(value).map(Self::new)
+    }
+
+    /// Sets the id; what would end its line is left out.
+    #[must_use]
+    pub fn id(mut self, id: impl std::fmt::Display) -> Self {
+        self.id = Some(one_line(&id.to_string()));
+        self
+    }
+
+    /// Sets the event's name (its type); without one it is `message`.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(one_line(name));
+        self
+    }
+
+    /// Tells the client how long to wait before it reconnects.
+    #[must_use]
+    pub fn retry(mut self, wait: Duration) -> Self {
+        self.retry = Some(wait);
+        self
+    }
+
+    /// The event as it is written.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut text = BytesMut::with_capacity(self.data.len() + 64);
+        let mut field = |name: &str, value: &str| {
+            text.extend_from_slice(name.as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\n");
+        };
+        if let Some(id) = &self.id {
+            field("id", id);
+        }
+        if let Some(name) = &self.name {
+            field("event", name);
+        }
+        if let Some(retry) = self.retry {
+            field("retry", &retry.as_millis().to_string());
+        }
+        // A lone CR ends a line as well, by the standard.
+        for line in self.data.replace("\r\n", "\n").split(['\n', '\r']) {
+            field("data", line);
+        }
+        text.extend_from_slice(b"\n");
+        text.freeze()
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().filter(|c| !matches!(c, '\n' | '\r' | '\0')).collect()
+}
+
+/// The id after which the client wants to resume, if it says so.
+#[must_use]
+pub fn last_event_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(api::headers::LAST_EVENT_ID)?.to_str().ok().filter(|id| !id.is_empty())
+}
+
+/// Answers with `events` until they end or the server drains. The client sees a clean end either
+/// way, and reconnects with the last id it saw.
+pub fn response(
+    events: impl Stream<Item = Event> + Send + 'static,
+    draining: &CancellationToken,
+) -> Response {
+    let body = EventStream {
+        events,
+        draining: draining.clone().cancelled_owned(),
+        keep_alive: sleep(KEEP_ALIVE),
+        opened: false,
+        ended: false,
+    };
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(api::headers::EVENT_STREAM)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // nginx would hold events back in its buffer.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, axum::body::Body::new(body)).into_response()
+}
+
+pin_project! {
+    struct EventStream<S> {
+        #[pin]
+        events: S,
+        #[pin]
+        draining: WaitForCancellationFutureOwned,
+        #[pin]
+        keep_alive: Sleep,
+        opened: bool,
+        ended: bool,
+    }
+}
+
+impl<S: Stream<Item = Event>> Body for EventStream<S> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let mut this = self.project();
+        if *this.ended {
+            return Poll::Ready(None);
+        }
+        if !std::mem::replace(this.opened, true) {
+            // Something at once: the client knows that it is connected, and buffers let go.
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": open\n\n")))));
+        }
+        let text = if this.draining.poll(cx).is_ready() {
+            *this.ended = true;
+            Bytes::from_static(b": draining, reconnect\n\n")
+        } else {
+            match this.events.poll_next(cx) {
+                Poll::Ready(Some(event)) => event.encode(),
+                Poll::Ready(None) => {
+                    *this.ended = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    if this.keep_alive.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    Bytes::from_static(b": keep-alive\n\n")
+                }
+            }
+        };
+        this.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        // A reset timer is only registered when it is polled.
+        let _ = this.keep_alive.poll(cx);
+        Poll::Ready(Some(Ok(Frame::data(text))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn text(response: Response) -> String {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_written_line_by_line() {
+        let event = Event::new("a\r\nb\rc").id("7\n8").named("put");
+        let text = "id: 78\nevent: put\ndata: a\ndata: b\ndata: c\n\n";
+        assert_eq!(event.encode(), text);
+        assert_eq!(Event::new("").encode(), "data: \n\n");
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_events() {
+        let events = stream::iter([Event::new("1").id(1), Event::new("2").id(2)]);
+        let response = response(events, &CancellationToken::new());
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        assert_eq!(text(response).await, ": open\n\nid: 1\ndata: 1\n\nid: 2\ndata: 2\n\n");
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_an_endless_stream() {
+        let draining = CancellationToken::new();
+        let endless = response(stream::pending().boxed(), &draining);
+        draining.cancel();
+        assert_eq!(text(endless).await, ": open\n\n: draining, reconnect\n\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments() {
+        let response = response(stream::pending().boxed(), &CancellationToken::new());
+        let mut body = response.into_body();
+        body.frame().await.unwrap().unwrap();
+        for _ in 0..3 {
+            let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(frame, ": keep-alive\n\n");
+        }
+    }
+}
