@@ -1,1 +1,3 @@
 //! The coordinator service.
+
+pub mod store;

@@ -1,0 +1,159 @@
+//! What is wrong with a transaction whatever the state: checked before it becomes a command.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::ids::KeyRange;
+use super::txn::{Op, Txn};
+
+/// Entries each of the three lists of a transaction may have.
+pub const MAX_TXN_OPS: usize = 128;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TxnInvalid {
+    #[error("a key is empty; name one")]
+    EmptyKey,
+    #[error(
+        "a transaction may hold {MAX_TXN_OPS} comparisons and {MAX_TXN_OPS} operations per branch, nested ones included; split it"
+    )]
+    TooManyOps,
+    #[error("the same key is changed twice; each key may change once per transaction")]
+    DuplicateKey,
+}
+
+impl Txn {
+    /// Checks keys, sizes and duplicates, nested transactions included.
+    pub fn check(&self) -> Result<(), TxnInvalid> {
+        check_shape(self, MAX_TXN_OPS)?;
+        Changes::of(&self.success)?;
+        Changes::of(&self.failure)?;
+        Ok(())
+    }
+}
+
+/// `room` is what the enclosing levels have left over.
+fn check_shape(txn: &Txn, room: usize) -> Result<(), TxnInvalid> {
+    let largest = txn.compares.len().max(txn.success.len()).max(txn.failure.len());
+    let Some(room) = room.checked_sub(largest) else { return Err(TxnInvalid::TooManyOps) };
+    if txn.compares.iter().any(|compare| is_unnamed(&compare.range)) {
+        return Err(TxnInvalid::EmptyKey);
+    }
+    txn.success.iter().chain(&txn.failure).try_for_each(|op| match op {
+        Op::Range(query) if is_unnamed(&query.range) => Err(TxnInvalid::EmptyKey),
+        Op::Delete(delete) if is_unnamed(&delete.range) => Err(TxnInvalid::EmptyKey),
+        Op::Put(put) if put.key.is_empty() => Err(TxnInvalid::EmptyKey),
+        Op::Range(_) | Op::Put(_) | Op::Delete(_) => Ok(()),
+        Op::Txn(txn) => check_shape(txn, room),
+    })
+}
+
+fn is_unnamed(range: &KeyRange) -> bool {
+    matches!(range, KeyRange::One(key) if key.is_empty())
+}
+
+/// What a list of operations may change.
+#[derive(Default)]
+struct Changes {
+    puts: BTreeSet<Bytes>,
+    deletes: Vec<KeyRange>,
+}
+
+impl Changes {
+    fn of(ops: &[Op]) -> Result<Self, TxnInvalid> {
+        let mut all = Self::default();
+        all.deletes.extend(ops.iter().filter_map(|op| match op {
+            Op::Delete(delete) => Some(delete.range.clone()),
+            _ => None,
+        }));
+        for op in ops {
+            if let Op::Txn(txn) = op {
+                all.add_nested(txn)?;
+            }
+        }
+        for op in ops {
+            if let Op::Put(put) = op {
+                all.add_put(put.key.clone())?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Only one branch runs, so the two may repeat each other's keys.
+    fn add_nested(&mut self, txn: &Txn) -> Result<(), TxnInvalid> {
+        let then = Self::of(&txn.success)?;
+        let otherwise = Self::of(&txn.failure)?;
+        let puts: BTreeSet<Bytes> = then.puts.into_iter().chain(otherwise.puts).collect();
+        puts.into_iter().try_for_each(|key| self.add_put(key))?;
+        self.deletes.extend(then.deletes.into_iter().chain(otherwise.deletes));
+        Ok(())
+    }
+
+    fn add_put(&mut self, key: Bytes) -> Result<(), TxnInvalid> {
+        if self.deletes.iter().any(|range| range.contains(&key)) || !self.puts.insert(key) {
+            return Err(TxnInvalid::DuplicateKey);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::LeaseId;
+    use super::super::txn::{Delete, Put};
+    use super::*;
+
+    fn put(key: &'static str) -> Op {
+        let value = Some(Bytes::new());
+        Op::Put(Put { key: key.into(), value, lease: Some(LeaseId::NONE), previous: false })
+    }
+
+    fn delete(prefix: &'static str) -> Op {
+        Op::Delete(Delete { range: KeyRange::prefix(prefix.into()), previous: false })
+    }
+
+    fn then(success: Vec<Op>) -> Txn {
+        Txn { success, ..Txn::default() }
+    }
+
+    fn either(success: Vec<Op>, failure: Vec<Op>) -> Op {
+        Op::Txn(Txn { success, failure, compares: vec![] })
+    }
+
+    #[test]
+    fn a_key_changes_once() {
+        for (ops, expected) in [
+            (vec![put("a"), put("b")], Ok(())),
+            (vec![put("a"), put("a")], Err(TxnInvalid::DuplicateKey)),
+            (vec![put("ab"), delete("a")], Err(TxnInvalid::DuplicateKey)),
+            (vec![delete("a"), delete("a")], Ok(())),
+            (vec![put("a"), either(vec![put("a")], vec![])], Err(TxnInvalid::DuplicateKey)),
+            (vec![delete("a"), either(vec![], vec![put("a")])], Err(TxnInvalid::DuplicateKey)),
+            (vec![put("ab"), either(vec![delete("a")], vec![])], Err(TxnInvalid::DuplicateKey)),
+            (vec![either(vec![put("a")], vec![put("a")])], Ok(())),
+            (
+                vec![either(vec![put("a")], vec![]), either(vec![put("a")], vec![])],
+                Err(TxnInvalid::DuplicateKey),
+            ),
+        ] {
+            assert_eq!(then(ops.clone()).check(), expected, "{ops:?}");
+        }
+    }
+
+    #[test]
+    fn nested_transactions_share_the_limit() {
+        let full: Vec<Op> = (0..MAX_TXN_OPS).map(|_| delete("x")).collect();
+        assert_eq!(then(full.clone()).check(), Ok(()));
+        assert_eq!(
+            then([full.clone(), vec![put("a")]].concat()).check(),
+            Err(TxnInvalid::TooManyOps)
+        );
+        assert_eq!(then(vec![either(full, vec![])]).check(), Err(TxnInvalid::TooManyOps));
+    }
+
+    #[test]
+    fn an_empty_key_is_refused_at_any_depth() {
+        assert_eq!(then(vec![either(vec![], vec![put("")])]).check(), Err(TxnInvalid::EmptyKey));
+        assert_eq!(then(vec![delete("")]).check(), Ok(()), "everything is a range, not a key");
+    }
+}

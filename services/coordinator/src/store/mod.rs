@@ -1,0 +1,169 @@
+//! The coordinator's state: keys with history, leases, alarms. Pure.
+//!
+//! [`Store::apply`] takes one [`Command`] after the other and always gives the same result for
+//! the same commands: the store is what the log says. Cloning a store is O(1) and shares
+//! everything, so reads, watches and backups work on clones.
+//!
+//! **Invariant:** nothing in here reads a clock, draws a random number or does I/O. Time comes
+//! in the stamp of each command and never goes back.
+//! **Invariant:** a command that is refused changes nothing but the time.
+
+mod check;
+mod command;
+mod compaction;
+mod ids;
+mod lease;
+mod mvcc;
+mod quota;
+mod range;
+mod snapshot;
+mod txn;
+mod watch;
+
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
+pub use check::{MAX_TXN_OPS, TxnInvalid};
+pub use command::{AlarmKind, Command, DecodeError, Stamp};
+pub use ids::{KeyRange, LeaseId, Revision};
+pub use lease::{GrantError, Lease, LeaseNotFound, LeaseSeen, Leases, MAX_TTL_SECONDS};
+pub use mvcc::{Mvcc, Record, RevisionError};
+pub use quota::NoSpace;
+pub use range::{Page, PageLimit, RangeQuery, RangeResult, RevisionFilter, SortOrder, SortTarget};
+pub use snapshot::SnapshotError;
+pub use txn::{Compare, Delete, Op, OpResult, Operand, Put, Relation, Txn, TxnError, TxnResult};
+pub use watch::{Batch, Event, HistoryCompacted, WatchFilter};
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub mvcc: Mvcc,
+    pub leases: Leases,
+    alarms: OrdSet<(u64, AlarmKind)>,
+    /// The highest stamp seen.
+    now_ms: u64,
+}
+
+/// The answer to a command, in its own variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Txn(Result<TxnResult, TxnError>),
+    Compact(Result<(), RevisionError>),
+    Grant(Result<Lease, GrantError>),
+    Revoke(Result<Revoked, LeaseNotFound>),
+    KeepAlive(Result<Lease, LeaseNotFound>),
+    /// The leases that ended.
+    Expire(Vec<LeaseId>),
+    /// Whether anything changed.
+    Alarm(bool),
+    Done,
+}
+
+/// A lease that ended, with its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    pub revision: Revision,
+    pub deleted: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { mvcc: Mvcc::new(), leases: Leases::default(), alarms: OrdSet::new(), now_ms: 0 }
+    }
+}
+
+impl Store {
+    /// The time of the last command, in milliseconds since 1970.
+    #[must_use]
+    pub const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.mvcc.revision()
+    }
+
+    /// Every alarm that somebody raised: the member it is about (0: none in particular), and what.
+    pub fn alarms(&self) -> impl Iterator<Item = (u64, AlarmKind)> {
+        self.alarms.iter().copied()
+    }
+
+    /// Whether writes are refused because somebody said so.
+    #[must_use]
+    pub fn no_space_alarm(&self) -> bool {
+        self.alarms().any(|(_, kind)| kind == AlarmKind::NoSpace)
+    }
+
+    /// Carries out one command.
+    pub fn apply(&mut self, stamp: Stamp, command: Command) -> Reply {
+        let paused_ms = stamp.now_ms.saturating_sub(self.now_ms);
+        self.now_ms = self.now_ms.max(stamp.now_ms);
+        match command {
+            Command::Txn(txn) => Reply::Txn(self.run(&txn, stamp.quota_bytes)),
+            Command::Compact { revision } => Reply::Compact(self.mvcc.compact(revision)),
+            Command::Grant { id, ttl_seconds } => {
+                Reply::Grant(self.grant(id, ttl_seconds, stamp.quota_bytes))
+            }
+            Command::Revoke { id } => Reply::Revoke(self.revoke(id).ok_or(LeaseNotFound(id))),
+            Command::KeepAlive { id } => Reply::KeepAlive(self.keep_alive(id)),
+            Command::Expire { leases } => Reply::Expire(self.expire(&leases)),
+            Command::Resume => {
+                self.leases.shift(paused_ms);
+                Reply::Done
+            }
+            Command::Tick => Reply::Done,
+            Command::Alarm { member, kind, on } => {
+                let alarm = (member, kind);
+                let changed = if on {
+                    self.alarms.insert(alarm).is_none()
+                } else {
+                    self.alarms.remove(&alarm).is_some()
+                };
+                Reply::Alarm(changed)
+            }
+        }
+    }
+
+    fn grant(&mut self, id: LeaseId, ttl_seconds: u64, quota: u64) -> Result<Lease, GrantError> {
+        self.check_space(0, quota)?;
+        self.leases.grant(id, ttl_seconds, self.now_ms)
+    }
+
+    /// Ends a lease: its keys go in key order, in one revision.
+    fn revoke(&mut self, id: LeaseId) -> Option<Revoked> {
+        let lease = self.leases.remove(id)?;
+        let mut writer = self.mvcc.write();
+        for key in &lease.keys {
+            writer.delete(&KeyRange::One(key.clone()));
+        }
+        Some(Revoked { revision: writer.finish(), deleted: lease.keys.len() as u64 })
+    }
+
+    /// A lease whose time is over is not brought back: somebody may have seen its remaining time.
+    fn keep_alive(&mut self, id: LeaseId) -> Result<Lease, LeaseNotFound> {
+        let lease = self.leases.get(id).ok_or(LeaseNotFound(id))?;
+        if lease.deadline_ms <= self.now_ms {
+            self.revoke(id);
+            return Err(LeaseNotFound(id));
+        }
+        self.leases.keep_alive(id, self.now_ms).ok_or(LeaseNotFound(id))
+    }
+
+    fn expire(&mut self, seen: &[LeaseSeen]) -> Vec<LeaseId> {
+        let now_ms = self.now_ms;
+        let over = |store: &Self, seen: &LeaseSeen| {
+            store
+                .leases
+                .get(seen.id)
+                .is_some_and(|lease| lease.renewals == seen.renewals && lease.deadline_ms <= now_ms)
+        };
+        seen.iter()
+            .filter(|seen| over(self, seen) && self.revoke(seen.id).is_some())
+            .map(|seen| seen.id)
+            .collect()
+    }
+}
+
+/// A store that nobody changes any more.
+pub type Snapshot = Arc<Store>;
