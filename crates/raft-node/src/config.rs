@@ -1,0 +1,35 @@
+//! Settings of the host of groups.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a process keeps its groups. Every limit is named here.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the log (`wal/`) and the snapshots (`snapshots/`) live. Locked by one process.
+    pub data_dir: PathBuf,
+    /// The log's own settings.
+    pub wal: storage::Config,
+    /// The longest command, in bytes. A longer one is refused with `TooLarge`.
+    pub max_command_bytes: usize,
+    /// A group whose log grew by this many bytes since its last snapshot takes a new one.
+    pub snapshot_bytes: u64,
+    /// A group that changed since its last snapshot takes a new one after this time, so that what
+    /// its machine let go leaves the disk also when little is written.
+    pub snapshot_interval: Duration,
+}
+
+impl Config {
+    /// The defaults over a data directory: commands up to 16 MiB, a snapshot every 16 MiB of log
+    /// or five minutes.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            wal: storage::Config::default(),
+            max_command_bytes: 16 << 20,
+            snapshot_bytes: 16 << 20,
+            snapshot_interval: Duration::from_secs(300),
+        }
+    }
+}

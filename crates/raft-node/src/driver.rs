@@ -1,0 +1,242 @@
+//! The owner of the groups' logs: gives every command its term and index, hands it to the
+//! write-ahead log, and passes it on to the apply task once it is durable.
+//!
+//! There is no timer and no batch size to tune: whatever waits in the inbox when the driver looks
+//! becomes one submission, and whatever is submitted during an fsync shares the next one.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use consensus::{GroupId, HardState, Index, NodeId, Term};
+use storage::{Durable, Entry, GroupState, IoToken, SubmitError, Wal, Write};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{AnyApplied, ApplyInput};
+use crate::error::{ProposeError, RemoveError, StartError};
+
+/// The one voter of every group, until consensus names more.
+const SELF: NodeId = NodeId(1);
+/// Inputs taken from the inbox for one submission.
+const BATCH_MAX: usize = 1024;
+
+/// Whoever waits for a command.
+pub(crate) type ReplySender = oneshot::Sender<Result<AnyApplied, ProposeError>>;
+
+pub(crate) enum Input {
+    Propose {
+        group: GroupId,
+        command: Bytes,
+        reply: ReplySender,
+    },
+    /// Take the lead in a new term.
+    Lead {
+        group: GroupId,
+        done: oneshot::Sender<Result<Term, StartError>>,
+    },
+    /// Give the lead back: the group did not start.
+    Resign {
+        group: GroupId,
+    },
+    Remove {
+        group: GroupId,
+        done: oneshot::Sender<Result<(), RemoveError>>,
+    },
+}
+
+/// An entry on its way to the apply task.
+pub(crate) struct Proposed {
+    pub(crate) group: GroupId,
+    pub(crate) entry: Entry,
+    pub(crate) reply: ReplySender,
+}
+
+/// What happens when a token is durable.
+enum InFlight {
+    Entries(Vec<Proposed>),
+    Led { term: Term, done: oneshot::Sender<Result<Term, StartError>> },
+    Removed { done: oneshot::Sender<Result<(), RemoveError>> },
+}
+
+pub(crate) struct Driver {
+    wal: Wal,
+    inbox: mpsc::Receiver<Input>,
+    apply: mpsc::Sender<ApplyInput>,
+    led: BTreeMap<GroupId, Led>,
+    in_flight: VecDeque<(IoToken, InFlight)>,
+}
+
+/// The tail of a group this node leads.
+#[derive(Clone, Copy)]
+struct Led {
+    term: Term,
+    last: Index,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        wal: Wal,
+        inbox: mpsc::Receiver<Input>,
+        apply: mpsc::Sender<ApplyInput>,
+    ) -> Self {
+        Self { wal, inbox, apply, led: BTreeMap::new(), in_flight: VecDeque::new() }
+    }
+
+    /// Runs until told to stop, or until the log fails: then nothing more can be promised, and
+    /// whoever waits learns that the outcome is unknown.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut durable = self.wal.durable();
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = durable.changed() => {
+                    let Durable { token, failed } = durable.borrow_and_update().clone();
+                    if changed.is_err() || failed.is_some() {
+                        return;
+                    }
+                    if self.on_durable(token).await.is_err() {
+                        return;
+                    }
+                }
+                taken = self.inbox.recv_many(&mut batch, BATCH_MAX) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    self.handle_batch(batch.drain(..));
+                }
+            }
+        }
+    }
+
+    fn handle_batch(&mut self, inputs: impl Iterator<Item = Input>) {
+        let mut proposed = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Propose { group, command, reply } => {
+                    self.handle_propose(&mut proposed, group, command, reply);
+                }
+                Input::Lead { group, done } => self.handle_lead(group, done),
+                Input::Resign { group } => drop(self.led.remove(&group)),
+                Input::Remove { group, done } => {
+                    // In order: what was proposed before the removal goes to the log before it.
+                    self.submit_proposed(std::mem::take(&mut proposed));
+                    self.handle_remove(group, done);
+                }
+            }
+        }
+        self.submit_proposed(proposed);
+    }
+
+    fn handle_propose(
+        &mut self,
+        proposed: &mut Vec<Proposed>,
+        group: GroupId,
+        command: Bytes,
+        reply: ReplySender,
+    ) {
+        let Some(led) = self.led.get_mut(&group) else {
+            let _ = reply.send(Err(ProposeError::Stopped));
+            return;
+        };
+        led.last = led.last.next();
+        let entry = Entry { term: led.term, index: led.last, payload: command };
+        proposed.push(Proposed { group, entry, reply });
+    }
+
+    fn submit_proposed(&mut self, proposed: Vec<Proposed>) {
+        if proposed.is_empty() {
+            return;
+        }
+        match self.wal.submit(appends(&proposed)) {
+            Ok(token) => self.in_flight.push_back((token, InFlight::Entries(proposed))),
+            Err(error) => self.refuse(proposed, &error),
+        }
+    }
+
+    /// Nothing of this submission is in the log: its indexes are free again.
+    fn refuse(&mut self, proposed: Vec<Proposed>, error: &SubmitError) {
+        for Proposed { group, entry, reply } in proposed.into_iter().rev() {
+            if let Some(led) = self.led.get_mut(&group) {
+                led.last = Index(entry.index.0 - 1);
+            }
+            let _ = reply.send(Err(refusal(error)));
+        }
+    }
+
+    fn handle_lead(&mut self, group: GroupId, done: oneshot::Sender<Result<Term, StartError>>) {
+        match self.try_lead(group) {
+            Ok((token, term)) => self.in_flight.push_back((token, InFlight::Led { term, done })),
+            Err(error) => drop(done.send(Err(error))),
+        }
+    }
+
+    /// §5.2, with one voter: a new term and a vote for itself, durable before it acts.
+    fn try_lead(&mut self, group: GroupId) -> Result<(IoToken, Term), StartError> {
+        if self.led.contains_key(&group) {
+            return Err(StartError::Running { group });
+        }
+        let (newest, last) = match self.wal.group(group) {
+            Some(GroupState { faulty: Some(fault), .. }) => {
+                return Err(StartError::Damaged { group, detail: fault.to_string() });
+            }
+            Some(state) => (state.hard_state.term.max(state.last_term), state.last),
+            None => (Term(0), Index::ZERO),
+        };
+        let term = Term(newest.0 + 1);
+        let hard_state = HardState { term, voted_for: Some(SELF), commit: last };
+        let write = Write::HardState { group, hard_state };
+        let token = self.wal.submit(vec![write]).map_err(|error| match error {
+            SubmitError::DiskFull => StartError::DiskFull,
+            _ => StartError::Stopped,
+        })?;
+        self.led.insert(group, Led { term, last });
+        Ok((token, term))
+    }
+
+    fn handle_remove(&mut self, group: GroupId, done: oneshot::Sender<Result<(), RemoveError>>) {
+        match self.wal.submit(vec![Write::Remove { group }]) {
+            Ok(token) => {
+                self.led.remove(&group);
+                self.in_flight.push_back((token, InFlight::Removed { done }));
+            }
+            Err(SubmitError::Failed) => drop(done.send(Err(RemoveError::Stopped))),
+            Err(_) => drop(done.send(Err(RemoveError::Overloaded))),
+        }
+    }
+
+    /// Tokens are durable in order, so this one stands for all before it.
+    async fn on_durable(&mut self, token: IoToken) -> Result<(), Stopped> {
+        while let Some((_, done)) = self.in_flight.pop_front_if(|(waits, _)| *waits <= token) {
+            match done {
+                InFlight::Entries(proposed) => {
+                    let input = ApplyInput::Committed(proposed);
+                    self.apply.send(input).await.map_err(|_| Stopped)?;
+                }
+                InFlight::Led { term, done } => drop(done.send(Ok(term))),
+                InFlight::Removed { done } => drop(done.send(Ok(()))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The apply task has ended.
+struct Stopped;
+
+/// One append per group, in the order of first mention; entries keep their order.
+fn appends(proposed: &[Proposed]) -> Vec<Write> {
+    let mut by_group: BTreeMap<GroupId, Vec<Entry>> = BTreeMap::new();
+    for Proposed { group, entry, .. } in proposed {
+        by_group.entry(*group).or_default().push(entry.clone());
+    }
+    by_group.into_iter().map(|(group, entries)| Write::Append { group, entries }).collect()
+}
+
+fn refusal(error: &SubmitError) -> ProposeError {
+    match error {
+        SubmitError::QueueFull => ProposeError::Overloaded,
+        SubmitError::DiskFull => ProposeError::DiskFull,
+        _ => ProposeError::Stopped,
+    }
+}

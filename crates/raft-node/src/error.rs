@@ -1,0 +1,125 @@
+//! What can go wrong, one enum per operation.
+
+use consensus::{GroupId, NodeId};
+
+use crate::machine::RestoreError;
+
+/// Why the host of groups did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The log did not open.
+    #[error("{0}")]
+    Wal(#[from] storage::OpenError),
+    /// The snapshot directory did not open.
+    #[error("{0}")]
+    Snapshots(#[from] storage::snapshot::SnapshotError),
+}
+
+/// Why a group did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The group runs already.
+    #[error("group {group} runs already")]
+    Running {
+        /// Which one.
+        group: GroupId,
+    },
+    /// Its part of the log is damaged. It is not served: what is missing may have been
+    /// acknowledged.
+    #[error("group {group} is not served, its log is damaged: {detail}; restore it from a backup")]
+    Damaged {
+        /// Which one.
+        group: GroupId,
+        /// File and offset.
+        detail: String,
+    },
+    /// Its snapshot is damaged.
+    #[error("group {group}: {source}")]
+    Snapshot {
+        /// Which one.
+        group: GroupId,
+        /// What is wrong.
+        source: storage::snapshot::SnapshotError,
+    },
+    /// Its snapshot is of another kind or version.
+    #[error("group {group}: {source}")]
+    Restore {
+        /// Which one.
+        group: GroupId,
+        /// What is wrong.
+        source: RestoreError,
+    },
+    /// Its entries could not be read back.
+    #[error("group {group}: {source}")]
+    Read {
+        /// Which one.
+        group: GroupId,
+        /// What is wrong.
+        source: storage::ReadError,
+    },
+    /// The disk is full.
+    #[error("the disk is full; free space, then start again")]
+    DiskFull,
+    /// The host has stopped.
+    #[error("this node is stopping")]
+    Stopped,
+}
+
+/// Why a command was not applied, or may not have been.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ProposeError {
+    /// Nothing was done: too many commands wait.
+    #[error("too many commands are waiting on this node; slow down and repeat")]
+    Overloaded,
+    /// Nothing was done: the command is too long.
+    #[error("a command is {len} bytes, the limit is {max}; send less at once")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// Nothing was done: the disk is full.
+    #[error("the disk is full; delete or acknowledge something, or free space")]
+    DiskFull,
+    /// Nothing was done: another node leads the group.
+    #[error("another node leads this group")]
+    NotLeader {
+        /// Who, if known.
+        leader: Option<NodeId>,
+    },
+    /// Nothing was done: the group does not run here.
+    #[error("this node is stopping or does not serve this group; repeat elsewhere or shortly")]
+    Stopped,
+    /// It may have been done or not.
+    #[error("the command may or may not have been applied; repeat it with the same key")]
+    Indeterminate,
+}
+
+/// Why applied state could not be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum QueryError {
+    /// Another node leads the group.
+    #[error("another node leads this group")]
+    NotLeader {
+        /// Who, if known.
+        leader: Option<NodeId>,
+    },
+    /// The group does not run here.
+    #[error("this node is stopping or does not serve this group; repeat elsewhere or shortly")]
+    Stopped,
+}
+
+/// Why a group was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// Nothing was done: too much waits for the log.
+    #[error("too many commands are waiting on this node; slow down and repeat")]
+    Overloaded,
+    /// The host has stopped; the group may or may not be gone.
+    #[error("this node is stopping; the group may or may not be removed, repeat shortly")]
+    Stopped,
+    /// The group is gone from the log; its snapshot file is not.
+    #[error("{0}")]
+    Snapshot(#[from] storage::snapshot::SnapshotError),
+}

@@ -1,0 +1,45 @@
+//! The smallest machine that shows order, repetition and loss: it keeps every command it saw.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use consensus::Index;
+use raft_node::{Entry, RestoreError, StateMachine};
+
+#[derive(Default)]
+pub(crate) struct Journal {
+    pub(crate) lines: Vec<String>,
+    /// How many lines came from a snapshot.
+    pub(crate) restored: usize,
+    /// Takes no snapshot for good.
+    pub(crate) refuses: bool,
+}
+
+impl StateMachine for Journal {
+    /// The number of lines with this one.
+    type Reply = u64;
+
+    fn apply(&mut self, entry: &Entry) -> u64 {
+        self.lines.push(String::from_utf8_lossy(&entry.payload).into_owned());
+        self.lines.len() as u64
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+        let lines = self.lines.clone();
+        Box::new(move || lines.join("\n").into())
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        if self.refuses {
+            return Err(RestoreError { reason: "told to refuse".into() });
+        }
+        self.lines = String::from_utf8_lossy(snapshot).lines().map(String::from).collect();
+        self.restored = self.lines.len();
+        Ok(())
+    }
+
+    /// Its first line, as a message would be that nobody acknowledges.
+    fn retained(&self) -> Vec<RangeInclusive<Index>> {
+        vec![Index(1)..=Index(1)]
+    }
+}

@@ -1,0 +1,238 @@
+//! The host of groups over the real file system: durable, in order, rebuilt after a restart.
+
+mod journal;
+
+use bytes::Bytes;
+use consensus::{GroupId, Index};
+use futures_util::future::join_all;
+use raft_node::{Config, Group, Groups, OpenError, ProposeError, QueryError, StartError};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use journal::Journal;
+
+const GROUP: GroupId = GroupId(1);
+
+/// A host of groups that ends when told to, as a process does.
+struct Host {
+    groups: Groups,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Host {
+    fn open(config: Config) -> Self {
+        Self::try_open(config).expect("the directory is free")
+    }
+
+    fn try_open(config: Config) -> Result<Self, OpenError> {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let groups = Groups::open(config, &tasks, stop.clone())?;
+        Ok(Self { groups, tasks, stop })
+    }
+
+    /// Ends the owner tasks and gives the directory back.
+    async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn journal(&self) -> Group<Journal> {
+        self.groups.start(GROUP, Journal::default()).await.expect("a sound group starts")
+    }
+}
+
+fn config(dir: &TempDir) -> Config {
+    Config::new(dir.path().to_owned())
+}
+
+async fn propose(group: &Group<Journal>, text: &str) -> u64 {
+    let command = Bytes::copy_from_slice(text.as_bytes());
+    group.propose(command).await.expect("nothing hinders it").reply
+}
+
+async fn lines(group: &Group<Journal>) -> Vec<String> {
+    group.query(|journal| journal.lines.clone()).await.expect("it runs")
+}
+
+#[tokio::test]
+async fn an_answered_command_is_seen_by_the_next_query() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    assert_eq!(propose(&group, "a").await, 1);
+    assert_eq!(lines(&group).await, ["a"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn commands_survive_a_restart_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    for text in ["a", "b", "c"] {
+        propose(&group, text).await;
+    }
+    drop(group);
+    host.close().await;
+
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    assert_eq!(lines(&group).await, ["a", "b", "c"]);
+    assert_eq!(propose(&group, "d").await, 4);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn every_life_of_a_group_has_a_term_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut terms = Vec::new();
+    for _ in 0..3 {
+        let host = Host::open(config(&dir));
+        terms.push(host.journal().await.term());
+        host.close().await;
+    }
+    assert!(terms.is_sorted_by(|a, b| a < b), "{terms:?}");
+}
+
+#[tokio::test]
+async fn concurrent_commands_are_each_applied_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    let writers = (0..64).map(|writer| {
+        let group = group.clone();
+        async move {
+            for n in 0..10 {
+                propose(&group, &format!("{writer}-{n}")).await;
+            }
+        }
+    });
+    join_all(writers).await;
+    let mut seen = lines(&group).await;
+    assert_eq!(seen.len(), 640);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 640);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn groups_do_not_mix() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let starts = (1..=50).map(|n| host.groups.start(GroupId(n), Journal::default()));
+    let groups: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
+    join_all(groups.iter().map(|group| async { propose(group, &group.id().to_string()).await }))
+        .await;
+    for group in &groups {
+        assert_eq!(lines(group).await, [group.id().to_string()]);
+    }
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_takes_the_place_of_the_log_and_retained_entries_stay_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { snapshot_bytes: 1_000, ..config(&dir) };
+    let host = Host::open(config.clone());
+    let group = host.journal().await;
+    let long = "x".repeat(100);
+    for n in 0..200 {
+        propose(&group, &format!("{n}-{long}")).await;
+    }
+    let expected = lines(&group).await;
+    drop(group);
+    host.close().await;
+
+    let host = Host::open(config);
+    let group = host.journal().await;
+    assert_eq!(lines(&group).await, expected);
+    let restored = group.query(|journal| journal.restored).await.unwrap();
+    assert!(restored > 0, "some commands came from the snapshot");
+    // The journal retains its first entry, far below the snapshot.
+    let first = group.read(Index(1), 1).await.unwrap();
+    assert_eq!(first[0].index, Index(1));
+    assert_eq!(first[0].payload, format!("0-{long}").as_bytes());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_group_runs_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let _group = host.journal().await;
+    let second = host.groups.start(GROUP, Journal::default()).await;
+    assert!(matches!(second, Err(StartError::Running { group: GROUP })));
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_removed_group_answers_nobody_and_stays_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    propose(&group, "a").await;
+    host.groups.remove(GROUP).await.unwrap();
+    assert_eq!(group.propose(Bytes::from_static(b"b")).await, Err(ProposeError::Stopped));
+    assert_eq!(group.query(|_| ()).await, Err(QueryError::Stopped));
+    drop(group);
+    host.close().await;
+
+    let host = Host::open(config(&dir));
+    assert_eq!(lines(&host.journal().await).await, Vec::<String>::new());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_refuses_its_snapshot_can_be_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { snapshot_bytes: 1, ..config(&dir) };
+    let host = Host::open(config.clone());
+    let group = host.journal().await;
+    propose(&group, "a").await;
+    drop(group);
+    host.close().await;
+
+    let host = Host::open(config);
+    let refusing = Journal { refuses: true, ..Journal::default() };
+    let refused = host.groups.start(GROUP, refusing).await;
+    assert!(matches!(refused, Err(StartError::Restore { .. })));
+    assert_eq!(lines(&host.journal().await).await, ["a"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_second_host_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let second = Host::try_open(config(&dir));
+    assert!(matches!(second, Err(OpenError::Wal(_))));
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_command_over_the_limit_is_refused_with_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(Config { max_command_bytes: 10, ..config(&dir) });
+    let group = host.journal().await;
+    let refused = group.propose(Bytes::from(vec![b'x'; 11])).await;
+    assert_eq!(refused, Err(ProposeError::TooLarge { len: 11, max: 10 }));
+    host.close().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_news_is_woken() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    let mut applied = group.applied();
+    let (seen, _) = tokio::join!(applied.wait_for(|applied| Index(2) <= *applied), async {
+        propose(&group, "a").await;
+        propose(&group, "b").await;
+    });
+    assert_eq!(*seen.unwrap(), Index(2));
+    host.close().await;
+}
