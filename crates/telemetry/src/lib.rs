@@ -7,4 +7,5 @@
 //! and a bump must be one change.
 
 pub mod metrics;
+pub mod testing;
 pub mod trace;
