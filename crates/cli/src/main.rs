@@ -1,3 +1,7 @@
-//! `quartet`.
+//! `quartet`: the command line of the four services.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,220 @@
+//! `quartet up`: starts the processes in order, each gated on the health of those before it.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::{Cluster, Node, Service, banner, config, down, ports, process, ready};
+use crate::http::Http;
+use crate::output::Output;
+
+/// What to run, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) nodes: Vec<Node>,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, for the banner and for scripts run from another shell.
+    pub(crate) otlp: Option<String>,
+}
+
+impl Plan {
+    /// Fails for what this version cannot cluster yet, with what is possible.
+    pub(crate) fn new(nodes: u16, replicas: Option<u16>, only: &[Service]) -> anyhow::Result<Self> {
+        if nodes != 1 {
+            bail!(
+                "--nodes {nodes}: coordinator, broker and gateway run as one node each in this version; \
+                 the replica can have up to {max}: quartet up --replicas {max}",
+                max = Node::MAX_PER_SERVICE
+            );
+        }
+        let replicas = replicas.unwrap_or(1);
+        let nodes = Node::all()
+            .filter(|node| only.is_empty() || only.contains(&node.service))
+            .filter(|node| match node.service {
+                Service::Replica => node.number <= replicas,
+                Service::Coordinator | Service::Broker | Service::Gateway => node.number == 1,
+            })
+            .collect();
+        Ok(Self { nodes, otlp: None })
+    }
+}
+
+/// Runs until Ctrl-C or SIGTERM; with `detach`, returns when every process is ready.
+pub(crate) async fn run(
+    cluster: &Cluster,
+    plan: &Plan,
+    detach: bool,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut stop = async || {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+    };
+
+    let started = tokio::select! {
+        started = start(cluster, plan) => started,
+        () = stop() => Err(anyhow::anyhow!("interrupted before the cluster was ready")),
+    };
+    let children = match started {
+        Ok(children) => children,
+        Err(error) => {
+            down::stop_all(cluster).await?;
+            return Err(error);
+        }
+    };
+    banner::print(cluster, plan, detach, output)?;
+    if detach {
+        return Ok(());
+    }
+    tokio::select! {
+        () = watch(cluster, children) => (),
+        () = stop() => (),
+    }
+    eprintln!();
+    down::stop_all(cluster).await
+}
+
+/// Starts what does not run yet and returns when all of it is ready.
+pub(crate) async fn start(cluster: &Cluster, plan: &Plan) -> anyhow::Result<Vec<(Node, Child)>> {
+    prepare(cluster, plan)?;
+    let down: Vec<Node> = plan
+        .nodes
+        .iter()
+        .copied()
+        .filter(|&node| process::running(cluster, node).is_none())
+        .collect();
+    ports::check_free(cluster, &down)?;
+
+    let progress = Progress::new();
+    let http = Http::new()?;
+    let mut children = Vec::new();
+    // The others register with the coordinator, and the gateway finds them through it.
+    for wave in
+        [&[Service::Coordinator][..], &[Service::Broker, Service::Replica], &[Service::Gateway]]
+    {
+        let mut starting = Vec::new();
+        for &node in plan.nodes.iter().filter(|node| wave.contains(&node.service)) {
+            let child =
+                if down.contains(&node) { Some(process::start(cluster, node)?) } else { None };
+            starting.push((node, child, progress.begin(node)));
+        }
+        for (node, mut child, bar) in starting {
+            let took = ready::wait(&http, cluster, node, child.as_mut()).await?;
+            progress.ready(cluster, node, &bar, child.is_some().then_some(took));
+            children.extend(child.map(|child| (node, child)));
+        }
+    }
+    Ok(children)
+}
+
+/// Directories, configuration files and scripts.
+fn prepare(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
+    for directory in ["run", "log", "config"].map(|name| cluster.data.join(name)) {
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    for &node in &plan.nodes {
+        let binary = cluster.binary(node.service);
+        if !binary.exists() {
+            bail!(
+                "{} is missing: `quartet` starts the services that lie beside it; build them with `cargo build --bins`, or use scripts/up",
+                binary.display()
+            );
+        }
+        config::write_file(cluster, node, &plan.nodes)?;
+        process::write_script(cluster, node, plan.otlp.as_deref())?;
+    }
+    Ok(())
+}
+
+/// Reaps the children and tells when one ended by itself. Never ends while anybody may come back.
+async fn watch(cluster: &Cluster, children: Vec<(Node, Child)>) {
+    let mut ends = JoinSet::new();
+    for (node, mut child) in children {
+        ends.spawn(async move { (node, child.wait().await) });
+    }
+    while let Some(end) = ends.join_next().await {
+        let Ok((node, status)) = end else { continue };
+        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        eprintln!(
+            "{} ended ({how}); start it again with {} or `quartet up`; its log: {}",
+            node.name(),
+            cluster.script(node).display(),
+            cluster.log_file(node).display()
+        );
+    }
+    // Processes started by script are nobody's children; the terminal stays theirs until Ctrl-C.
+    std::future::pending().await
+}
+
+/// A spinner per process on a terminal, else a line per process.
+struct Progress {
+    bars: Option<MultiProgress>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { bars: std::io::stderr().is_terminal().then(MultiProgress::new) }
+    }
+
+    fn begin(&self, node: Node) -> ProgressBar {
+        let Some(bars) = &self.bars else { return ProgressBar::hidden() };
+        let bar = bars.add(ProgressBar::new_spinner());
+        bar.set_style(
+            ProgressStyle::with_template("  {spinner} {prefix:<14} {msg}")
+                .expect("the template names known fields only"),
+        );
+        bar.set_prefix(node.name());
+        bar.set_message("starting");
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    }
+
+    fn ready(&self, cluster: &Cluster, node: Node, bar: &ProgressBar, took: Option<Duration>) {
+        let how = took.map_or_else(
+            || "was running already".to_owned(),
+            |took| format!("ready in {} ms", took.as_millis()),
+        );
+        if self.bars.is_some() {
+            bar.finish_with_message(how);
+        } else {
+            eprintln!("  {:<14} {:<24} {how}", node.name(), cluster.url(node));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(plan: &Plan) -> Vec<String> {
+        plan.nodes.iter().map(|node| node.name()).collect()
+    }
+
+    #[test]
+    fn one_of_each_unless_told_otherwise() {
+        let plan = Plan::new(1, None, &[]).unwrap();
+        assert_eq!(names(&plan), ["coordinator-1", "broker-1", "replica-1", "gateway-1"]);
+    }
+
+    #[test]
+    fn replicas_and_only_go_together() {
+        let plan = Plan::new(1, Some(3), &[Service::Replica]).unwrap();
+        assert_eq!(names(&plan), ["replica-1", "replica-2", "replica-3"]);
+    }
+
+    #[test]
+    fn what_cannot_cluster_yet_is_refused_with_what_can() {
+        let error = Plan::new(3, None, &[]).unwrap_err().to_string();
+        assert!(error.contains("quartet up --replicas 3"), "{error}");
+    }
+}

@@ -1,0 +1,139 @@
+//! `quartet sub`: subscriptions of a topic.
+
+use api::broker::{SeekRequest, Sought, SubscriptionList, SubscriptionSpec, SubscriptionView};
+use clap::Subcommand;
+
+use super::deliveries::{self, TakeArgs};
+use super::{Session, or_dash};
+use crate::cluster::Service;
+use crate::http::{Request, encode};
+use crate::output::Table;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubCommand {
+    /// List the subscriptions of a topic.
+    Ls { topic: String },
+    /// Create a subscription, or change it.
+    Create {
+        topic: String,
+        name: String,
+        /// earliest, latest, or a time.
+        #[arg(long)]
+        start: Option<String>,
+        /// How long a message may be held before it is delivered again.
+        #[arg(long, value_name = "SECONDS")]
+        ack_deadline_seconds: Option<f64>,
+        /// Afterwards it goes to the dead-letter queue.
+        #[arg(long, value_name = "N")]
+        max_deliveries: Option<u32>,
+        /// queue/NAME
+        #[arg(long, value_name = "QUEUE")]
+        dead_letter: Option<String>,
+    },
+    /// How far a subscription is.
+    Show { topic: String, name: String },
+    /// Take messages.
+    Pull {
+        topic: String,
+        name: String,
+        #[command(flatten)]
+        take: TakeArgs,
+    },
+    /// Acknowledge messages.
+    Ack {
+        topic: String,
+        name: String,
+        #[arg(required = true)]
+        ack_ids: Vec<String>,
+    },
+    /// Give messages back.
+    Nack {
+        topic: String,
+        name: String,
+        #[arg(required = true)]
+        ack_ids: Vec<String>,
+        #[arg(long)]
+        delay_ms: Option<u64>,
+    },
+    /// Move to another position: earliest, latest, an offset, or a time.
+    Seek { topic: String, name: String, to: String },
+    /// Delete a subscription.
+    Rm { topic: String, name: String },
+}
+
+pub(crate) async fn run(session: &Session, command: SubCommand) -> anyhow::Result<()> {
+    let all = |topic: &str| {
+        session.url(Service::Broker, &format!("/v1/topics/{}/subscriptions", encode(topic)))
+    };
+    let of = |topic: &str, name: &str| format!("{}/{}", all(topic), encode(name));
+    match command {
+        SubCommand::Ls { topic } => list(session, Request::get(all(&topic))).await,
+        SubCommand::Create {
+            topic,
+            name,
+            start,
+            ack_deadline_seconds,
+            max_deliveries,
+            dead_letter,
+        } => {
+            let spec = SubscriptionSpec {
+                start,
+                ack_deadline_seconds,
+                max_deliveries,
+                dead_letter,
+                ..SubscriptionSpec::default()
+            };
+            show(session, Request::put(of(&topic, &name)).json(&spec)).await
+        }
+        SubCommand::Show { topic, name } => show(session, Request::get(of(&topic, &name))).await,
+        SubCommand::Pull { topic, name, take } => {
+            deliveries::take(session, &of(&topic, &name), "pull", &take).await
+        }
+        SubCommand::Ack { topic, name, ack_ids } => {
+            deliveries::ack(session, &of(&topic, &name), ack_ids).await
+        }
+        SubCommand::Nack { topic, name, ack_ids, delay_ms } => {
+            deliveries::nack(session, &of(&topic, &name), ack_ids, delay_ms).await
+        }
+        SubCommand::Seek { topic, name, to } => {
+            let request = Request::post(of(&topic, &name) + "/seek").json(&SeekRequest { to });
+            if let Some(sought) = session.ask::<Sought>(request).await? {
+                println!("next offset of each partition: {:?}", sought.positions);
+            }
+            Ok(())
+        }
+        SubCommand::Rm { topic, name } => {
+            let done = format!("subscription {name} of {topic} is deleted");
+            session.tell(Request::delete(of(&topic, &name)), &done).await
+        }
+    }
+}
+
+async fn list(session: &Session, request: Request) -> anyhow::Result<()> {
+    let Some(list) = session.ask::<SubscriptionList>(request).await? else { return Ok(()) };
+    table(list.subscriptions);
+    Ok(())
+}
+
+async fn show(session: &Session, request: Request) -> anyhow::Result<()> {
+    let Some(view) = session.ask::<SubscriptionView>(request).await? else { return Ok(()) };
+    table(vec![view]);
+    Ok(())
+}
+
+fn table(views: Vec<SubscriptionView>) {
+    let mut table =
+        Table::new(["TOPIC", "NAME", "LAG", "IN FLIGHT", "OLDEST UNACKED", "REDELIVERED", "ACKED"]);
+    for view in views {
+        table.row([
+            view.topic,
+            view.name,
+            view.stats.lag.to_string(),
+            view.stats.in_flight.to_string(),
+            or_dash(view.stats.oldest_unacked_seconds.map(|age| format!("{age:.1} s"))),
+            view.stats.redelivered.to_string(),
+            view.stats.acked.to_string(),
+        ]);
+    }
+    table.print();
+}
