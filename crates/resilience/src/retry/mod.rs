@@ -60,6 +60,11 @@ impl Backoff {
 pub enum Failure {
     /// Certainly not done: no byte of it was written, or the peer said that it never began.
     NotSent,
+    /// Certainly not done: this side's own policy (a breaker) held it back.
+    Rejected {
+        /// When it makes sense to ask again.
+        retry_after: Duration,
+    },
     /// Written at least in part; no byte of an answer came. Nobody knows whether it was done.
     NoResponse,
     /// The head of an answer came with this status, and nothing of it went downstream.
@@ -197,7 +202,8 @@ impl Policy {
         let backoff = self.backoff.delay(call.retries, random);
         let wait = match failure {
             // The peer knows best, but all callers heard the same number: the jitter stays.
-            Failure::Status { retry_after: Some(asked), .. } => asked + backoff,
+            Failure::Status { retry_after: Some(asked), .. }
+            | Failure::Rejected { retry_after: asked } => asked + backoff,
             _ => backoff,
         };
         if call.remaining <= wait + call.typical {
@@ -213,7 +219,7 @@ fn may_repeat(call: Call, failure: Failure) -> Result<(), Stop> {
     match (failure, call.body) {
         (Failure::Final, _) => Err(Stop::NotRepeatable),
         (_, BodyState::Truncated) => Err(Stop::BodyGone),
-        (Failure::NotSent, _) => Ok(()),
+        (Failure::NotSent | Failure::Rejected { .. }, _) => Ok(()),
         (Failure::NoResponse | Failure::Status { .. }, _) if !safe => Err(Stop::NotRepeatable),
         // An answer before the whole request was read is no judgement of the whole request.
         (_, BodyState::Partial | BodyState::Untouched) => Err(Stop::BodyGone),
