@@ -1,21 +1,23 @@
 //! One HTTP exchange with a service. No retries here: a person at a terminal wants the first answer.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use client::http::{Client, Config, Path, Query, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 /// Longer than any wait a service takes part in, unless a request says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A pool of connections. Cheap to clone.
-#[derive(Clone)]
+/// Connections to every service that was asked. Clones share them.
+#[derive(Clone, Default)]
 pub(crate) struct Http {
-    inner: reqwest::Client,
+    clients: Arc<Mutex<BTreeMap<String, Client>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -23,69 +25,108 @@ pub(crate) struct Request {
     method: &'static str,
     url: String,
     headers: Vec<(Cow<'static, str>, String)>,
+    content_type: Option<Cow<'static, str>>,
     body: Vec<u8>,
     timeout: Duration,
 }
 
+/// An answer with a status below 400.
 #[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
-    headers: reqwest::header::HeaderMap,
-}
+pub(crate) struct Response(Reply);
 
-/// Nobody answered, or somebody said no.
+/// Nobody answered, or somebody said no: then `status` is there.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum HttpError {
-    /// What to do stands in the text; the cause is in `source()`.
-    #[error("cannot reach {url}; is it running? `quartet up` starts a local cluster")]
-    Unreachable {
-        url: String,
-        #[source]
-        source: reqwest::Error,
-    },
-    #[error("{text}")]
-    Refused { status: u16, code: String, text: String },
+#[error("{text}")]
+pub(crate) struct HttpError {
+    pub(crate) status: Option<u16>,
+    text: String,
 }
 
 impl Http {
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let inner = reqwest::Client::builder().no_proxy().build().context("cannot set up HTTP")?;
-        Ok(Self { inner })
-    }
-
-    /// Any answer is an answer, whatever its status.
+    /// Sends one request, once.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, HttpError> {
-        let Request { method, url, headers, body, timeout } = request;
-        let unreachable = |source| HttpError::Unreachable { url: url.clone(), source };
+        let Request { method, url, headers, content_type, body, timeout } = request;
+        let (origin, path, query) = parts(&url);
+        let client = self.client(origin)?;
         let method = method.parse().expect("methods are constants of this crate");
-        let mut builder = self.inner.request(method, &url).timeout(timeout).body(body);
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let query = pairs.fold(Query::new(), |query, (name, value)| query.encoded(name, value));
+        let mut call = client.call(method, Path::encoded(path)).query(query).timeout(timeout);
         for (name, value) in headers {
-            builder = builder.header(&*name, value);
+            call = call.header(&name, &value);
         }
-        let response = builder.send().await.map_err(unreachable)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.map_err(unreachable)?.to_vec();
-        Ok(Response { status, body, headers })
+        if !body.is_empty() {
+            call = call.body(content_type.as_deref().unwrap_or("application/octet-stream"), body);
+        }
+        call.send().await.map(Response).map_err(|error| HttpError::new(&error))
     }
 
-    /// Like [`Self::send`], but a status of 400 and above is an error with the service's own text.
-    pub(crate) async fn call(&self, request: Request) -> Result<Response, HttpError> {
-        let response = self.send(request).await?;
-        if response.status < 400 { Ok(response) } else { Err(response.refusal()) }
-    }
-
-    /// Calls, and reads the answer as JSON.
+    /// Sends, and reads the answer as JSON.
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: Request) -> anyhow::Result<T> {
         let url = request.url.clone();
-        let response = self.call(request).await?;
+        let response = self.send(request).await?;
         response.parse().with_context(|| format!("{url} answered something else than expected"))
+    }
+
+    fn client(&self, origin: &str) -> Result<Client, HttpError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(origin) {
+            return Ok(client.clone());
+        }
+        let base = client::Url::parse(origin).map_err(|error| HttpError {
+            status: None,
+            text: format!("`{origin}` is not a URL: {error}"),
+        })?;
+        let client = Client::new(config(), [base]).map_err(|error| HttpError::new(&error))?;
+        clients.insert(origin.to_owned(), client.clone());
+        Ok(client)
+    }
+}
+
+/// A breaker would answer in place of the service, which the commands want to hear itself.
+fn config() -> Config {
+    let mut config = Config { timeout: TIMEOUT, ..Config::default() };
+    config.retry.retries_max = 0;
+    config.breaker.consecutive_failures = u32::MAX;
+    config.breaker.min_volume = u32::MAX;
+    config
+}
+
+/// `http://host:port`, `/path`, `a=1&b=2`.
+fn parts(url: &str) -> (&str, &str, &str) {
+    let (url, query) = url.split_once('?').unwrap_or((url, ""));
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let path = url[authority..].find('/').map_or(url.len(), |at| authority + at);
+    (&url[..path], &url[path..], query)
+}
+
+impl HttpError {
+    fn new(error: &client::Error) -> Self {
+        let mut text = error.detail.to_string();
+        let status = error.status.map(|status| status.as_u16());
+        match status {
+            Some(status) => {
+                let _ = write!(text, " ({status} {})", error.code);
+            }
+            None => text.push_str("; `quartet up` starts a local cluster"),
+        }
+        if let Some(trace) = &error.trace_id {
+            let _ = write!(text, "\ntrace {trace}");
+        }
+        Self { status, text }
     }
 }
 
 impl Request {
     pub(crate) fn new(method: &'static str, url: impl Into<String>) -> Self {
-        Self { method, url: url.into(), headers: Vec::new(), body: Vec::new(), timeout: TIMEOUT }
+        Self {
+            method,
+            url: url.into(),
+            headers: Vec::new(),
+            content_type: None,
+            body: Vec::new(),
+            timeout: TIMEOUT,
+        }
     }
 
     pub(crate) fn get(url: impl Into<String>) -> Self {
@@ -120,14 +161,19 @@ impl Request {
         }
     }
 
-    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(
+        mut self,
+        content_type: impl Into<Cow<'static, str>>,
+        body: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.content_type = Some(content_type.into());
         self.body = body.into();
         self
     }
 
     pub(crate) fn json<T: Serialize>(self, value: &T) -> Self {
         let body = serde_json::to_vec(value).expect("our own types have string keys only");
-        self.header("content-type", "application/json").body(body)
+        self.body("application/json", body)
     }
 
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
@@ -138,27 +184,15 @@ impl Request {
 
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        self.0.header(name)
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.0.body
     }
 
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_slice(&self.body)
-    }
-
-    /// The problem document as one text, or whatever the body says.
-    pub(crate) fn refusal(&self) -> HttpError {
-        let problem: Value = self.parse().unwrap_or_default();
-        let field = |name: &str| problem.get(name).and_then(Value::as_str);
-        let code = field("code").unwrap_or_default().to_owned();
-        let mut text = match field("detail").or(field("title")) {
-            Some(detail) => detail.to_owned(),
-            None => String::from_utf8_lossy(&self.body).trim().to_owned(),
-        };
-        let _ = write!(text, " ({}{}{code})", self.status, if code.is_empty() { "" } else { " " });
-        if let Some(trace) = field("trace_id").or(self.header("x-trace-id")) {
-            let _ = write!(text, "\ntrace {trace}");
-        }
-        HttpError::Refused { status: self.status, code, text }
+        serde_json::from_slice(&self.0.body)
     }
 }
 
@@ -212,9 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_document_becomes_one_text() {
-        let body = br#"{"detail":"wait","code":"queue-full","trace_id":"abc"}"#.to_vec();
-        let response = Response { status: 429, body, headers: reqwest::header::HeaderMap::new() };
-        assert_eq!(response.refusal().to_string(), "wait (429 queue-full)\ntrace abc");
+    fn a_url_is_taken_apart() {
+        assert_eq!(parts("http://a:1/b/c?d=1"), ("http://a:1", "/b/c", "d=1"));
+        assert_eq!(parts("http://a:1"), ("http://a:1", "", ""));
     }
 }

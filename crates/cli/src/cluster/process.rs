@@ -49,18 +49,9 @@ pub(crate) fn start(cluster: &Cluster, node: Node) -> anyhow::Result<Child> {
 }
 
 /// Writes the script that starts the node. The pid stays the same through `exec`.
-pub(crate) fn write_script(
-    cluster: &Cluster,
-    node: Node,
-    otlp: Option<&str>,
-) -> anyhow::Result<()> {
-    let traces = otlp.map_or_else(String::new, |endpoint| {
-        format!(
-            ": \"${{OTEL_EXPORTER_OTLP_ENDPOINT:={endpoint}}}\"\nexport OTEL_EXPORTER_OTLP_ENDPOINT\n"
-        )
-    });
+pub(crate) fn write_script(cluster: &Cluster, node: Node) -> anyhow::Result<()> {
     let text = format!(
-        "#!/bin/sh\n# Starts {name} of this cluster, as `quartet up` does.\n{traces}echo $$ > {pid}\nexec {binary} --config {config} \"$@\"\n",
+        "#!/bin/sh\n# Starts {name} of this cluster, as `quartet up` does.\necho $$ > {pid}\nexec {binary} --config {config} \"$@\"\n",
         name = node.name(),
         pid = quoted(&cluster.pid_file(node)),
         binary = quoted(&cluster.binary(node.service)),
@@ -199,7 +190,7 @@ mod tests {
         write(&cluster.binary(NODE.service), "#!/bin/sh\nsleep 60\n").unwrap();
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(cluster.binary(NODE.service), executable).unwrap();
-        write_script(&cluster, NODE, Some("http://localhost:4318")).unwrap();
+        write_script(&cluster, NODE).unwrap();
 
         let mut child = start(&cluster, NODE).unwrap();
         let reaper = async { child.wait().await.unwrap() };

@@ -18,7 +18,10 @@ const POLL: Duration = Duration::from_millis(10);
 /// One question to `/readyz`. `None`: nobody answered.
 pub(crate) async fn status(http: &Http, cluster: &Cluster, node: Node) -> Option<u16> {
     let request = Request::get(cluster.url(node) + "/readyz").timeout(Duration::from_secs(2));
-    http.send(request).await.ok().map(|response| response.status)
+    match http.send(request).await {
+        Ok(_) => Some(200),
+        Err(error) => error.status,
+    }
 }
 
 /// Returns how long it took. `child` is given where this process is the parent.

@@ -9,7 +9,7 @@ use crate::output::{Output, Table};
 /// Shows the processes that `up` has ever started in this directory, and whoever else answers
 /// on the standard ports.
 pub(crate) async fn run(cluster: &Cluster, output: Output) -> anyhow::Result<()> {
-    let http = Http::new()?;
+    let http = Http::default();
     let probes = Node::all().map(|node| probe(&http, cluster, node));
     let rows: Vec<Row> =
         futures_util::future::join_all(probes).await.into_iter().flatten().collect();

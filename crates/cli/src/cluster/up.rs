@@ -18,7 +18,7 @@ use crate::output::Output;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, for the banner and for scripts run from another shell.
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, for the configuration files: a process that is started by hand traces, too.
     pub(crate) otlp: Option<String>,
 }
 
@@ -95,7 +95,7 @@ pub(crate) async fn start(cluster: &Cluster, plan: &Plan) -> anyhow::Result<Vec<
     ports::check_free(cluster, &down)?;
 
     let progress = Progress::new();
-    let http = Http::new()?;
+    let http = Http::default();
     let mut children = Vec::new();
     // The others register with the coordinator, and the gateway finds them through it.
     for wave in
@@ -130,8 +130,8 @@ fn prepare(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
                 binary.display()
             );
         }
-        config::write_file(cluster, node, &plan.nodes)?;
-        process::write_script(cluster, node, plan.otlp.as_deref())?;
+        config::write_file(cluster, node, plan)?;
+        process::write_script(cluster, node)?;
     }
     Ok(())
 }

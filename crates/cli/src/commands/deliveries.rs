@@ -37,7 +37,7 @@ pub(crate) async fn take(
     };
     let patience = Duration::try_from_secs_f64(args.wait + 30.0).unwrap_or(Duration::MAX);
     let request = Request::post(format!("{base}/{verb}")).json(&body).timeout(patience);
-    let response = session.http.call(request).await?;
+    let response = session.http.send(request).await?;
     let taken: Deliveries = response.parse()?;
     if session.output == crate::output::Output::Json {
         session.output.json(&response.parse::<serde_json::Value>()?)?;

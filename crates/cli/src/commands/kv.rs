@@ -83,7 +83,7 @@ pub(crate) async fn run(session: &Session, args: KvArgs) -> anyhow::Result<()> {
     match args.command {
         KvCommand::Get { key, consistency } => {
             let request = Request::get(url(&key) + &query(&[("consistency", consistency)]));
-            show(session, &key, &session.http.call(request).await?)
+            show(session, &key, &session.http.send(request).await?)
         }
         KvCommand::Put { key, value, if_match, ack, ttl_seconds, lease } => {
             let body = payload(&value)?;
@@ -94,10 +94,9 @@ pub(crate) async fn run(session: &Session, args: KvArgs) -> anyhow::Result<()> {
                 other => (None, other),
             };
             let request = Request::put(url(&key) + &query)
-                .header("content-type", content_type(&body))
                 .header_if("if-none-match", new)
                 .header_if("if-match", version)
-                .body(body);
+                .body(content_type(&body), body);
             session.tell(request, &format!("{key} is written")).await
         }
         KvCommand::Del { key } => {
@@ -116,16 +115,16 @@ pub(crate) async fn run(session: &Session, args: KvArgs) -> anyhow::Result<()> {
 fn show(session: &Session, key: &str, response: &Response) -> anyhow::Result<()> {
     if session.output == Output::Table {
         let mut out = std::io::stdout().lock();
-        out.write_all(&response.body)?;
-        if !response.body.ends_with(b"\n") {
+        out.write_all(response.body())?;
+        if !response.body().ends_with(b"\n") {
             writeln!(out)?;
         }
         return Ok(());
     }
     let mut shown = json!({ "key": key });
-    match std::str::from_utf8(&response.body) {
+    match std::str::from_utf8(response.body()) {
         Ok(text) => shown["value"] = Value::from(text),
-        Err(_) => shown["value_bytes"] = Value::from(response.body.as_slice()),
+        Err(_) => shown["value_bytes"] = Value::from(response.body()),
     }
     for header in ["etag", "content-type", "x-lag-ms", "x-served-by", "x-role", "x-trace-id"] {
         if let Some(value) = response.header(header) {

@@ -67,7 +67,7 @@ impl Session {
     fn new(output: Output, endpoint: Option<String>, port_offset: u16) -> anyhow::Result<Self> {
         // Only its ports are used: no command looks into a data directory.
         let local = Cluster::new(Path::new("data"), port_offset)?;
-        Ok(Self { http: Http::new()?, output, endpoint, local })
+        Ok(Self { http: Http::default(), output, endpoint, local })
     }
 
     /// `path` at the service: at `--endpoint` if given, else at the first local node.
@@ -87,9 +87,9 @@ impl Session {
         match self.output {
             Output::Table => self.http.json(request).await.map(Some),
             Output::Json => {
-                let response = self.http.call(request).await?;
+                let response = self.http.send(request).await?;
                 let answer =
-                    if response.body.is_empty() { Value::Null } else { response.parse()? };
+                    if response.body().is_empty() { Value::Null } else { response.parse()? };
                 self.output.json(&answer)?;
                 Ok(None)
             }
@@ -105,11 +105,11 @@ impl Session {
     }
 
     async fn ask_any(&self, request: Request) -> anyhow::Result<Option<()>> {
-        let response = self.http.call(request).await?;
+        let response = self.http.send(request).await?;
         if self.output == Output::Table {
             return Ok(Some(()));
         }
-        let answer = if response.body.is_empty() { Value::Null } else { response.parse()? };
+        let answer = if response.body().is_empty() { Value::Null } else { response.parse()? };
         self.output.json(&answer)?;
         Ok(None)
     }

@@ -164,13 +164,12 @@ async fn send(session: &Session, url: &str, args: SendArgs) -> anyhow::Result<()
     let body = payload(&args.data)?;
     let kind = if args.ndjson { api::headers::NDJSON } else { content_type(&body) };
     let request = Request::post(format!("{url}/messages"))
-        .header("content-type", kind)
         .header_if("x-priority", args.priority.map(|value| value.to_string()))
         .header_if("x-delay-ms", args.delay_ms.map(|value| value.to_string()))
         .header_if("x-ttl-ms", args.ttl_ms.map(|value| value.to_string()))
         .header_if("x-dedup-id", args.dedup_id)
         .header_if("x-group", args.group)
-        .body(body);
+        .body(kind, body);
     if let Some(sent) = session.ask::<Sent>(request).await? {
         println!(
             "{} sent, {} already there: {}",

@@ -77,10 +77,9 @@ pub(crate) async fn run(session: &Session, command: TopicCommand) -> anyhow::Res
             let body = payload(&data)?;
             let kind = if ndjson { api::headers::NDJSON } else { content_type(&body) };
             let mut request = Request::post(of(&topic) + "/messages")
-                .header("content-type", kind)
                 .header_if("x-key", key)
                 .header_if("idempotency-key", idempotency_key)
-                .body(body);
+                .body(kind, body);
             for (name, value) in attributes {
                 request = request.header(format!("x-attr-{name}"), value);
             }

@@ -22,8 +22,8 @@ pub(crate) async fn run(session: &Session, args: &TraceArgs) -> anyhow::Result<(
         Request::get(format!("{jaeger}/api/v3/traces/{id}")).timeout(Duration::from_secs(5));
     let answer = session.http.send(request).await;
     let spans = match &answer {
-        Ok(response) if response.status == 200 => spans(&response.parse()?),
-        _ => Vec::new(),
+        Ok(response) => spans(&response.parse()?),
+        Err(_) => Vec::new(),
     };
     if session.output == Output::Json {
         return session.output.json(&json!({
@@ -34,8 +34,10 @@ pub(crate) async fn run(session: &Session, args: &TraceArgs) -> anyhow::Result<(
     }
     println!("{link}");
     match answer {
-        Err(_) => eprintln!("no Jaeger answers at {jaeger}; start one with scripts/jaeger"),
-        Ok(_) if spans.is_empty() => eprintln!(
+        Err(error) if error.status.is_none() => {
+            eprintln!("no Jaeger answers at {jaeger}; start one with scripts/jaeger")
+        }
+        Err(_) => eprintln!(
             "Jaeger at {jaeger} does not know this trace (yet: services export every few seconds; \
              they need OTEL_EXPORTER_OTLP_ENDPOINT)"
         ),

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::patience::persist;
+use super::patience::{is_status, persist};
 use crate::http::{Http, Request, Response, encode_key};
 
 /// Compare-and-set attempts on one key. Only a handful of workers ever meet there.
@@ -100,11 +100,14 @@ impl Ledger {
                 Some(etag) => write.header("if-match", etag),
                 None => write.header("if-none-match", "*"),
             };
-            let written = persist(&self.http, &write).await?;
-            // 412: another worker was faster, or a lost answer was a success. Look again.
-            if written.status != 412 {
-                self.remember(&written);
-                return Ok(());
+            match persist(&self.http, &write).await {
+                // Another worker was faster, or a lost answer was a success. Look again.
+                Err(error) if is_status(&error, 412) => (),
+                Err(error) => return Err(error),
+                Ok(written) => {
+                    self.remember(&written);
+                    return Ok(());
+                }
             }
         }
         bail!("{MAX_CONFLICTS} compare-and-sets of `{key}` failed in a row")
@@ -118,7 +121,7 @@ impl Ledger {
     /// The account and its ETag; `None` if there is none yet.
     async fn read(&self, request: Request) -> anyhow::Result<Option<(Account, Option<String>)>> {
         let response = match persist(&self.http, &request).await {
-            Err(error) if is_not_found(&error) => return Ok(None),
+            Err(error) if is_status(&error, 404) => return Ok(None),
             other => other?,
         };
         let account = response.parse().context("the store holds something else than totals")?;
@@ -133,10 +136,6 @@ impl Ledger {
             *newest = position.max(*newest);
         }
     }
-}
-
-fn is_not_found(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(crate::http::HttpError::Refused { status: 404, .. }))
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ async fn play(
     for (_, mut child) in children {
         reaper.spawn(async move { child.wait().await });
     }
-    let http = Http::new()?;
+    let http = Http::default();
     let gateway = cluster.url(GATEWAY);
     let demo = Arc::new(Demo {
         ledger: ledger::Ledger::new(http.clone(), &gateway),

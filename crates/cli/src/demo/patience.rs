@@ -15,18 +15,17 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(45);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Returns the first answer that is not about the service being away or busy. Statuses of 400 and
-/// above are errors, except 412: the caller asked for a comparison and gets its result.
+/// Returns the first answer that is not about the service being away or busy.
 pub(crate) async fn persist(http: &Http, request: &Request) -> anyhow::Result<Response> {
     let deadline = Instant::now() + GIVE_UP_AFTER;
     let mut pause = FIRST_PAUSE;
     loop {
         let failure = match http.send(request.clone()).await {
-            Ok(response) if response.status < 400 || response.status == 412 => return Ok(response),
-            Ok(response) if !passes(response.status) => return Err(response.refusal().into()),
-            Ok(response) => response.refusal(),
-            Err(error @ HttpError::Unreachable { .. }) => error,
-            Err(error @ HttpError::Refused { .. }) => return Err(error.into()),
+            Ok(response) => return Ok(response),
+            Err(error) if error.status.is_some_and(|status| !passes(status)) => {
+                return Err(error.into());
+            }
+            Err(error) => error,
         };
         if deadline <= Instant::now() {
             return Err(failure)
@@ -35,6 +34,11 @@ pub(crate) async fn persist(http: &Http, request: &Request) -> anyhow::Result<Re
         sleep(pause).await;
         pause = LONGEST_PAUSE.min(pause * 2);
     }
+}
+
+/// Whether it is an answer of this status.
+pub(crate) fn is_status(error: &anyhow::Error, status: u16) -> bool {
+    error.downcast_ref::<HttpError>().is_some_and(|error| error.status == Some(status))
 }
 
 /// Whether a later repeat may succeed.

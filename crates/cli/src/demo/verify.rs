@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use super::expected::Totals;
 use super::ledger::Account;
-use super::patience::persist;
+use super::patience::{is_status, persist};
 use super::{Demo, REPLICA, TOPIC, key};
 use crate::http::{Request, encode_key};
 
@@ -45,7 +45,7 @@ async fn account(demo: &Demo, key: &str) -> anyhow::Result<Account> {
         Request::get(format!("{url}?consistency=session")).header("x-session", demo.ledger.token());
     let response = match persist(&demo.http, &request).await {
         // An absent total is a wrong total, shown with the others.
-        Err(error) if error.to_string().contains("(404") => return Ok(Account::default()),
+        Err(error) if is_status(&error, 404) => return Ok(Account::default()),
         other => other.with_context(|| format!("cannot read `{key}` from {}", REPLICA.name()))?,
     };
     match response.header("x-role") {

@@ -112,8 +112,7 @@ async fn enqueue(demo: &Demo, batch: &[Traced]) -> anyhow::Result<()> {
         };
         let request = Request::post(demo.broker(&format!("/v1/queues/{QUEUE}/messages")))
             .header_if("traceparent", trace.as_deref())
-            .json(&job)
-            .header("content-type", api::headers::NDJSON);
+            .body(api::headers::NDJSON, serde_json::to_vec(&job)?);
         persist(&demo.http, &request).await.context("cannot send a job")?;
     }
     Ok(())

@@ -16,6 +16,12 @@ impl From<&'static str> for Path {
 }
 
 impl Path {
+    /// A path that is percent-encoded already. It begins with a slash.
+    #[must_use]
+    pub fn encoded(path: impl Into<String>) -> Self {
+        Self(path.into())
+    }
+
     /// Fills the `{placeholders}` of a route pattern, in order, each with one segment.
     ///
     /// # Errors
