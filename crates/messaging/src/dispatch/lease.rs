@@ -1,0 +1,184 @@
+//! Handing out, holding, giving back, giving up.
+
+use super::{Depth, Dispatcher, Reason, State};
+use crate::config::Policy;
+use crate::ids::{Epoch, Millis};
+
+/// The holder of a reservation: no ack id names it.
+pub(super) const NOBODY: Epoch = Epoch(u64::MAX);
+
+/// A message handed to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its number.
+    pub id: u64,
+    /// Which delivery this is; the first is 1.
+    pub delivery: u32,
+    /// Until when it is the consumer's.
+    pub until: Millis,
+}
+
+/// Whether a consumer still holds what it says it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Held,
+    /// Not any more: its time was over, or the message was delivered again.
+    Late,
+    /// There is no such message (any more).
+    Unknown,
+}
+
+/// A message that is given up and waits to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    /// Its number.
+    pub id: u64,
+    /// Why.
+    pub reason: Reason,
+    /// How often it was delivered.
+    pub attempts: u32,
+}
+
+impl Dispatcher {
+    /// Hands out up to `max` messages, to be held until then. Call [`Self::advance`] first.
+    pub fn take(&mut self, max: usize, until: Millis, epoch: Epoch) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some(id) = self.ready.first()
+        {
+            taken.push(self.hand_out(id, until, epoch));
+        }
+        taken
+    }
+
+    /// Hands out one message that is ready.
+    pub(crate) fn hand_out(&mut self, id: u64, until: Millis, epoch: Epoch) -> Taken {
+        self.enter(id, State::Held { until, epoch });
+        let work = self.work.get_mut(&id).expect("it has just entered a state");
+        work.attempts = work.attempts.saturating_add(1);
+        self.unreported.insert(id);
+        Taken { id, delivery: work.attempts, until }
+    }
+
+    /// Takes back what did not reach its consumer: the delivery does not count.
+    pub fn untake(&mut self, taken: &[Taken]) {
+        for Taken { id, delivery, .. } in taken {
+            let Some(work) = self.work.get_mut(id) else { continue };
+            if work.attempts == *delivery && matches!(work.state, State::Held { .. }) {
+                work.attempts -= 1;
+                self.enter(*id, State::Ready);
+                self.unreported.insert(*id);
+            }
+        }
+    }
+
+    /// Whether this delivery is still the consumer's.
+    #[must_use]
+    pub fn verdict(&self, id: u64, delivery: u32, epoch: Epoch) -> Verdict {
+        let Some(work) = self.work.get(&id) else { return Verdict::Unknown };
+        match work.state {
+            State::Held { until, epoch: holder }
+                if work.attempts == delivery && holder == epoch && self.now < until =>
+            {
+                Verdict::Held
+            }
+            _ => Verdict::Late,
+        }
+    }
+
+    /// Holds a message, that a consumer holds, until then.
+    pub fn extend(&mut self, id: u64, until: Millis) {
+        if let Some(State::Held { epoch, .. }) = self.work.get(&id).map(|work| work.state) {
+            self.enter(id, State::Held { until, epoch });
+            self.unreported.insert(id);
+        }
+    }
+
+    /// Keeps a message at least until then, while its ack is on its way to the disk.
+    pub fn hold_for_ack(&mut self, id: u64, at_least: Millis) {
+        if let Some(State::Held { until, epoch }) = self.work.get(&id).map(|work| work.state)
+            && until < at_least
+        {
+            self.enter(id, State::Held { until: at_least, epoch });
+        }
+    }
+
+    /// A consumer gives a message back. It waits for `delay`, or as the policy says.
+    pub fn release(&mut self, id: u64, delay: Option<u64>, policy: &Policy) {
+        if matches!(self.work.get(&id).map(|work| work.state), Some(State::Held { .. })) {
+            self.fail(id, delay, policy);
+        }
+    }
+
+    /// Keeps a message from consumers without counting a delivery: it is being moved elsewhere.
+    /// False if a consumer holds it or it is given up.
+    pub fn reserve(&mut self, id: u64, until: Millis) -> bool {
+        let free = self.work.get(&id).is_some_and(|work| {
+            matches!(work.state, State::Ready | State::Waiting { .. } | State::Behind)
+        });
+        if free {
+            self.enter(id, State::Held { until, epoch: NOBODY });
+        }
+        free
+    }
+
+    /// Gives up a reservation.
+    pub fn unreserve(&mut self, id: u64) {
+        let Some(work) = self.work.get(&id).copied() else { return };
+        if matches!(work.state, State::Held { epoch: NOBODY, .. }) {
+            self.enter(id, State::Behind);
+            if work.spec.group.is_none_or(|group| self.groups.is_first(group, id)) {
+                self.offer(id);
+            }
+        }
+    }
+
+    /// Messages that are given up, oldest first.
+    pub fn doomed(&self, max: usize) -> Vec<Doomed> {
+        let doomed = self.doomed.iter().take(max);
+        doomed
+            .map(|(&id, &reason)| Doomed { id, reason, attempts: self.work[&id].attempts })
+            .collect()
+    }
+
+    /// Messages in the order they would go.
+    pub fn upcoming(&self) -> impl Iterator<Item = u64> + '_ {
+        self.ready.iter()
+    }
+
+    /// How many stand where, by priority.
+    #[must_use]
+    pub fn depths(&self) -> &[Depth] {
+        self.ready.depths()
+    }
+
+    /// How many stand where, over all priorities.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        self.depths().iter().fold(Depth::default(), |sum, depth| Depth {
+            ready: sum.ready + depth.ready,
+            in_flight: sum.in_flight + depth.in_flight,
+            delayed: sum.delayed + depth.delayed,
+            doomed: sum.doomed + depth.doomed,
+        })
+    }
+
+    /// A delivery that came to nothing.
+    pub(super) fn fail(&mut self, id: u64, delay: Option<u64>, policy: &Policy) {
+        let work = self.work[&id];
+        let expired = 0 < work.spec.expires && work.spec.expires <= self.now;
+        let wait = delay.unwrap_or_else(|| policy.backoff.after(work.attempts));
+        let state = if policy.is_exhausted(work.attempts) {
+            State::Doomed(Reason::MaxDeliveries)
+        } else if expired {
+            State::Doomed(Reason::Expired)
+        } else if wait == 0 {
+            State::Ready
+        } else {
+            State::Waiting { due: self.now.saturating_add(wait) }
+        };
+        self.enter(id, state);
+        self.unreported.insert(id);
+    }
+}

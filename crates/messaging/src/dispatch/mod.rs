@@ -1,0 +1,315 @@
+//! Who holds which message, and which may be handed out next: the engine under queues and
+//! subscriptions.
+//!
+//! All of this is the part of a machine that is *not* replicated. The leader alone hands out
+//! messages, and a delivery must not wait for a disk. What later leaders must know of it, how
+//! often a message was delivered and until when it is held, leaves through
+//! [`Dispatcher::take_progress`] in batches that nobody waits for.
+//!
+//! Numbers stand for messages: ids in a queue, offsets in a subscription. Smaller ones go first.
+//!
+//! **Invariant:** a message is in exactly one [`State`], and in exactly the index of that state.
+//! **Invariant:** of one group at most one message is ready, waiting, held or given up; the others
+//! stand behind it.
+
+mod group;
+mod lease;
+mod ready;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Policy;
+use crate::ids::{Epoch, Millis};
+
+pub use lease::{Doomed, Taken, Verdict};
+pub use ready::Depth;
+
+/// Most levels of priority.
+pub const LEVELS: usize = 32;
+
+/// What the dispatcher must know of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spec {
+    /// Higher goes first. Below [`LEVELS`].
+    pub priority: u8,
+    /// Messages of one group go one at a time.
+    pub group: Option<u64>,
+    /// Not before this. 0: at once.
+    pub due: Millis,
+    /// Not from this on. 0: never expires.
+    pub expires: Millis,
+}
+
+/// What later leaders must know about the deliveries of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How often it has been delivered.
+    pub attempts: u32,
+    /// Which life of the leader delivered it last.
+    pub epoch: Epoch,
+    /// Held by a consumer until then; or, if not held, not to be delivered before then.
+    pub until: Millis,
+    /// Whether a consumer holds it.
+    pub held: bool,
+    /// Its group, where that is not kept elsewhere.
+    pub group: Option<u64>,
+}
+
+/// Why a message is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// Delivered as often as it may be.
+    MaxDeliveries,
+    /// Its time was over.
+    Expired,
+}
+
+impl Reason {
+    /// As the API spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxDeliveries => "max-deliveries",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In `ready`, at its priority.
+    Ready,
+    /// In `timers` under this moment.
+    Waiting { due: Millis },
+    /// In `timers` under this moment, held by the consumer of the last attempt.
+    Held { until: Millis, epoch: Epoch },
+    /// Behind the first of its group.
+    Behind,
+    /// In `doomed`: waits for its removal to be replicated.
+    Doomed(Reason),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    spec: Spec,
+    attempts: u32,
+    state: State,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Dispatcher {
+    work: BTreeMap<u64, Work>,
+    ready: ready::Ready,
+    timers: BTreeSet<(Millis, u64)>,
+    expiries: BTreeSet<(Millis, u64)>,
+    groups: group::Groups,
+    doomed: BTreeMap<u64, Reason>,
+    /// Whose progress later leaders do not know yet.
+    unreported: BTreeSet<u64>,
+    now: Millis,
+}
+
+impl Dispatcher {
+    /// A message that may be delivered from now on.
+    pub fn add(&mut self, id: u64, spec: Spec) {
+        self.insert(id, Work { spec, attempts: 0, state: State::Behind });
+    }
+
+    /// A message some leader has delivered before: after a restart, or from another node's log.
+    pub fn restore(&mut self, id: u64, spec: Spec, progress: &Progress) {
+        self.forget(id);
+        let due = if progress.held { 0 } else { progress.until };
+        let spec = Spec { due: spec.due.max(due), ..spec };
+        self.insert(id, Work { spec, attempts: progress.attempts, state: State::Behind });
+        if progress.held {
+            self.enter(id, State::Held { until: progress.until, epoch: progress.epoch });
+        }
+    }
+
+    /// A message that is settled or removed. What stood behind it moves up.
+    pub fn forget(&mut self, id: u64) {
+        let Some(work) = self.work.get(&id).copied() else { return };
+        self.leave(id, &work);
+        self.work.remove(&id);
+        self.unreported.remove(&id);
+        if 0 < work.spec.expires {
+            self.expiries.remove(&(work.spec.expires, id));
+        }
+        if let Some(group) = work.spec.group
+            && let Some(next) = self.groups.remove(group, id)
+        {
+            self.offer(next);
+        }
+    }
+
+    /// Forgets every message below this one.
+    pub fn forget_below(&mut self, id: u64) {
+        while let Some((&first, _)) = self.work.range(..id).next() {
+            self.forget(first);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        let now = self.now;
+        *self = Self { now, ..Self::default() };
+    }
+
+    /// Lets time pass: what waited becomes ready, what was held too long fails, what expired is
+    /// given up.
+    pub fn advance(&mut self, now: Millis, policy: &Policy) {
+        self.now = self.now.max(now);
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= self.now
+        {
+            match self.work[&id].state {
+                State::Held { epoch: lease::NOBODY, .. } => self.unreserve(id),
+                State::Held { .. } => self.fail(id, None, policy),
+                _ => self.enter(id, State::Ready),
+            }
+        }
+        while let Some(&(at, id)) = self.expiries.first()
+            && at <= self.now
+        {
+            self.expiries.pop_first();
+            // A consumer that holds it may still finish; if it does not, `fail` looks again.
+            if !matches!(self.work[&id].state, State::Held { .. } | State::Doomed(_)) {
+                self.enter(id, State::Doomed(Reason::Expired));
+            }
+        }
+    }
+
+    /// When [`Self::advance`] has something to do next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Millis> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let expiry = self.expiries.first().map(|(at, _)| *at);
+        timer.into_iter().chain(expiry).min()
+    }
+
+    /// How many messages it knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Whether it knows none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.work.is_empty()
+    }
+
+    /// Whether it knows this one.
+    #[must_use]
+    pub fn knows(&self, id: u64) -> bool {
+        self.work.contains_key(&id)
+    }
+
+    /// How often a message it knows has been delivered.
+    #[must_use]
+    pub fn attempts(&self, id: u64) -> u32 {
+        self.work.get(&id).map_or(0, |work| work.attempts)
+    }
+
+    /// Progress that later leaders do not know yet, of up to `max` messages. What was settled
+    /// meanwhile needs no report, so a consumer that is quick costs none.
+    pub fn take_progress(&mut self, max: usize, epoch: Epoch) -> Vec<(u64, Progress)> {
+        let mut batch = Vec::new();
+        while batch.len() < max
+            && let Some(id) = self.unreported.pop_first()
+        {
+            batch.push((id, self.progress(id, epoch)));
+        }
+        batch
+    }
+
+    /// Reports progress again that did not reach the log.
+    pub fn report_again(&mut self, ids: impl Iterator<Item = u64>) {
+        for id in ids.filter(|id| self.work.contains_key(id)) {
+            self.unreported.insert(id);
+        }
+    }
+
+    /// Whether there is progress to report.
+    #[must_use]
+    pub fn has_progress(&self) -> bool {
+        !self.unreported.is_empty()
+    }
+
+    fn progress(&self, id: u64, epoch: Epoch) -> Progress {
+        let work = &self.work[&id];
+        let (held, until, epoch) = match work.state {
+            State::Held { until, epoch } => (true, until, epoch),
+            State::Waiting { due } => (false, due, epoch),
+            State::Ready | State::Behind | State::Doomed(_) => (false, 0, epoch),
+        };
+        Progress { attempts: work.attempts, epoch, until, held, group: work.spec.group }
+    }
+
+    fn insert(&mut self, id: u64, work: Work) {
+        self.work.insert(id, work);
+        self.ready.count(&work, 1);
+        if 0 < work.spec.expires {
+            self.expiries.insert((work.spec.expires, id));
+        }
+        let Some(group) = work.spec.group else { return self.offer(id) };
+        let joined = self.groups.insert(group, id);
+        if joined.first {
+            self.offer(id);
+        }
+        // Only a replay brings an earlier message after a later one.
+        if let Some(overtaken) = joined.overtaken
+            && matches!(self.work[&overtaken].state, State::Ready | State::Waiting { .. })
+        {
+            self.enter(overtaken, State::Behind);
+        }
+    }
+
+    /// The message may go as soon as it is due.
+    fn offer(&mut self, id: u64) {
+        let due = self.work[&id].spec.due;
+        if self.work[&id].state == State::Behind {
+            let ready = due <= self.now;
+            self.enter(id, if ready { State::Ready } else { State::Waiting { due } });
+        }
+    }
+
+    /// The only place where a state changes.
+    fn enter(&mut self, id: u64, state: State) {
+        let work = *self.work.get(&id).expect("states are entered by messages that are known");
+        self.leave(id, &work);
+        let work = Work { state, ..work };
+        match state {
+            State::Ready => self.ready.insert(work.spec.priority, id),
+            State::Waiting { due: at } | State::Held { until: at, .. } => {
+                self.timers.insert((at, id));
+            }
+            State::Doomed(reason) => {
+                self.doomed.insert(id, reason);
+            }
+            State::Behind => (),
+        }
+        self.ready.count(&work, 1);
+        self.work.insert(id, work);
+    }
+
+    fn leave(&mut self, id: u64, work: &Work) {
+        match work.state {
+            State::Ready => self.ready.remove(work.spec.priority, id),
+            State::Waiting { due: at } | State::Held { until: at, .. } => {
+                self.timers.remove(&(at, id));
+            }
+            State::Doomed(_) => {
+                self.doomed.remove(&id);
+            }
+            State::Behind => (),
+        }
+        self.ready.count(work, -1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

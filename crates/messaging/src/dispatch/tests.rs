@@ -1,0 +1,119 @@
+use super::*;
+use crate::config::Backoff;
+
+const LIFE: Epoch = Epoch(7);
+
+fn policy(max_deliveries: Option<u32>, initial_ms: u64) -> Policy {
+    Policy { max_deliveries, backoff: Backoff { initial_ms, max_ms: 10_000 }, ..Policy::default() }
+}
+
+fn take(dispatcher: &mut Dispatcher, max: usize, until: Millis) -> Vec<u64> {
+    dispatcher.take(max, until, LIFE).into_iter().map(|taken| taken.id).collect()
+}
+
+#[test]
+fn higher_priorities_go_first_and_equal_ones_in_order() {
+    let mut dispatcher = Dispatcher::default();
+    for (id, priority) in [(1, 0), (2, 9), (3, 5), (4, 9)] {
+        dispatcher.add(id, Spec { priority, ..Spec::default() });
+    }
+    assert_eq!(take(&mut dispatcher, 10, 100), [2, 4, 3, 1]);
+}
+
+#[test]
+fn a_group_blocks_only_itself() {
+    let mut dispatcher = Dispatcher::default();
+    for (id, group) in [(1, Some(1)), (2, Some(1)), (3, Some(2)), (4, None)] {
+        dispatcher.add(id, Spec { group, ..Spec::default() });
+    }
+    assert_eq!(take(&mut dispatcher, 10, 100), [1, 3, 4]);
+    dispatcher.release(1, None, &policy(None, 0));
+    assert_eq!(take(&mut dispatcher, 10, 100), [1], "again the same one");
+    dispatcher.forget(1);
+    assert_eq!(take(&mut dispatcher, 10, 100), [2]);
+}
+
+#[test]
+fn what_is_held_too_long_waits_and_goes_again_until_it_is_given_up() {
+    let policy = policy(Some(2), 50);
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.add(1, Spec::default());
+    assert_eq!(take(&mut dispatcher, 1, 100), [1]);
+    dispatcher.advance(100, &policy);
+    assert_eq!(take(&mut dispatcher, 1, 300), [0; 0], "backs off");
+    dispatcher.advance(150, &policy);
+    assert_eq!(take(&mut dispatcher, 1, 300), [1]);
+    dispatcher.advance(300, &policy);
+    let doomed = Doomed { id: 1, reason: Reason::MaxDeliveries, attempts: 2 };
+    assert_eq!(dispatcher.doomed(9), [doomed]);
+    assert_eq!(dispatcher.next_due(), None);
+}
+
+#[test]
+fn only_the_latest_delivery_in_time_is_the_consumers() {
+    let policy = policy(None, 0);
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.add(1, Spec::default());
+    take(&mut dispatcher, 1, 100);
+    assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Held);
+    assert_eq!(dispatcher.verdict(1, 1, Epoch(6)), Verdict::Late, "of an earlier life");
+    assert_eq!(dispatcher.verdict(2, 1, LIFE), Verdict::Unknown);
+    dispatcher.advance(100, &policy);
+    assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Late, "its time was over");
+    take(&mut dispatcher, 1, 200);
+    assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Late, "delivered again");
+    assert_eq!(dispatcher.verdict(1, 2, LIFE), Verdict::Held);
+}
+
+#[test]
+fn an_expired_message_is_not_handed_out_but_one_in_flight_may_finish() {
+    let policy = policy(None, 0);
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.add(1, Spec { expires: 100, ..Spec::default() });
+    dispatcher.add(2, Spec { expires: 100, ..Spec::default() });
+    assert_eq!(take(&mut dispatcher, 1, 150), [1]);
+    dispatcher.advance(120, &policy);
+    assert_eq!(take(&mut dispatcher, 9, 150), [0; 0]);
+    assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Held);
+    dispatcher.advance(150, &policy);
+    let ids: Vec<_> = dispatcher.doomed(9).iter().map(|doomed| doomed.id).collect();
+    assert_eq!(ids, [1, 2]);
+}
+
+#[test]
+fn a_delivery_that_was_settled_at_once_needs_no_report() {
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.add(1, Spec::default());
+    dispatcher.add(2, Spec::default());
+    take(&mut dispatcher, 2, 100);
+    dispatcher.forget(1);
+    let progress = dispatcher.take_progress(9, LIFE);
+    let held = Progress { attempts: 1, epoch: LIFE, until: 100, held: true, group: None };
+    assert_eq!(progress, [(2, held)]);
+    assert!(!dispatcher.has_progress());
+}
+
+#[test]
+fn a_restart_keeps_what_was_reported() {
+    let mut dispatcher = Dispatcher::default();
+    let held = Progress { attempts: 3, epoch: Epoch(6), until: 100, held: true, group: None };
+    dispatcher.restore(1, Spec::default(), &held);
+    dispatcher.restore(2, Spec::default(), &Progress { held: false, ..held });
+    dispatcher.advance(99, &policy(None, 0));
+    assert_eq!(take(&mut dispatcher, 9, 500), [0; 0]);
+    assert_eq!(dispatcher.verdict(1, 3, Epoch(6)), Verdict::Held, "the old holder may still ack");
+    dispatcher.advance(100, &policy(None, 0));
+    let deliveries: Vec<_> =
+        dispatcher.take(9, 500, LIFE).iter().map(|taken| taken.delivery).collect();
+    assert_eq!(deliveries, [4, 4]);
+}
+
+#[test]
+fn what_did_not_reach_its_consumer_does_not_count() {
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.add(1, Spec::default());
+    let taken = dispatcher.take(1, 100, LIFE);
+    dispatcher.untake(&taken);
+    assert_eq!(dispatcher.attempts(1), 0);
+    assert_eq!(dispatcher.take(1, 100, LIFE)[0].delivery, 1);
+}

@@ -1,0 +1,134 @@
+//! What the leader of a queue does between two log entries.
+
+use super::{Queue, Stored};
+use crate::config::Policy;
+use crate::dispatch::{Doomed, Progress, Taken, Verdict};
+use crate::ids::{Epoch, MessageId, Millis};
+
+/// A message handed out, and where its body is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which delivery of which message.
+    pub taken: Taken,
+    /// What the queue keeps of it.
+    pub stored: Stored,
+}
+
+/// What a receive hands out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// To the consumer.
+    pub receipts: Vec<Receipt>,
+    /// When something that waits now may go.
+    pub next_due: Option<Millis>,
+}
+
+impl Queue {
+    /// Hands out up to `max` messages until `now + ack_timeout_ms`, or as the policy says.
+    pub fn receive(&mut self, now: Millis, max: usize, ack_timeout_ms: Option<u64>) -> Received {
+        let policy = self.advance(now);
+        let until = now.saturating_add(ack_timeout_ms.unwrap_or(policy.ack_timeout_ms));
+        let taken = self.dispatcher.take(max, until, self.epoch);
+        let receipts = taken.into_iter().map(|taken| {
+            let stored = self.state.table.get(taken.id).cloned();
+            Receipt { taken, stored: stored.expect("what is dispatched is in the table") }
+        });
+        Received { receipts: receipts.collect(), next_due: self.dispatcher.next_due() }
+    }
+
+    /// Lets time pass. Answers the policy it did so under.
+    pub fn advance(&mut self, now: Millis) -> Policy {
+        let policy = self.state.config.policy;
+        self.dispatcher.advance(now, &policy);
+        policy
+    }
+
+    /// Whether a delivery is still its consumer's. Call [`Self::advance`] first.
+    #[must_use]
+    pub fn verdict(&self, id: MessageId, delivery: u32, epoch: Epoch) -> Verdict {
+        self.dispatcher.verdict(id.0, delivery, epoch)
+    }
+
+    /// Keeps a message while its ack is on its way to the disk.
+    pub fn hold_for_ack(&mut self, id: MessageId, at_least: Millis) {
+        self.dispatcher.hold_for_ack(id.0, at_least);
+    }
+
+    /// Holds a message until then.
+    pub fn extend(&mut self, id: MessageId, until: Millis) {
+        self.dispatcher.extend(id.0, until);
+    }
+
+    /// Gives a message back.
+    pub fn release(&mut self, id: MessageId, delay_ms: Option<u64>) {
+        let policy = self.state.config.policy;
+        self.dispatcher.release(id.0, delay_ms, &policy);
+    }
+
+    /// Takes back what did not reach its consumer.
+    pub fn untake(&mut self, taken: &[Taken]) {
+        self.dispatcher.untake(taken);
+    }
+
+    /// Messages that are given up, with what is kept of them.
+    #[must_use]
+    pub fn doomed(&self, max: usize) -> Vec<(Doomed, Stored)> {
+        let stored = |doomed: Doomed| Some((doomed, self.state.table.get(doomed.id)?.clone()));
+        self.dispatcher.doomed(max).into_iter().filter_map(stored).collect()
+    }
+
+    /// The next messages in the order they would go, without taking them.
+    #[must_use]
+    pub fn peek(&self, max: usize) -> Vec<(MessageId, u32, Stored)> {
+        let upcoming = self.dispatcher.upcoming().take(max);
+        upcoming
+            .filter_map(|id| {
+                let stored = self.state.table.get(id)?.clone();
+                Some((MessageId(id), self.dispatcher.attempts(id), stored))
+            })
+            .collect()
+    }
+
+    /// Reserves up to `max` messages that are to be moved elsewhere: of those that were
+    /// dead-lettered from `group`, or, without one, of all.
+    pub fn reserve(
+        &mut self,
+        now: Millis,
+        max: usize,
+        group: Option<u64>,
+    ) -> Vec<(MessageId, u32, Stored)> {
+        /// Longer than any request takes.
+        const RESERVED_MS: u64 = 120_000;
+        self.advance(now);
+        let Self { state, dispatcher, .. } = self;
+        let mut reserved = Vec::new();
+        for (id, stored) in state.table.iter() {
+            let from = stored.source.as_ref().map(|source| source.group);
+            let wanted = group.is_none_or(|group| from == Some(group));
+            if wanted && dispatcher.reserve(id, now.saturating_add(RESERVED_MS)) {
+                reserved.push((MessageId(id), dispatcher.attempts(id), stored.clone()));
+                if max <= reserved.len() {
+                    break;
+                }
+            }
+        }
+        reserved
+    }
+
+    /// Gives up reservations.
+    pub fn unreserve(&mut self, ids: &[MessageId]) {
+        for id in ids {
+            self.dispatcher.unreserve(id.0);
+        }
+    }
+
+    /// What later leaders must be told, of up to `max` messages.
+    pub fn take_progress(&mut self, max: usize) -> Vec<(u64, Progress)> {
+        self.dispatcher.take_progress(max, self.epoch)
+    }
+
+    /// Takes back what [`Self::take_progress`] gave and the log did not take.
+    pub fn report_again(&mut self, progress: &[(u64, Progress)]) {
+        self.dispatcher.report_again(progress.iter().map(|(id, _)| *id));
+    }
+}

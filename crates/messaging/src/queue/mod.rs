@@ -1,0 +1,323 @@
+//! A queue: messages until they are settled, by priority, with delays, groups and a capacity.
+//!
+//! Bodies stay in the log; the queue keeps [`Stored`] of each message, about a hundred bytes.
+//! What is replicated: the messages, the progress of those delivered, the dedup window, counters.
+//! What is the leader's own: the [`Dispatcher`].
+//!
+//! **Invariant:** the capacity is never exceeded: it is checked where a send is applied.
+//! **Invariant:** a send is stored whole or refused whole.
+
+mod apply;
+mod lead;
+mod table;
+
+use std::ops::RangeInclusive;
+
+use consensus::Index;
+use serde::{Deserialize, Serialize};
+
+use crate::config::QueueConfig;
+use crate::dedup::Window;
+use crate::dispatch::{Dispatcher, LEVELS, Progress, Spec};
+use crate::frame::RecordSize;
+use crate::ids::{Epoch, MessageId, Millis};
+use crate::ranges::Ranges;
+
+pub use apply::{QueueReply, Refused, SendReply};
+pub use lead::{Receipt, Received};
+pub use table::Table;
+
+/// Most dedup ids remembered at once, per queue; then the oldest go early.
+pub const MAX_DEDUP_IDS: usize = 1_000_000;
+/// Most results remembered under an `Idempotency-Key` at once, per queue.
+pub const MAX_IDEMPOTENCY_KEYS: usize = 100_000;
+/// How long the result of a send is remembered under its `Idempotency-Key`.
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 300_000;
+/// How long a queue remembers what was dead-lettered or redriven into it.
+pub const SOURCE_WINDOW_MS: u64 = 3_600_000;
+
+/// What is logged in a queue's group. Variants are only ever added, at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueueCommand {
+    /// Stores messages; their records follow the command.
+    Send {
+        /// When the leader took them.
+        now: Millis,
+        /// A repeat under the same key answers the first result.
+        idempotency_key: Option<String>,
+        /// One for each message.
+        messages: Vec<Outgoing>,
+    },
+    /// Changes the settings.
+    Configure {
+        /// The catalog's version of the queue.
+        version: u64,
+        /// The settings.
+        config: QueueConfig,
+    },
+    /// What later leaders must know of deliveries.
+    Delivered {
+        /// Messages delivered and not settled.
+        progress: Vec<(u64, Progress)>,
+    },
+    /// Removes messages.
+    Settle {
+        /// Why.
+        why: Why,
+        /// Messages, each with the delivery that is settled.
+        items: Vec<(u64, u32)>,
+    },
+    /// Removes every message.
+    Purge,
+}
+
+/// One message to be stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// Its record's lengths.
+    pub size: RecordSize,
+    /// Higher goes first.
+    pub priority: u8,
+    /// Not before this much later.
+    pub delay_ms: u64,
+    /// Not from this much later on.
+    pub ttl_ms: Option<u64>,
+    /// The same id within the window is stored once.
+    pub dedup_id: Option<String>,
+    /// The hash of its group.
+    pub group: Option<u64>,
+    /// Where it was before, if it is moved: stored once for each such place.
+    pub source: Option<Source>,
+}
+
+/// A message in another group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The group.
+    pub group: u64,
+    /// The subscription; 0 if it was a queue.
+    pub subscription: u64,
+    /// The message's id or offset.
+    pub message: u64,
+}
+
+/// Why messages are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// A consumer is done with them.
+    Acked,
+    /// They are in the dead-letter queue.
+    DeadLettered,
+    /// They expired, and there is no dead-letter queue.
+    Expired,
+    /// They were delivered as often as they may be, and there is no dead-letter queue.
+    Discarded,
+    /// They are back where they came from.
+    Redriven,
+}
+
+/// What a queue keeps of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The log entry that holds it.
+    pub index: Index,
+    /// Where in the entry its record begins, in bytes.
+    pub at: u32,
+    /// The record's lengths.
+    pub size: RecordSize,
+    /// Higher goes first.
+    pub priority: u8,
+    /// When it was sent.
+    pub sent_ms: Millis,
+    /// Not before this.
+    pub due_ms: Millis,
+    /// Not from this on. 0: never expires.
+    pub expires_ms: Millis,
+    /// The hash of its group.
+    pub group: Option<u64>,
+    /// Where it was dead-lettered from.
+    pub source: Option<Box<Source>>,
+    /// Its deliveries, if there were any.
+    pub progress: Option<Box<Progress>>,
+}
+
+impl Stored {
+    fn spec(&self) -> Spec {
+        let Self { priority, group, due_ms, expires_ms, .. } = *self;
+        Spec { priority, group, due: due_ms, expires: expires_ms }
+    }
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Messages stored.
+    pub sent: u64,
+    /// Messages settled by an ack.
+    pub acked: u64,
+    /// Deliveries that were not the first of their message.
+    pub redelivered: u64,
+    /// Messages moved to the dead-letter queue.
+    pub dead_lettered: u64,
+    /// Messages that expired, and went nowhere.
+    pub expired: u64,
+    /// Messages given up without a dead-letter queue.
+    pub discarded: u64,
+    /// Messages moved back to where they came from.
+    pub redriven: u64,
+    /// Messages purged.
+    pub purged: u64,
+    /// Sends refused because the queue was full.
+    pub refused: u64,
+}
+
+/// The replicated state; what a snapshot holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    version: u64,
+    config: QueueConfig,
+    table: Table,
+    next: MessageId,
+    bytes: u64,
+    /// The highest time seen.
+    now: Millis,
+    dedup: Window<MessageId>,
+    results: Window<Vec<apply::Run>>,
+    counters: Counters,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    state: State,
+    dispatcher: Dispatcher,
+    epoch: Epoch,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Queue {
+    /// An empty one. Nobody leads it yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let state = State {
+            version: 0,
+            config: QueueConfig::default(),
+            table: Table::default(),
+            next: MessageId(1),
+            bytes: 0,
+            now: 0,
+            dedup: Window::new(MAX_DEDUP_IDS),
+            results: Window::new(MAX_IDEMPOTENCY_KEYS),
+            counters: Counters::default(),
+        };
+        Self { state, dispatcher: Dispatcher::default(), epoch: Epoch(0) }
+    }
+
+    /// From now on this node hands out messages, and `epoch` names this life of it. Call it once
+    /// the machine has caught up with the log.
+    pub fn lead(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// The version of the settings it has.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.state.version
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &QueueConfig {
+        &self.state.config
+    }
+
+    /// How many messages it holds.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.state.table.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.state.counters
+    }
+
+    /// A message it holds.
+    #[must_use]
+    pub fn get(&self, id: MessageId) -> Option<&Stored> {
+        self.state.table.get(id.0)
+    }
+
+    /// The oldest message.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&Stored> {
+        self.state.table.iter().next().map(|(_, stored)| stored)
+    }
+
+    /// Who holds what, as this leader knows it.
+    #[must_use]
+    pub fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
+    }
+
+    /// The entries whose bodies are still read from the log.
+    #[must_use]
+    pub fn retained(&self) -> Vec<RangeInclusive<Index>> {
+        let mut indexes = Ranges::default();
+        let mut run: Option<(u64, u64)> = None;
+        // Ids and log indexes grow together, so neighbours make one run.
+        for (_, Stored { index: Index(index), .. }) in self.state.table.iter() {
+            match &mut run {
+                Some((_, last)) if *index == *last || *index == *last + 1 => *last = *index,
+                _ => {
+                    if let Some((first, last)) = run.replace((*index, *index)) {
+                        indexes.insert(first, last);
+                    }
+                }
+            }
+        }
+        if let Some((first, last)) = run {
+            indexes.insert(first, last);
+        }
+        indexes.iter().map(|range| Index(*range.start())..=Index(*range.end())).collect()
+    }
+
+    /// A copy of the replicated state, to be encoded later and elsewhere.
+    pub fn snapshot(&self) -> impl FnOnce() -> Vec<u8> + Send + 'static {
+        let state = self.state.clone();
+        move || crate::snapshot::encode(&state)
+    }
+
+    /// Takes the place of everything so far. What later leaders are not told starts anew.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), crate::snapshot::SnapshotError> {
+        self.state = crate::snapshot::decode(snapshot)?;
+        self.dispatcher.clear();
+        for (id, stored) in self.state.table.iter() {
+            match &stored.progress {
+                Some(progress) => self.dispatcher.restore(id, stored.spec(), progress),
+                None => self.dispatcher.add(id, stored.spec()),
+            }
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!(LEVELS == 32, "the API promises priorities 0 to 31");
