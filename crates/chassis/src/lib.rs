@@ -8,16 +8,29 @@
 //! **Invariant:** every error answer of ours is a [`problem::Problem`].
 //! **Invariant:** nothing waits without a bound: heads, bodies, idle connections, requests, drains.
 
-pub mod clock;
 pub mod config;
 mod context;
+mod listen;
+mod server;
+
+mod layers;
+mod operations;
+
+pub mod clock;
 pub mod deadline;
 pub mod extract;
 pub mod health;
-mod layers;
 pub mod long_poll;
 pub mod problem;
 pub mod sse;
+pub mod testing;
 
 pub use config::{Base, ServiceConfig};
 pub use context::{Context, Service, StartError};
+
+/// The version of everything in this workspace.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// glibc's allocator keeps what it once had; this one gives it back and is faster under threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -11,4 +11,4 @@ pub use body::Body;
 pub use json::{Json, JsonBytes};
 pub use params::{Path, Query};
 
-pub(crate) use body::read;
+pub(crate) use body::{read, too_large};

@@ -1,3 +1,185 @@
-//! What every request passes through.
+//! What every request passes through, once, in this order:
+//!
+//! 1. span, `x-trace-id`, duration (`telemetry`);
+//! 2. `x-quartet-node`, and the trace id in problem documents;
+//! 3. the bound on requests in progress;
+//! 4. the deadline;
+//! 5. the bound on the body;
+//! 6. the panic guard;
+//! 7. the route, or 404, or 405.
+//!
+//! Probes and `/metrics` skip 3 to 5: a server with too much to do still says that it lives.
 
 pub(crate) mod body;
+mod in_flight;
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use api::problem::Code;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use http::{HeaderName, HeaderValue, Method, header};
+use http_body::Body as _;
+use telemetry::{Lookup, ServerLayer};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::deadline::Deadline;
+use crate::extract::too_large;
+use crate::listen::Peer;
+use crate::problem::{self, Problem};
+use body::{BoundedBody, MaxBody};
+use in_flight::InFlight;
+
+/// Which node answered.
+const X_QUARTET_NODE: HeaderName = HeaderName::from_static(api::headers::NODE);
+
+/// How the layers ask axum what `telemetry` wants to know.
+pub(crate) const LOOKUP: Lookup = Lookup {
+    route: |extensions| extensions.get::<MatchedPath>().map(MatchedPath::as_str),
+    peer: |extensions| extensions.get::<Peer>().map(|Peer(address)| *address),
+    is_quiet,
+};
+
+/// Asked every few seconds by machines.
+fn is_quiet(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/healthz" | "/metrics" | "/health")
+        || path.starts_with("/readyz/")
+}
+
+/// What the layers of one server share.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    node: HeaderValue,
+    limits: Limits,
+    in_flight: InFlight,
+    clock: Clock,
+    draining: CancellationToken,
+}
+
+impl Edge {
+    pub(crate) fn new(
+        node: &str,
+        limits: Limits,
+        clock: Clock,
+        draining: CancellationToken,
+    ) -> Self {
+        let node = HeaderValue::try_from(node).unwrap_or(HeaderValue::from_static("unnamed"));
+        Self { node, in_flight: InFlight::new(limits.max_in_flight), limits, clock, draining }
+    }
+}
+
+/// Puts the layers around `router`. Its fallbacks are replaced: what no route takes is a problem.
+pub(crate) fn wrap(router: Router, edge: Arc<Edge>, server: ServerLayer) -> Router {
+    router
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(edge, pass))
+        .layer(server)
+}
+
+async fn not_found(request: Request) -> Problem {
+    let path: String = request.uri().path().chars().take(200).collect();
+    Problem::new(
+        Code::NotFound,
+        format!("there is nothing at `{path}`; GET /docs lists what there is"),
+    )
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let method = request.method();
+    let detail = format!("{method} is not possible here; the header `allow` lists what is");
+    Problem::new(Code::MethodNotAllowed, detail)
+}
+
+async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let is_http1 = request.version() < http::Version::HTTP_2;
+    let outcome = if is_quiet(request.uri().path()) {
+        Ok(guarded(next.run(request)).await)
+    } else {
+        admitted(&edge, request, next).await
+    };
+    let mut response = outcome.unwrap_or_else(Problem::into_response);
+    if let Some(context) = telemetry::trace::current() {
+        problem::finish(&mut response, &context.trace_id.to_string());
+    }
+    response.headers_mut().entry(X_QUARTET_NODE).or_insert_with(|| edge.node.clone());
+    if is_http1 && edge.draining.is_cancelled() {
+        // The client opens its next connection elsewhere. HTTP/2 gets a GOAWAY instead.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn admitted(edge: &Edge, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let Some(_permit) = edge.in_flight.try_enter() else {
+        let detail = "this node has as much to do as it can bear; slow down and repeat";
+        return Err(Problem::new(Code::Overloaded, detail));
+    };
+    let now = edge.clock.now();
+    let asked = Deadline::from_headers(request.headers(), now)?;
+    if let Some(deadline) = asked {
+        request.extensions_mut().insert(deadline);
+    }
+    let ours = Deadline(now + edge.limits.request_timeout());
+    let left = asked.map_or(ours, |asked| asked.min(ours)).remaining(now);
+    let Some(left) = left else { return Err(expired(&Method::GET)) };
+
+    let method = request.method().clone();
+    let request = bounded(edge, request)?;
+    match tokio::time::timeout(left, guarded(next.run(request))).await {
+        Ok(response) => Ok(response),
+        Err(_elapsed) => Err(expired(&method)),
+    }
+}
+
+/// Refuses a body that says it is too large, and watches one that does not.
+fn bounded(edge: &Edge, request: Request) -> Result<Request, Problem> {
+    let max = MaxBody(edge.limits.max_body_bytes);
+    if max.0 < request.body().size_hint().lower() {
+        return Err(too_large(max));
+    }
+    let silence = edge.limits.body_timeout();
+    Ok(request.map(|body| {
+        if body.is_end_stream() {
+            return body;
+        }
+        Body::new(BoundedBody::new(body, max, silence))
+    }))
+}
+
+/// A read that is given up has done nothing. A write may have.
+fn expired(method: &Method) -> Problem {
+    if method.is_safe() {
+        let detail = "the answer was not ready in time; allow more or ask for less";
+        return Problem::new(Code::DeadlineExceeded, detail);
+    }
+    let detail = "no answer in time: it may or may not have been done; repeat it with the same \
+                  Idempotency-Key, or look";
+    Problem::new(Code::Indeterminate, detail)
+}
+
+/// A panic is our mistake and costs one request, not the connection.
+async fn guarded(response: impl Future<Output = Response>) -> Response {
+    match AssertUnwindSafe(response).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => Problem::internal(&Panicked(message(panic.as_ref()))).into_response(),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a handler panicked: {0}")]
+struct Panicked(String);
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,209 @@
+//! A started server: sockets, service, layers; and the order in which it ends.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::future::BoxFuture;
+use telemetry::ServerLayer;
+use telemetry::metrics::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use utoipa::openapi::OpenApi;
+
+use crate::clock::Clock;
+use crate::config::{Base, ServiceConfig};
+use crate::context::{Context, Service, StartError};
+use crate::health::{Check, Health};
+use crate::layers::{self, Edge, LOOKUP};
+use crate::listen::{self, App, Ending};
+use crate::operations::Operations;
+use crate::problem::Problem;
+
+/// How long owner tasks may take to flush after `stop`. They only have to finish one batch.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The two listeners, bound before anything else happens: a port in use is noticed first.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) public: TcpListener,
+    pub(crate) peer: TcpListener,
+}
+
+/// A server that answers.
+pub(crate) struct Server<C: ServiceConfig> {
+    pub(crate) context: Context<C>,
+    /// Resolves when the process must not go on.
+    pub(crate) failed: BoxFuture<'static, String>,
+    accepting: Check,
+    ending: Ending,
+    public_only: bool,
+}
+
+impl Sockets {
+    /// Binds both addresses, or says which one is taken.
+    pub(crate) async fn bind(
+        listen: SocketAddr,
+        peer_listen: SocketAddr,
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            public: bind("listen", listen).await?,
+            peer: bind("peer_listen", peer_listen).await?,
+        })
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let message = format!("cannot listen on {address}; choose another `{key}`");
+        StartError::with_source(message, error)
+    })
+}
+
+/// Accepts at once, answering probes; serves once `start` has returned.
+pub(crate) async fn start<C, F, Fut>(
+    config: C,
+    sockets: Sockets,
+    clock: Clock,
+    metrics: Registry,
+    start: F,
+) -> Result<Server<C>, StartError>
+where
+    C: ServiceConfig,
+    F: FnOnce(Context<C>) -> Fut,
+    Fut: Future<Output = Result<Service, StartError>>,
+{
+    let context = context(config, &sockets, clock, metrics)?;
+    let started = context.health.check("started", "the service is starting");
+    let accepting = context.health.check("accepting", "the service is starting");
+    let house = House::new(&context);
+    let ending = Ending::default();
+    let base = context.config.base();
+    let limits = base.limits.clone();
+    let public = house.app();
+    let accept = listen::serve(sockets.public, public.clone(), limits.clone(), ending.clone());
+    context.tasks.spawn(accept);
+
+    let service = start(context.clone()).await.inspect_err(|_| ending.refuse.cancel())?;
+    let routers = [Some(service.public), service.peer.clone()];
+    let [public_router, peer_router] = routers;
+    let _ = public.ready.set(house.ready(public_router.unwrap_or_default(), &service.openapi));
+    let public_only = peer_router.is_none();
+    if let Some(router) = peer_router {
+        let app = house.app();
+        let _ = app.ready.set(house.ready(router, &OpenApi::default()));
+        context.tasks.spawn(listen::serve(sockets.peer, app, limits, ending.clone()));
+    }
+    started.pass();
+    accepting.pass();
+    Ok(Server { context, failed: service.failed, accepting, ending, public_only })
+}
+
+fn context<C: ServiceConfig>(
+    config: C,
+    sockets: &Sockets,
+    clock: Clock,
+    metrics: Registry,
+) -> Result<Context<C>, StartError> {
+    let address = |socket: &TcpListener| {
+        let failed = |error| StartError::with_source("a listener has no address", error);
+        socket.local_addr().map_err(failed)
+    };
+    Ok(Context {
+        node: config.base().node.clone(),
+        listen: address(&sockets.public)?,
+        peer_listen: address(&sockets.peer)?,
+        config: Arc::new(config),
+        clock,
+        tasks: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        stop: CancellationToken::new(),
+        health: Health::default(),
+        metrics,
+    })
+}
+
+/// Builds the routers of one server, with the layers around them.
+struct House {
+    operations: Operations,
+    edge: Arc<Edge>,
+    layer: ServerLayer,
+}
+
+impl House {
+    fn new<C: ServiceConfig>(context: &Context<C>) -> Self {
+        let Base { node, limits, .. } = context.config.base();
+        let (clock, draining) = (context.clock.clone(), context.draining.clone());
+        Self {
+            operations: Operations {
+                service: C::SERVICE,
+                node: node.as_str().into(),
+                health: context.health.clone(),
+                metrics: context.metrics.clone(),
+            },
+            edge: Arc::new(Edge::new(node, limits.clone(), clock, draining)),
+            layer: ServerLayer::new(&context.metrics, LOOKUP),
+        }
+    }
+
+    /// What is served before the service has started: probes, and 503 for all else.
+    fn app(&self) -> App {
+        let unavailable = || async {
+            let detail = "the service is starting; repeat in a moment";
+            Problem::new(api::problem::Code::Unavailable, detail)
+        };
+        let router = Router::new()
+            .route("/", axum::routing::any(unavailable))
+            .route("/{*path}", axum::routing::any(unavailable))
+            .merge(self.operations.clone().router(&OpenApi::default()));
+        App { starting: self.wrap(router), ready: Arc::new(OnceLock::new()) }
+    }
+
+    fn ready(&self, router: Router, openapi: &OpenApi) -> Router {
+        self.wrap(router.merge(self.operations.clone().router(openapi)))
+    }
+
+    fn wrap(&self, router: Router) -> Router {
+        layers::wrap(router, Arc::clone(&self.edge), self.layer.clone())
+    }
+}
+
+impl<C: ServiceConfig> Server<C> {
+    /// Whether only the public listener is used.
+    pub(crate) fn public_only(&self) -> bool {
+        self.public_only
+    }
+
+    /// Ends without losing a request, within bounds.
+    ///
+    /// Readiness fails first, so that balancers look elsewhere; then nothing new is accepted and
+    /// long polls and event streams end; then requests in progress finish; then owners flush.
+    pub(crate) async fn drain(self) {
+        let drain = self.context.config.base().drain.clone();
+        self.accepting.fail("the node is shutting down");
+        tokio::time::sleep(Duration::from_millis(drain.delay_ms)).await;
+        self.ending.refuse.cancel();
+        self.context.draining.cancel();
+        self.ending.connections.close();
+        let timeout = Duration::from_secs(drain.timeout_seconds);
+        if tokio::time::timeout(timeout, self.ending.connections.wait()).await.is_err() {
+            let left = self.ending.connections.len();
+            tracing::warn!(connections = left, "still open after the drain timeout; closing them");
+        }
+        self.stop().await;
+    }
+
+    /// Ends now: connections are cut, owners flush.
+    pub(crate) async fn stop(self) {
+        self.ending.refuse.cancel();
+        self.context.draining.cancel();
+        self.ending.abort.cancel();
+        self.context.stop.cancel();
+        self.context.tasks.close();
+        if tokio::time::timeout(FLUSH_TIMEOUT, self.context.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.context.tasks.len(), "tasks did not end in time");
+        }
+    }
+}

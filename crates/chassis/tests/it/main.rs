@@ -1,0 +1,4 @@
+//! The chassis over real sockets: a small service started as every service is.
+
+mod problems;
+mod service;
