@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use api::problem::{Code, ProblemDetails};
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
@@ -36,6 +37,7 @@ pub struct Error {
     pub outcome: Outcome,
     /// Further members of the problem document, such as `oldest_revision`.
     pub extensions: Option<Box<BTreeMap<String, Value>>>,
+    answer: Option<Box<Bytes>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -51,6 +53,7 @@ impl Error {
             retry_after: None,
             outcome,
             extensions: None,
+            answer: None,
             source: None,
         }
     }
@@ -72,6 +75,16 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The body of the answer, as it came.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Bytes> {
+        self.answer.as_deref()
+    }
+
+    pub(crate) fn keep_answer(&mut self, body: Bytes) {
+        self.answer = Some(Box::new(body));
     }
 
     /// Reads an answer that is no success.

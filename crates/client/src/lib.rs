@@ -23,7 +23,18 @@ pub mod http;
 
 pub mod etcd;
 
+pub mod broker;
+pub mod coordinator;
+pub mod gateway;
+pub mod replica;
+
 pub use error::{Error, Outcome};
+
+/// A new random name for a request, for the header `Idempotency-Key`: 32 hex digits.
+#[must_use]
+pub fn idempotency_key() -> String {
+    format!("{:016x}{:016x}", resilience::system_random(), resilience::system_random())
+}
 
 /// Re-exported, because clients are built from URLs.
 pub use url::Url;

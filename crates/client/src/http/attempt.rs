@@ -95,7 +95,7 @@ impl Attempt<'_> {
             endpoint.report(Report::Answered);
             return Ok(Answer { status, headers, body: Body::Whole(body) });
         }
-        Err(self.refused(endpoint, status, &headers, &body))
+        Err(self.refused(endpoint, status, &headers, body))
     }
 
     fn request(
@@ -161,14 +161,15 @@ impl Attempt<'_> {
         endpoint: Endpoint,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &[u8],
+        body: Bytes,
     ) -> AttemptError {
         let dialect = self.call.client.shared.dialect;
         let mut error = match dialect {
-            Dialect::Problem => Error::from_answer(status, body),
-            Dialect::Etcd => crate::etcd::error_from_answer(status, body),
+            Dialect::Problem => Error::from_answer(status, &body),
+            Dialect::Etcd => crate::etcd::error_from_answer(status, &body),
         };
         error.retry_after = retry_after(headers);
+        error.keep_answer(body);
         if error.trace_id.is_none() {
             let trace_id = headers.get(headers::TRACE_ID).and_then(|id| id.to_str().ok());
             error.trace_id = trace_id.map(Into::into);

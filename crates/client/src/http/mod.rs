@@ -30,7 +30,7 @@ pub use call::Call;
 pub use config::Config;
 pub use events::{Event, EventParser, Events};
 pub use lines::Lines;
-pub use path::{Path, Query};
+pub use path::{Path, Query, encode_key};
 pub use reply::{Reply, Streaming};
 
 /// Which error documents the other side speaks.

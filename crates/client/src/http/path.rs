@@ -125,7 +125,7 @@ impl Query {
 
 /// Percent-encodes a key as it stands in its URL, slashes readable.
 #[must_use]
-pub(crate) fn encode_key(key: &[u8]) -> String {
+pub fn encode_key(key: &[u8]) -> String {
     let mut encoded = String::new();
     encode(key, Slash::Kept, &mut encoded);
     encoded
