@@ -22,7 +22,7 @@ pub enum Source<'a> {
 }
 
 impl Source<'_> {
-    fn path(self, subscription: &str, queue: &str) -> Result<Path, Error> {
+    fn path(self, subscription: &'static str, queue: &'static str) -> Result<Path, Error> {
         match self {
             Self::Subscription { topic, name } => Path::fill(subscription, &[topic, name]),
             Self::Queue(name) => Path::fill(queue, &[name]),

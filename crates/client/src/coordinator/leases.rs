@@ -10,7 +10,7 @@ use super::Coordinator;
 use crate::Error;
 use crate::http::Path;
 
-fn path(pattern: &str, id: LeaseId) -> Result<Path, Error> {
+fn path(pattern: &'static str, id: LeaseId) -> Result<Path, Error> {
     Path::fill(pattern, &[&id.to_string()])
 }
 

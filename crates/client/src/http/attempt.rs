@@ -11,9 +11,10 @@ use resilience::deadline::{Deadline, within};
 use resilience::limit::Slot;
 use resilience::retry::{Failed, Failure, retry_after};
 use resilience::{Clock, SystemClock};
+use telemetry::trace::InSpan as _;
 use url::Url;
 
-use super::{Call, Client, Dialect};
+use super::{Call, Client, Dialect, span};
 use crate::{Error, Outcome};
 
 /// How much of the answer belongs to the attempt.
@@ -72,6 +73,22 @@ impl Client {
 impl Attempt<'_> {
     pub(super) async fn run(self, reading: Reading) -> Result<Answer, AttemptError> {
         let endpoint = self.call.client.shared.endpoints.pick(self.tried).map_err(not_picked)?;
+        let span = span::begin(self.call, &endpoint.endpoint.key, self.retries);
+        let exchange = self.exchange(endpoint, reading);
+        let mut result = match &span {
+            Some(span) => exchange.in_span(span).await,
+            None => exchange.await,
+        };
+        if let (Err(failed), Some(span)) = (&mut result, &span)
+            && failed.error.trace_id.is_none()
+        {
+            failed.error.trace_id = Some(span.context().trace_id.to_string().into());
+        }
+        span::finish(span, &result);
+        result
+    }
+
+    async fn exchange(self, endpoint: Endpoint, reading: Reading) -> Result<Answer, AttemptError> {
         let request = self.request(&endpoint.endpoint.key, reading)?;
         let response = match within(self.deadline, request.send()).await {
             Ok(Ok(response)) => response,
@@ -118,6 +135,7 @@ impl Attempt<'_> {
             // The next hop sees that this is a repetition, and does not multiply it.
             headers.insert(headers::ATTEMPT, HeaderValue::from(self.retries + 1));
         }
+        span::propagate(&mut headers, call.client.shared.dialect);
         let request = call.client.shared.http.request(call.method.clone(), url).headers(headers);
         Ok(if call.body.is_empty() { request } else { request.body(call.body.clone()) })
     }

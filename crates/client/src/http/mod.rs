@@ -12,6 +12,7 @@ mod events;
 mod lines;
 mod path;
 mod reply;
+mod span;
 
 use std::sync::Arc;
 

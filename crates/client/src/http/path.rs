@@ -6,12 +6,17 @@ use crate::Error;
 
 /// A path below the base URL, percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path(String);
+pub struct Path {
+    path: String,
+    /// The pattern it was made from: what traces show, because names of users are no names of
+    /// operations.
+    template: Option<&'static str>,
+}
 
 impl From<&'static str> for Path {
     /// A path that needs no encoding.
     fn from(path: &'static str) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), template: Some(path) }
     }
 }
 
@@ -19,7 +24,7 @@ impl Path {
     /// A path that is percent-encoded already. It begins with a slash.
     #[must_use]
     pub fn encoded(path: impl Into<String>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), template: None }
     }
 
     /// Fills the `{placeholders}` of a route pattern, in order, each with one segment.
@@ -31,7 +36,7 @@ impl Path {
     /// # Panics
     ///
     /// When the number of placeholders differs.
-    pub fn fill(pattern: &str, segments: &[&str]) -> Result<Self, Error> {
+    pub fn fill(pattern: &'static str, segments: &[&str]) -> Result<Self, Error> {
         let mut path = String::with_capacity(pattern.len() + 32);
         let mut rest = pattern;
         for segment in segments {
@@ -46,7 +51,7 @@ impl Path {
         }
         assert!(!rest.contains('{'), "a segment for each placeholder of {pattern}");
         path.push_str(rest);
-        Ok(Self(path))
+        Ok(Self { path, template: Some(pattern) })
     }
 
     /// Fills the last placeholder of a pattern (`/v1/kv/{*key}`) with a key of any bytes. Its
@@ -56,7 +61,7 @@ impl Path {
     /// # Errors
     ///
     /// When the key is empty, or `.` or `..` as a whole.
-    pub fn key(pattern: &str, key: &[u8]) -> Result<Self, Error> {
+    pub fn key(pattern: &'static str, key: &[u8]) -> Result<Self, Error> {
         if matches!(key, b"" | b"." | b"..") {
             let key = String::from_utf8_lossy(key);
             return Err(Error::invalid(format!("`{key}` cannot be a key in a path")));
@@ -65,11 +70,15 @@ impl Path {
         let (before, _) = pattern.split_once('{').expect("a pattern with a placeholder");
         let mut path = before.to_owned();
         encode(key, if dots { Slash::Encoded } else { Slash::Kept }, &mut path);
-        Ok(Self(path))
+        Ok(Self { path, template: Some(pattern) })
     }
 
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.path
+    }
+
+    pub(super) const fn template(&self) -> Option<&'static str> {
+        self.template
     }
 }
 
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_key_keeps_its_slashes_unless_a_url_would_lose_them() {
-        let path = |key: &[u8]| Path::key("/v1/kv/{*key}", key).unwrap().0;
+        let path = |key: &[u8]| Path::key("/v1/kv/{*key}", key).unwrap().path;
         assert_eq!(path(b"a/b c"), "/v1/kv/a/b%20c");
         assert_eq!(path(b"a/../b"), "/v1/kv/a%2F..%2Fb");
         assert_eq!(path(&[0xff, b'%']), "/v1/kv/%FF%25");

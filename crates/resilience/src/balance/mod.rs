@@ -75,7 +75,7 @@ mod tests {
         let robin = RoundRobin::default();
         for random in 0..100 {
             assert_eq!(robin.pick(3, |index| index == 2), Some(2));
-            let bits = random * 0x9e37_79b9_7f4a_7c15_u64;
+            let bits = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(random);
             assert_eq!(least_latency(3, |index| index == 2, |_| 1.0, bits), Some(2));
         }
         assert_eq!(robin.pick(3, |_| false), None);

@@ -277,3 +277,6 @@ impl CircuitBreaker {
         ramp
     }
 }
+
+#[cfg(test)]
+mod tests;

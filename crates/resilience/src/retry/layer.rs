@@ -207,8 +207,9 @@ where
                 }
             };
             match retry.retrier.run(plan, || replay.state(), attempt).await {
-                Ok(response) => Ok(response),
-                Err(RetryError { error: Attempt::Answer(response, _), .. }) => Ok(response),
+                Ok(response) | Err(RetryError { error: Attempt::Answer(response, _), .. }) => {
+                    Ok(response)
+                }
                 Err(RetryError { error: Attempt::Error(error), .. }) => Err(error),
             }
         })

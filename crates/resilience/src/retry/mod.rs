@@ -226,3 +226,130 @@ fn may_repeat(call: Call, failure: Failure) -> Result<(), Stop> {
         (_, BodyState::Complete) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn call(repeat: Repeat, body: BodyState) -> Call {
+        Call { repeat, body, retries: 0, remaining: 60 * SECOND, typical: Duration::ZERO }
+    }
+
+    fn status(status: StatusCode, retry_after: Option<Duration>) -> Failure {
+        Failure::Status { status, retry_after }
+    }
+
+    fn may(repeat: Repeat, body: BodyState, failure: Failure) -> bool {
+        let decision = Policy::default().decide(call(repeat, body), failure, 0);
+        matches!(decision, Decision::RetryAfter(_))
+    }
+
+    #[test]
+    fn what_was_never_written_may_always_go_again_while_its_body_is_there() {
+        use BodyState::{Complete, Partial, Truncated, Untouched};
+        let rejected = Failure::Rejected { retry_after: SECOND };
+        for failure in [Failure::NotSent, rejected] {
+            for repeat in [Repeat::Safe, Repeat::Unsafe] {
+                assert!([Untouched, Partial, Complete].iter().all(|b| may(repeat, *b, failure)));
+                assert!(!may(repeat, Truncated, failure));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_written_goes_again_only_if_twice_is_the_same_as_once() {
+        let unavailable = status(StatusCode::SERVICE_UNAVAILABLE, None);
+        for failure in [Failure::NoResponse, unavailable] {
+            assert!(may(Repeat::Safe, BodyState::Complete, failure));
+            assert!(!may(Repeat::Safe, BodyState::Partial, failure));
+            assert!(!may(Repeat::Safe, BodyState::Truncated, failure));
+            assert!(!may(Repeat::Unsafe, BodyState::Complete, failure));
+        }
+        assert!(!may(Repeat::Safe, BodyState::Complete, Failure::Final));
+    }
+
+    #[test]
+    fn a_status_is_a_failure_only_if_another_try_could_help() {
+        let headers = HeaderMap::new();
+        let mut asked = HeaderMap::new();
+        asked.insert(http::header::RETRY_AFTER, HeaderValue::from_static("7"));
+        for code in 100..=599 {
+            let code = StatusCode::from_u16(code).unwrap();
+            let failed = Failure::from_response(code, &headers).is_some();
+            assert_eq!(failed, matches!(code.as_u16(), 502..=504), "{code}");
+        }
+        let limited = Failure::from_response(StatusCode::TOO_MANY_REQUESTS, &asked);
+        assert_eq!(limited, Some(status(StatusCode::TOO_MANY_REQUESTS, Some(7 * SECOND))));
+    }
+
+    #[test]
+    fn a_conditional_write_is_repeatable_only_with_a_key() {
+        let mut headers = HeaderMap::new();
+        let of = |method: &str, headers: &HeaderMap| Repeat::of(&method.parse().unwrap(), headers);
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert_eq!(of(method, &headers), Repeat::Safe, "{method}");
+        }
+        for method in ["POST", "PATCH", "BREW"] {
+            assert_eq!(of(method, &headers), Repeat::Unsafe, "{method}");
+        }
+        headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        assert_eq!(of("GET", &headers), Repeat::Safe);
+        assert_eq!(of("PUT", &headers), Repeat::Unsafe);
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
+        assert_eq!(of("PUT", &headers), Repeat::Safe);
+        assert_eq!(of("POST", &headers), Repeat::Safe);
+    }
+
+    #[test]
+    fn the_peer_says_when_and_the_jitter_stays() {
+        let busy = status(StatusCode::SERVICE_UNAVAILABLE, Some(2 * SECOND));
+        let wait = |random| {
+            let call = call(Repeat::Safe, BodyState::Complete);
+            match Policy::default().decide(call, busy, random) {
+                Decision::RetryAfter(wait) => wait,
+                Decision::Stop(stop) => panic!("{stop:?}"),
+            }
+        };
+        assert_eq!(wait(0), 2 * SECOND);
+        assert!(2 * SECOND < wait(u64::MAX));
+    }
+
+    #[test]
+    fn a_retry_that_would_come_too_late_is_not_begun() {
+        let busy = status(StatusCode::SERVICE_UNAVAILABLE, Some(2 * SECOND));
+        let decide = |remaining, typical| {
+            let call = Call { remaining, typical, ..call(Repeat::Safe, BodyState::Complete) };
+            Policy::default().decide(call, busy, 0)
+        };
+        assert_eq!(decide(2 * SECOND, Duration::ZERO), Decision::Stop(Stop::Deadline));
+        assert_eq!(decide(3 * SECOND, SECOND), Decision::Stop(Stop::Deadline));
+        assert_eq!(decide(4 * SECOND, SECOND), Decision::RetryAfter(2 * SECOND));
+    }
+
+    #[test]
+    fn attempts_run_out() {
+        let used = Call { retries: 2, ..call(Repeat::Safe, BodyState::Complete) };
+        let decision = Policy::default().decide(used, Failure::NotSent, 0);
+        assert_eq!(decision, Decision::Stop(Stop::Attempts));
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_is_uniform_below_its_exponential_limit(n in 0_u32..100, random: u64) {
+            let backoff = Backoff::default();
+            let limit = 25.0 * 2_f64.powi(n.min(20) as i32);
+            let limit = Duration::from_secs_f64(limit.min(250.0) / 1000.0);
+            let delay = backoff.delay(n, random);
+            prop_assert!(delay <= limit);
+            // Twice the share of the interval is twice the delay: no part of it is cut off.
+            let half = backoff.delay(n, random / 2);
+            let error = (delay.as_secs_f64() / 2.0 - half.as_secs_f64()).abs();
+            prop_assert!(error < 1e-6, "{:?} {:?}", delay, half);
+        }
+    }
+}
