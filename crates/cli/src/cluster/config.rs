@@ -47,12 +47,53 @@ fn text(cluster: &Cluster, node: Node, plan: &Plan) -> String {
     text
 }
 
-/// Who is primary, and whom it ships its log to.
-fn replication(_cluster: &Cluster, _node: Node, _nodes: &[Node]) -> String {
-    String::new()
+/// The first node is the primary. A node alone needs no members.
+fn replication(cluster: &Cluster, node: Node, nodes: &[Node]) -> String {
+    let members: Vec<Node> =
+        nodes.iter().copied().filter(|other| other.service == Service::Replica).collect();
+    if members.len() < 2 {
+        return String::new();
+    }
+    let role = if node.number == 1 { "primary" } else { "replica" };
+    let mut text = format!("\n[replication]\nrole = \"{role}\"\n");
+    for member in members {
+        let _ = write!(
+            text,
+            "\n[[replication.members]]\nname = {}\nurl = {}\npeer_url = {}\n",
+            quoted(&member.name()),
+            quoted(&cluster.url(member)),
+            quoted(&format!("http://127.0.0.1:{}", cluster.peer_port(member))),
+        );
+    }
+    text
 }
 
 /// A TOML basic string. JSON escapes a subset of what TOML does, in the same way.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_second_replica_follows_the_first() {
+        let cluster = Cluster::new(Path::new("/data"), 0).unwrap();
+        let plan = Plan::new(1, Some(2), &[]).unwrap();
+        let text = text(&cluster, Node { service: Service::Replica, number: 2 }, &plan);
+        assert!(text.contains("role = \"replica\""), "{text}");
+        assert!(text.contains("peer_url = \"http://127.0.0.1:6301\""), "{text}");
+        assert!(text.contains("endpoints = [\"http://127.0.0.1:2379\"]"), "{text}");
+    }
+
+    #[test]
+    fn without_a_coordinator_nobody_is_asked() {
+        let cluster = Cluster::new(Path::new("/data"), 0).unwrap();
+        let plan = Plan::new(1, None, &[Service::Broker]).unwrap();
+        let text = text(&cluster, Node { service: Service::Broker, number: 1 }, &plan);
+        assert!(text.contains("endpoints = []"), "{text}");
+    }
 }
