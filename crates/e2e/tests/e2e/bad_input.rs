@@ -80,7 +80,12 @@ fn requests() -> Vec<(&'static str, &'static str, String, Value)> {
         ("coordinator", "GET", "/v1/leases/unknown".into(), null.clone()),
         ("coordinator", "GET", "/v1/watch?from_revision=x".into(), null.clone()),
         ("coordinator", "PUT", "/v1/services/a/b".into(), json!({ "address": "h", "port": 70000 })),
-        ("coordinator", "PUT", format!("/v1/services/{long}/b"), json!({ "address": "h", "port": 7 })),
+        (
+            "coordinator",
+            "PUT",
+            format!("/v1/services/{long}/b"),
+            json!({ "address": "h", "port": 7 }),
+        ),
         ("broker", "PUT", format!("/v1/topics/{long}"), json!({})),
         ("broker", "PUT", "/v1/topics/UPPER%20CASE".into(), json!({})),
         ("broker", "PUT", "/v1/topics/t2".into(), json!({ "partitions": 0 })),

@@ -68,7 +68,9 @@ fn damage(directory: &Path) -> PathBuf {
     collect(directory, &mut files);
     let (written, file) = files
         .into_iter()
-        .filter(|file| file.components().any(|part| part.as_os_str() == "wal" || part.as_os_str() == "log"))
+        .filter(|file| {
+            file.components().any(|part| part.as_os_str() == "wal" || part.as_os_str() == "log")
+        })
         .map(|file| (written(&file), file))
         .max()
         .expect("there is a log");

@@ -51,9 +51,8 @@ async fn a_topic_keeps_every_acknowledged_message() {
 
     let mut stored = BTreeSet::new();
     for partition in 0..2 {
-        let path = format!(
-            "/v1/topics/crash/messages?partition={partition}&from=earliest&limit=10000"
-        );
+        let path =
+            format!("/v1/topics/crash/messages?partition={partition}&from=earliest&limit=10000");
         let page: Value = ok(broker.get(&path)).await.json().await.unwrap();
         for message in page["messages"].as_array().unwrap() {
             stored.insert(message["data"].as_u64().unwrap());

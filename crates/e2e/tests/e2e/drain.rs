@@ -15,8 +15,9 @@ async fn a_broker_with_everything_open_drains() {
     let mut broker = Node::start("broker").await;
     ok(broker.put("/v1/topics/t").json(&json!({}))).await;
     ok(broker.put("/v1/queues/q").json(&json!({}))).await;
-    let stream = ok(broker.get("/v1/topics/t/messages?from=latest").header("accept", "text/event-stream"))
-        .await;
+    let stream =
+        ok(broker.get("/v1/topics/t/messages?from=latest").header("accept", "text/event-stream"))
+            .await;
     let poll = broker.post("/v1/queues/q/receive").json(&json!({ "wait_seconds": 60 }));
     let mut polls = JoinSet::new();
     polls.spawn(poll.send());
@@ -31,7 +32,8 @@ async fn a_broker_with_everything_open_drains() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_with_a_watch_drains() {
     let mut coordinator = Node::start("coordinator").await;
-    let watch = ok(coordinator.get("/v1/watch?prefix=a").header("accept", "text/event-stream")).await;
+    let watch =
+        ok(coordinator.get("/v1/watch?prefix=a").header("accept", "text/event-stream")).await;
     let idle = idle_connection(coordinator.port()).await;
     drained(&mut coordinator).await;
     let _ = timeout(PATIENCE, watch.bytes()).await.expect("the watch ends");
