@@ -127,9 +127,11 @@ mod tests {
     async fn spawned_work_takes_the_context_along_only_when_asked() {
         let context = TraceContext::random();
         let (with, without) = async {
-            let with = tokio::task::spawn(async { current() }.with_current_context());
-            let without = tokio::task::spawn(async { current() });
-            (with.await.unwrap(), without.await.unwrap())
+            let mut tasks = tokio::task::JoinSet::new();
+            tasks.spawn(async { current() }.with_current_context());
+            let with = tasks.join_next().await.unwrap().unwrap();
+            tasks.spawn(async { current() });
+            (with, tasks.join_next().await.unwrap().unwrap())
         }
         .with_context(context)
         .await;

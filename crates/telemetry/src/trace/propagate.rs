@@ -33,8 +33,13 @@ pub struct Propagators {
 impl Propagators {
     /// Makes these the process's.
     pub(crate) fn install(self) {
-        let bits =
-            u8::from(self.trace_context) * TRACE_CONTEXT_BIT | u8::from(self.baggage) * BAGGAGE_BIT;
+        let mut bits = 0;
+        if self.trace_context {
+            bits |= TRACE_CONTEXT_BIT;
+        }
+        if self.baggage {
+            bits |= BAGGAGE_BIT;
+        }
         PROPAGATORS.store(bits, Ordering::Relaxed);
     }
 
