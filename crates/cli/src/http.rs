@@ -39,6 +39,8 @@ pub(crate) struct Response(Reply);
 #[error("{text}")]
 pub(crate) struct HttpError {
     pub(crate) status: Option<u16>,
+    /// The body, where it is more than a problem document.
+    pub(crate) answer: Option<Vec<u8>>,
     text: String,
 }
 
@@ -75,6 +77,7 @@ impl Http {
         }
         let base = client::Url::parse(origin).map_err(|error| HttpError {
             status: None,
+            answer: None,
             text: format!("`{origin}` is not a URL: {error}"),
         })?;
         let client = Client::new(config(), [base]).map_err(|error| HttpError::new(&error))?;
@@ -108,12 +111,12 @@ impl HttpError {
             Some(status) => {
                 let _ = write!(text, " ({status} {})", error.code);
             }
-            None => text.push_str("; `quartet up` starts a local cluster"),
+            None => text.push_str(" `quartet up` starts a local cluster."),
         }
         if let Some(trace) = &error.trace_id {
             let _ = write!(text, "\ntrace {trace}");
         }
-        Self { status, text }
+        Self { status, answer: error.answer().map(|body| body.to_vec()), text }
     }
 }
 

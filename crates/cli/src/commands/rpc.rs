@@ -1,5 +1,7 @@
 //! `quartet rpc`: one call through the gateway.
 
+use anyhow::bail;
+use api::gateway::{RpcResponse, RpcStatus};
 use serde_json::{Value, json};
 
 use super::{Session, json_argument};
@@ -19,12 +21,21 @@ pub(crate) async fn run(session: &Session, args: RpcArgs) -> anyhow::Result<()> 
     let request = Request::post(session.url(Service::Gateway, "/v1/rpc"))
         .json(&call)
         .header_if("idempotency-key", args.idempotency_key);
-    let answer: Value = session.http.json(request).await?;
-    match session.output {
-        Output::Json => session.output.json(&answer),
-        Output::Table => {
-            println!("{}", serde_json::to_string_pretty(&answer["data"])?);
-            Ok(())
-        }
+    let answer: RpcResponse = match session.http.send(request).await {
+        Ok(response) => response.parse()?,
+        // A method that failed is an answer, too, and says more than the HTTP status.
+        Err(error) => match error.answer.as_deref().map(serde_json::from_slice) {
+            Some(Ok(answer)) => answer,
+            _ => return Err(error.into()),
+        },
+    };
+    if session.output == Output::Json {
+        session.output.json(&answer)?;
     }
+    match (answer.status, answer.data) {
+        (RpcStatus::Ok, Some(data)) if session.output == Output::Table => println!("{data}"),
+        (RpcStatus::Ok, _) => (),
+        (RpcStatus::Error, _) => bail!("{}", answer.error.unwrap_or_default()),
+    }
+    Ok(())
 }
