@@ -1,9 +1,16 @@
 //! Tables for people, JSON for programs. Data goes to stdout, messages to stderr.
 
+use std::fmt;
 use std::io::Write;
 
 use comfy_table::presets;
 use serde::Serialize;
+
+/// `println!` that ends quietly when nobody reads any more, as in `quartet status | head -1`.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+pub(crate) use say;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
@@ -16,10 +23,21 @@ pub(crate) enum Output {
 impl Output {
     /// Prints one document.
     pub(crate) fn json<T: Serialize>(self, value: &T) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        serde_json::to_writer_pretty(&mut out, value)?;
-        writeln!(out)?;
+        say!("{}", serde_json::to_string_pretty(value)?);
         Ok(())
+    }
+}
+
+/// See [`say!`].
+pub(crate) fn line(text: fmt::Arguments<'_>) {
+    bytes(format!("{text}\n").as_bytes());
+}
+
+/// Writes to stdout as it is.
+pub(crate) fn bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
     }
 }
 
@@ -30,6 +48,9 @@ impl Table {
     pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_preset(presets::NOTHING).set_header(header);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         Self(table)
     }
 
@@ -38,7 +59,7 @@ impl Table {
     }
 
     pub(crate) fn print(&self) {
-        println!("{}", self.text());
+        say!("{}", self.text());
     }
 
     /// Right-aligns a column: numbers.

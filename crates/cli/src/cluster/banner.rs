@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::up::Plan;
 use super::{Cluster, Node, Service, process};
-use crate::output::Output;
+use crate::output::{Output, say};
 
 /// Where a local Jaeger shows traces, if it takes them where the services send them.
 const JAEGER_UI: &str = "http://localhost:16686";
@@ -19,7 +19,7 @@ pub(crate) fn print(
         let processes: Vec<_> = plan.nodes.iter().map(|&node| describe(cluster, node)).collect();
         return output.json(&json!({ "data": cluster.data, "processes": processes }));
     }
-    println!("{}", text(cluster, plan, detached));
+    say!("{}", text(cluster, plan, detached));
     Ok(())
 }
 

@@ -24,17 +24,17 @@ pub(crate) async fn status(http: &Http, cluster: &Cluster, node: Node) -> Option
     }
 }
 
-/// Returns how long it took. `child` is given where this process is the parent.
+/// `child` is given where this process is the parent.
 pub(crate) async fn wait(
     http: &Http,
     cluster: &Cluster,
     node: Node,
     mut child: Option<&mut Child>,
-) -> anyhow::Result<Duration> {
+) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
         if status(http, cluster, node).await == Some(200) {
-            return Ok(start.elapsed());
+            return Ok(());
         }
         if let Some(child) = child.as_deref_mut()
             && let Some(exit) = child.try_wait()?

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Cluster, Node, process, ready};
 use crate::http::Http;
-use crate::output::{Output, Table};
+use crate::output::{Output, Table, say};
 
 /// Shows the processes that `up` has ever started in this directory, and whoever else answers
 /// on the standard ports.
@@ -17,7 +17,7 @@ pub(crate) async fn run(cluster: &Cluster, output: Output) -> anyhow::Result<()>
         Output::Json => output.json(&Value::from_iter(rows.iter().map(Row::json))),
         Output::Table => {
             if rows.is_empty() {
-                println!("nothing runs here; start a local cluster with `quartet up`");
+                say!("nothing runs here; start a local cluster with `quartet up`");
                 return Ok(());
             }
             let mut table = Table::new(["PROCESS", "STATE", "PID", "URL", "LOG"]);

@@ -5,10 +5,12 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Cluster, Node, Service, banner, config, down, ports, process, ready};
 use crate::http::Http;
@@ -103,15 +105,18 @@ pub(crate) async fn start(cluster: &Cluster, plan: &Plan) -> anyhow::Result<Vec<
     {
         let mut starting = Vec::new();
         for &node in plan.nodes.iter().filter(|node| wave.contains(&node.service)) {
+            let since = Instant::now();
             let child =
                 if down.contains(&node) { Some(process::start(cluster, node)?) } else { None };
-            starting.push((node, child, progress.begin(node)));
+            starting.push((node, child, progress.begin(node), since));
         }
-        for (node, mut child, bar) in starting {
-            let took = ready::wait(&http, cluster, node, child.as_mut()).await?;
-            progress.ready(cluster, node, &bar, child.is_some().then_some(took));
-            children.extend(child.map(|child| (node, child)));
-        }
+        let (http, progress) = (&http, &progress);
+        let ready = starting.into_iter().map(|(node, mut child, bar, since)| async move {
+            ready::wait(http, cluster, node, child.as_mut()).await?;
+            progress.ready(cluster, node, &bar, child.is_some().then(|| since.elapsed()));
+            anyhow::Ok(child.map(|child| (node, child)))
+        });
+        children.extend(try_join_all(ready).await?.into_iter().flatten());
     }
     Ok(children)
 }

@@ -1,14 +1,12 @@
 //! `quartet kv`: keys of the coordinator or of the replicated store.
 
-use std::io::Write;
-
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Session, content_type, payload};
 use crate::cluster::Service;
 use crate::http::{Request, Response, encode_key, query};
-use crate::output::{Output, Table};
+use crate::output::{self, Output, Table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct KvArgs {
@@ -114,11 +112,8 @@ pub(crate) async fn run(session: &Session, args: KvArgs) -> anyhow::Result<()> {
 /// The value as it is; with `--output json` also what its headers say.
 fn show(session: &Session, key: &str, response: &Response) -> anyhow::Result<()> {
     if session.output == Output::Table {
-        let mut out = std::io::stdout().lock();
-        out.write_all(response.body())?;
-        if !response.body().ends_with(b"\n") {
-            writeln!(out)?;
-        }
+        let end: &[u8] = if response.body().ends_with(b"\n") { b"" } else { b"\n" };
+        output::bytes(&[response.body(), end].concat());
         return Ok(());
     }
     let mut shown = json!({ "key": key });

@@ -22,7 +22,7 @@ use crate::args::{Args, Command, UpArgs};
 use crate::cluster::{Cluster, Node, Service, down, status, up};
 use crate::demo;
 use crate::http::{Http, Request};
-use crate::output::Output;
+use crate::output::{self, Output, say};
 
 /// Carries out one command line.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -43,7 +43,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Rpc(args) => rpc::run(&session()?, args).await,
         Command::Trace(args) => trace::run(&session()?, &args).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "quartet", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "quartet", &mut script);
+            output::bytes(&script);
             Ok(())
         }
     }
@@ -99,7 +101,7 @@ impl Session {
     /// Asks for something whose answer is that it happened.
     pub(crate) async fn tell(&self, request: Request, done: &str) -> anyhow::Result<()> {
         if self.ask_any(request).await?.is_some() {
-            println!("{done}");
+            say!("{done}");
         }
         Ok(())
     }

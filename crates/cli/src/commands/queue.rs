@@ -9,7 +9,7 @@ use super::deliveries::{self, TakeArgs};
 use super::{Session, content_type, or_dash, payload};
 use crate::cluster::Service;
 use crate::http::{Request, encode, query};
-use crate::output::Table;
+use crate::output::{Table, say};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
@@ -131,13 +131,13 @@ pub(crate) async fn run(session: &Session, command: QueueCommand) -> anyhow::Res
         }
         QueueCommand::Purge { queue } => {
             let purged = session.ask::<Purged>(Request::post(of(&queue) + "/purge")).await?;
-            purged.inspect(|purged| println!("{} removed", purged.removed));
+            purged.inspect(|purged| say!("{} removed", purged.removed));
             Ok(())
         }
         QueueCommand::Redrive { queue, to, max } => {
             let request = Request::post(of(&queue) + "/redrive").json(&RedriveRequest { to, max });
             let redriven = session.ask::<Redriven>(request).await?;
-            redriven.inspect(|done| println!("{} moved, {} left", done.moved, done.left));
+            redriven.inspect(|done| say!("{} moved, {} left", done.moved, done.left));
             Ok(())
         }
         QueueCommand::Rm { queue } => {
@@ -171,12 +171,7 @@ async fn send(session: &Session, url: &str, args: SendArgs) -> anyhow::Result<()
         .header_if("x-group", args.group)
         .body(kind, body);
     if let Some(sent) = session.ask::<Sent>(request).await? {
-        println!(
-            "{} sent, {} already there: {}",
-            sent.count,
-            sent.deduplicated,
-            sent.ids.join(" ")
-        );
+        say!("{} sent, {} already there: {}", sent.count, sent.deduplicated, sent.ids.join(" "));
     }
     Ok(())
 }

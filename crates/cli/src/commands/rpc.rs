@@ -8,7 +8,7 @@ use super::{Session, json_argument};
 use crate::args::RpcArgs;
 use crate::cluster::Service;
 use crate::http::Request;
-use crate::output::Output;
+use crate::output::{Output, say};
 
 pub(crate) async fn run(session: &Session, args: RpcArgs) -> anyhow::Result<()> {
     let mut call = json!({ "method": args.method });
@@ -33,7 +33,7 @@ pub(crate) async fn run(session: &Session, args: RpcArgs) -> anyhow::Result<()> 
         session.output.json(&answer)?;
     }
     match (answer.status, answer.data) {
-        (RpcStatus::Ok, Some(data)) if session.output == Output::Table => println!("{data}"),
+        (RpcStatus::Ok, Some(data)) if session.output == Output::Table => say!("{data}"),
         (RpcStatus::Ok, _) => (),
         (RpcStatus::Error, _) => bail!("{}", answer.error.unwrap_or_default()),
     }

@@ -7,7 +7,7 @@ use super::deliveries::{self, TakeArgs};
 use super::{Session, or_dash};
 use crate::cluster::Service;
 use crate::http::{Request, encode};
-use crate::output::Table;
+use crate::output::{Table, say};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SubCommand {
@@ -98,7 +98,7 @@ pub(crate) async fn run(session: &Session, command: SubCommand) -> anyhow::Resul
         SubCommand::Seek { topic, name, to } => {
             let request = Request::post(of(&topic, &name) + "/seek").json(&SeekRequest { to });
             if let Some(sought) = session.ask::<Sought>(request).await? {
-                println!("next offset of each partition: {:?}", sought.positions);
+                say!("next offset of each partition: {:?}", sought.positions);
             }
             Ok(())
         }

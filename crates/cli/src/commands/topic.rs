@@ -6,7 +6,7 @@ use clap::Subcommand;
 use super::{Session, content_type, deliveries, pair, payload};
 use crate::cluster::Service;
 use crate::http::{Request, encode, query};
-use crate::output::Table;
+use crate::output::{Table, say};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
@@ -120,7 +120,7 @@ async fn list(session: &Session, request: Request) -> anyhow::Result<()> {
 
 async fn show(session: &Session, request: Request) -> anyhow::Result<()> {
     let Some(topic) = session.ask::<TopicView>(request).await? else { return Ok(()) };
-    println!("topic {}, {} messages, {} bytes", topic.name, topic.messages, topic.bytes);
+    say!("topic {}, {} messages, {} bytes", topic.name, topic.messages, topic.bytes);
     let mut table = Table::new(["PARTITION", "EARLIEST", "NEXT", "MESSAGES", "BYTES"]);
     for of in topic.partition_stats {
         table.row([
@@ -138,7 +138,7 @@ async fn show(session: &Session, request: Request) -> anyhow::Result<()> {
 async fn publish(session: &Session, request: Request) -> anyhow::Result<()> {
     let Some(appended) = session.ask::<Vec<Appended>>(request).await? else { return Ok(()) };
     for of in appended {
-        println!("partition {}: {} at offset {} to {}", of.partition, of.count, of.first, of.last);
+        say!("partition {}: {} at offset {} to {}", of.partition, of.count, of.first, of.last);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Session;
 use crate::args::TraceArgs;
 use crate::http::Request;
-use crate::output::Output;
+use crate::output::{Output, say};
 
 pub(crate) async fn run(session: &Session, args: &TraceArgs) -> anyhow::Result<()> {
     let id = args.id.to_ascii_lowercase();
@@ -32,7 +32,7 @@ pub(crate) async fn run(session: &Session, args: &TraceArgs) -> anyhow::Result<(
             "spans": spans.iter().map(Span::json).collect::<Vec<_>>(),
         }));
     }
-    println!("{link}");
+    say!("{link}");
     match answer {
         Err(error) if error.status.is_none() => {
             eprintln!("no Jaeger answers at {jaeger}; start one with scripts/jaeger")
@@ -41,7 +41,7 @@ pub(crate) async fn run(session: &Session, args: &TraceArgs) -> anyhow::Result<(
             "Jaeger at {jaeger} does not know this trace (yet: services export every few seconds; \
              they need OTEL_EXPORTER_OTLP_ENDPOINT)"
         ),
-        Ok(_) => println!("\n{}", tree(&spans)),
+        Ok(_) => say!("\n{}", tree(&spans)),
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::publish::Published;
 use super::{GATEWAY, REPLICA};
 use crate::args::DemoArgs;
 use crate::cluster::Cluster;
-use crate::output::Table;
+use crate::output::{Table, say};
 
 /// Everything there is to tell.
 pub(crate) struct Story {
@@ -49,20 +49,20 @@ impl Story {
 }
 
 pub(crate) fn print(story: &Story, cluster: &Cluster, args: &DemoArgs) {
-    println!();
+    say!("");
     table(story).print();
-    println!();
+    say!("");
     let flights = story.published.latencies.len();
     let differing = story.differing();
     if differing.is_empty() {
-        println!(
+        say!(
             "  correct   all totals, read back through {}, equal those of the file",
             REPLICA.name()
         );
     } else {
-        println!("  WRONG     {} of {} carriers", differing.len(), story.expected.len());
+        say!("  WRONG     {} of {} carriers", differing.len(), story.expected.len());
     }
-    println!(
+    say!(
         "  published {flights} flights one by one in {:.1} s: {:.0} messages/s, p50 {}, p99 {}, slowest {}",
         story.publishing.as_secs_f64(),
         flights as f64 / story.publishing.as_secs_f64(),
@@ -70,7 +70,7 @@ pub(crate) fn print(story: &Story, cluster: &Cluster, args: &DemoArgs) {
         milliseconds(story.percentile(99)),
         milliseconds(story.percentile(100)),
     );
-    println!(
+    say!(
         "  survived  SIGKILL of the broker, away for {}; {} messages were delivered again, {} stored twice",
         milliseconds(story.outage),
         story.redelivered,
@@ -115,24 +115,24 @@ fn row(carrier: &str, of: Totals, verdict: &str) -> [String; 6] {
 fn next(story: &Story, cluster: &Cluster, args: &DemoArgs) {
     if let Some(trace_id) = &story.published.trace_id {
         let jaeger = args.jaeger.trim_end_matches('/');
-        println!("  trace     {trace_id}: a flight through every service");
+        say!("  trace     {trace_id}: a flight through every service");
         match &args.otlp.endpoint {
-            Some(_) => println!("            {jaeger}/trace/{trace_id}"),
-            None => println!(
+            Some(_) => say!("            {jaeger}/trace/{trace_id}"),
+            None => say!(
                 "            to see it: run scripts/jaeger in another terminal, then\n            \
                  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 scripts/demo"
             ),
         }
     }
     if args.keep {
-        println!("  look at   {}/docs", cluster.url(GATEWAY));
-        println!("            quartet topic show flights; quartet kv --store replica ls demo/");
+        say!("  look at   {}/docs", cluster.url(GATEWAY));
+        say!("            quartet topic show flights; quartet kv --store replica ls demo/");
     } else {
-        println!(
+        say!(
             "  next      scripts/up, then curl -i -X PUT localhost:8080/replica/v1/kv/color -d blue"
         );
     }
-    println!();
+    say!("");
 }
 
 fn milliseconds(duration: Duration) -> String {
