@@ -1,92 +1,168 @@
-//! The write-ahead log.
+//! The write-ahead log, in reading order: the handle, the thread behind it, the log without
+//! threads, then its parts from state to bytes.
 
+mod writer;
+
+mod log;
+
+mod admission;
+mod segments;
+
+mod jobs;
+mod rewrite;
+
+mod recovery;
+
+mod files;
+mod locate;
+mod scan;
+
+mod read;
+mod state;
+mod view;
+
+mod ranges;
+mod runs;
 mod stats;
+mod tail;
 
-use std::convert::Infallible;
+mod batch;
+mod checkpoint;
+mod codec;
+mod cold;
+mod format;
+mod source;
+
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
-use consensus::{GroupId, Index};
+use consensus::{GroupId, Index, Term};
 use tokio::sync::watch;
 
+pub use jobs::{Job, JobDone};
+pub use log::Log;
+pub use recovery::Recovery;
 pub use stats::Stats;
+pub use view::LogView;
 
 use crate::config::Config;
 use crate::error::{Fault, OpenError, ReadError, SubmitError};
 use crate::file_system::FileSystem;
 use crate::types::{Durable, Entry, GroupState, IoToken, Write};
+use writer::{Shared, Writer, work};
 
-/// What opening a log found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// The last batch was incomplete, so nobody was told it is durable: it was cut off here.
-    pub torn: Option<Fault>,
-    /// Damage that cost nothing, and damage that made the groups below faulty.
-    pub damage: Vec<Fault>,
-    /// Groups that lost something acknowledged. Each has to be reset or removed.
-    pub faulty: Vec<(GroupId, Fault)>,
-}
-
-/// A handle to the log of this process. Clones share it.
+/// A handle to the log of this process. Clones share it. When the last one is dropped, what is
+/// queued is written and the directory is released.
 #[derive(Clone)]
 pub struct Wal {
-    never: Infallible,
+    threads: Arc<Threads>,
+}
+
+struct Threads {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.stop();
+        // The worker ends with the writer, whose end closes its queue.
+        for thread in [self.writer.take(), self.worker.take()].into_iter().flatten() {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
+        }
+    }
 }
 
 impl Wal {
-    /// Opens or creates the log in `dir`.
+    /// Opens or creates the log in `dir`, takes the directory lock, and starts the two threads:
+    /// one writes, one prepares and tidies up segments. Blocks on the disk.
+    ///
+    /// Damage does not keep it from opening: see [`Recovery::faulty`].
     pub fn open(
-        _file_system: Arc<dyn FileSystem>,
-        _dir: &Path,
+        file_system: Arc<dyn FileSystem>,
+        dir: &Path,
         config: Config,
     ) -> Result<(Self, Recovery), OpenError> {
-        config.validate().map_err(OpenError::Config)?;
-        Err(OpenError::Config("under construction"))
+        let (mut log, recovery) = Log::open(file_system, dir, config)?;
+        let shared = Arc::new(Shared::new(&mut log));
+        let (writer, jobs) = Writer::new(log, Arc::clone(&shared));
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+            started.map_err(|source| io_error(dir, source))
+        };
+        let helper = Arc::clone(&shared);
+        let mut threads = Threads { shared, writer: None, worker: None };
+        threads.worker = Some(spawn("wal-tidy", Box::new(move || work(&helper, &jobs)))?);
+        threads.writer = Some(spawn("wal-write", Box::new(move || writer.run()))?);
+        Ok((Self { threads: Arc::new(threads) }, recovery))
     }
 
-    /// Queues writes. Never waits for the disk.
-    pub fn submit(&self, _writes: Vec<Write>) -> Result<IoToken, SubmitError> {
-        match self.never {}
+    /// Queues writes, all or none, and returns the token that [`durable`](Self::durable) reports
+    /// once they are on disk. Never waits for the disk. Readers see them when they are durable.
+    pub fn submit(&self, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
+        self.threads.shared.submit(writes)
     }
 
     /// Tells how far the log is durable, now and on every change.
     #[must_use]
     pub fn durable(&self) -> watch::Receiver<Durable> {
-        match self.never {}
+        self.threads.shared.durable()
     }
 
-    /// Entries from `from` on, up to `max_bytes` of payload but at least one if there is one.
-    /// Skips compacted holes. Blocks on the disk unless the tail cache has them.
+    /// Live entries from `from` on: up to `max_bytes` of payload, but at least one if there is
+    /// one. Compacted holes are skipped. Blocks on the disk for what the tail cache lacks.
+    ///
+    /// An entry whose bytes are damaged is never returned: the group becomes faulty.
     pub fn read(
         &self,
-        _: GroupId,
-        _from: Index,
-        _max_bytes: usize,
+        group: GroupId,
+        from: Index,
+        max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        match self.never {}
+        let read = self.threads.shared.view.read(group, from, max_bytes);
+        if let Err(ReadError::Corrupt { group, file, offset }) = &read {
+            let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.threads.shared.mark(*group, Fault { file, offset: *offset });
+        }
+        read
     }
 
-    /// Like [`read`](Self::read), from memory alone.
+    /// Like [`read`](Self::read), from memory alone: `None` if the first entry is not there.
     #[must_use]
-    pub fn cached(&self, _group: GroupId, _from: Index, _max_bytes: usize) -> Option<Vec<Entry>> {
-        match self.never {}
+    pub fn cached(&self, group: GroupId, from: Index, max_bytes: usize) -> Option<Vec<Entry>> {
+        self.threads.shared.view.cached(group, from, max_bytes)
     }
 
     /// What is durable of a group.
     #[must_use]
-    pub fn group(&self, _group: GroupId) -> Option<GroupState> {
-        match self.never {}
+    pub fn group(&self, group: GroupId) -> Option<GroupState> {
+        self.threads.shared.view.group(group)
     }
 
     /// Every group of the log, sorted.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
-        match self.never {}
+        self.threads.shared.view.groups()
     }
 
-    /// Counters and sizes.
+    /// The term of a live entry, or of the one before the first. Never touches the disk.
+    #[must_use]
+    pub fn term(&self, group: GroupId, index: Index) -> Option<Term> {
+        self.threads.shared.view.term(group, index)
+    }
+
+    /// Counters and sizes, as of the last batch.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        match self.never {}
+        self.threads.shared.stats()
     }
+}
+
+fn io_error(dir: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { action: "start a thread for", path: dir.to_owned(), source }
 }

@@ -1,0 +1,189 @@
+//! What may be submitted: the shape of every log as it will be once everything queued is durable.
+//!
+//! **Invariant:** whatever passes here can be applied; the writer never meets an impossible write.
+
+use std::collections::BTreeMap;
+
+use consensus::{GroupId, Index};
+
+use super::format::{BATCH_OVERHEAD, RECORD};
+use super::state::{Group, State};
+use crate::error::{Fault, SubmitError};
+use crate::types::Write;
+
+/// Where each log will stand.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    heads: BTreeMap<GroupId, Head>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Head {
+    base: u64,
+    last: u64,
+    fault: Option<Fault>,
+}
+
+impl Admission {
+    pub(crate) fn new(state: &State) -> Self {
+        let head = |log: &Group| Head { base: log.base, last: log.last, fault: log.fault.clone() };
+        Self { heads: state.groups.iter().map(|(group, log)| (*group, head(log))).collect() }
+    }
+
+    /// Marks a group that was found damaged after the log was opened.
+    pub(crate) fn mark(&mut self, group: GroupId, fault: Fault) {
+        if let Some(head) = self.heads.get_mut(&group) {
+            head.fault.get_or_insert(fault);
+        }
+    }
+
+    /// Takes all writes or none.
+    pub(crate) fn admit(&mut self, writes: &[Write]) -> Result<(), SubmitError> {
+        if let [write] = writes {
+            let group = write.group();
+            let head = check(write, self.heads.get(&group).cloned())?;
+            self.set(group, head);
+            return Ok(());
+        }
+        let mut changed: BTreeMap<GroupId, Option<Head>> = BTreeMap::new();
+        for write in writes {
+            let group = write.group();
+            let head = match changed.get(&group) {
+                Some(head) => head.clone(),
+                None => self.heads.get(&group).cloned(),
+            };
+            changed.insert(group, check(write, head)?);
+        }
+        changed.into_iter().for_each(|(group, head)| self.set(group, head));
+        Ok(())
+    }
+
+    fn set(&mut self, group: GroupId, head: Option<Head>) {
+        match head {
+            Some(head) => self.heads.insert(group, head),
+            None => self.heads.remove(&group),
+        };
+    }
+}
+
+/// The head after this write.
+fn check(write: &Write, head: Option<Head>) -> Result<Option<Head>, SubmitError> {
+    let group = write.group();
+    let heals = matches!(write, Write::Reset { .. } | Write::Remove { .. });
+    if let Some(Head { fault: Some(fault), .. }) = &head
+        && !heals
+    {
+        return Err(SubmitError::Faulty { group, fault: fault.clone() });
+    }
+    let mut head = head.unwrap_or_default();
+    let wrong = |expected: u64, found: Index| {
+        Err(SubmitError::OutOfOrder { group, expected: Index(expected), found })
+    };
+    match write {
+        Write::Append { entries, .. } => {
+            for entry in entries {
+                if entry.index.0 != head.last + 1 {
+                    return wrong(head.last + 1, entry.index);
+                }
+                head.last += 1;
+            }
+        }
+        Write::HardState { .. } => (),
+        Write::Truncate { from, .. } => {
+            if from.0 <= head.base || from.0 > head.last + 1 {
+                return wrong(from.0.clamp(head.base + 1, head.last + 1), *from);
+            }
+            head.last = from.0 - 1;
+        }
+        Write::Compact { through, .. } => {
+            if through.0 > head.last {
+                return wrong(head.last, *through);
+            }
+            head.base = head.base.max(through.0);
+        }
+        Write::Reset { next, .. } => {
+            if next.0 == 0 {
+                return wrong(1, *next);
+            }
+            head = Head { base: next.0 - 1, last: next.0 - 1, fault: None };
+        }
+        Write::Remove { .. } => return Ok(None),
+    }
+    Ok(Some(head))
+}
+
+/// Bytes that these writes take on disk at most, if they make a batch of their own.
+pub(crate) fn encoded_len(writes: &[Write]) -> usize {
+    BATCH_OVERHEAD + writes.iter().map(write_len).sum::<usize>()
+}
+
+fn write_len(write: &Write) -> usize {
+    match write {
+        Write::Append { entries, .. } => {
+            entries.iter().map(|entry| RECORD + entry.payload.len()).sum()
+        }
+        Write::Compact { keep, .. } => RECORD + 10 + 20 * keep.len(),
+        _ => RECORD + 16,
+    }
+}
+
+/// True if the writes add entries. The rest frees space or is tiny, and is taken on a full disk.
+pub(crate) fn adds_entries(writes: &[Write]) -> bool {
+    writes.iter().any(|write| matches!(write, Write::Append { entries, .. } if !entries.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Entry;
+    use bytes::Bytes;
+    use consensus::Term;
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn append(indexes: std::ops::RangeInclusive<u64>) -> Write {
+        let entry = |index| Entry { term: Term(1), index: Index(index), payload: Bytes::new() };
+        Write::Append { group: GROUP, entries: indexes.map(entry).collect() }
+    }
+
+    #[test]
+    fn a_gap_is_refused_and_says_what_was_expected() {
+        let mut admission = Admission::default();
+        admission.admit(&[append(1..=3)]).unwrap();
+        assert_eq!(
+            admission.admit(&[append(5..=5)]),
+            Err(SubmitError::OutOfOrder { group: GROUP, expected: Index(4), found: Index(5) })
+        );
+        admission.admit(&[append(4..=5)]).unwrap();
+    }
+
+    #[test]
+    fn one_bad_write_refuses_all_of_them() {
+        let mut admission = Admission::default();
+        let compact = Write::Compact { group: GROUP, through: Index(9), keep: vec![] };
+        assert!(admission.admit(&[append(1..=3), compact]).is_err());
+        admission.admit(&[append(1..=3)]).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_group_takes_nothing_but_what_heals_it() {
+        let mut admission = Admission::default();
+        admission.admit(&[append(1..=3)]).unwrap();
+        admission.mark(GROUP, Fault { file: "f".to_owned(), offset: 7 });
+        let error = admission.admit(&[append(4..=4)]).unwrap_err();
+        assert!(matches!(error, SubmitError::Faulty { .. }), "{error}");
+        let reset = Write::Reset { group: GROUP, next: Index(10), term: Term(2) };
+        admission.admit(&[reset, append(10..=10)]).unwrap();
+    }
+
+    #[test]
+    fn what_a_snapshot_covers_cannot_be_truncated() {
+        let mut admission = Admission::default();
+        let compact = Write::Compact { group: GROUP, through: Index(2), keep: vec![] };
+        admission.admit(&[append(1..=3), compact]).unwrap();
+        let truncate = |from| Write::Truncate { group: GROUP, from: Index(from) };
+        assert!(admission.admit(&[truncate(2)]).is_err());
+        admission.admit(&[truncate(3)]).unwrap();
+        admission.admit(&[append(3..=3)]).unwrap();
+    }
+}

@@ -1,0 +1,181 @@
+//! The payloads of control records: operations, and the checkpoint at the head of each segment.
+
+use std::collections::BTreeMap;
+
+use consensus::{GroupId, HardState, Index, NodeId, Term};
+
+use super::codec::{Decoder, Encoder};
+use super::format::{Kind, RecordHeader};
+use super::state::{Group, Install, Op, Segment, State};
+use crate::error::Fault;
+
+/// Everything that a reader has to know before the first batch of a segment.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoint {
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) segments: Vec<Listed>,
+}
+
+/// A segment as the checkpoint lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) number: u64,
+    pub(crate) cold: bool,
+    /// Behind its last record.
+    pub(crate) end: u64,
+}
+
+/// Encodes the state as a checkpoint. The segment being written is listed with its end so far.
+pub(crate) fn encode(state: &State) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    let segments: Vec<(&u64, &Segment)> = state.segments.iter().collect();
+    encoder.list(&segments, |encoder, (number, segment)| {
+        encoder.number(**number);
+        encoder.flag(segment.cold);
+        encoder.number(segment.end);
+    });
+    let groups: Vec<(&GroupId, &Group)> = state.groups.iter().collect();
+    encoder.list(&groups, |encoder, (id, group)| {
+        encoder.number(id.0);
+        encode_group(encoder, group);
+    });
+    encoder.into_bytes()
+}
+
+fn encode_group(encoder: &mut Encoder, group: &Group) {
+    let HardState { term, voted_for, commit } = group.hard_state;
+    encoder.number(term.0);
+    encoder.flag(voted_for.is_some());
+    encoder.number(voted_for.unwrap_or_default().0);
+    encoder.number(commit.0);
+    for number in [group.base, group.base_term, group.last, group.last_term] {
+        encoder.number(number);
+    }
+    encoder.flag(group.fault.is_some());
+    if let Some(fault) = &group.fault {
+        encoder.text(&fault.file);
+        encoder.number(fault.offset);
+    }
+    encoder.ranges(&group.retained);
+    encoder.list(&group.runs, Encoder::run);
+}
+
+/// `None` if the payload is no checkpoint.
+pub(crate) fn decode(payload: &[u8]) -> Option<Checkpoint> {
+    let mut decoder = Decoder::new(payload);
+    let segments = decoder.list(|decoder| {
+        Some(Listed { number: decoder.number()?, cold: decoder.flag()?, end: decoder.number()? })
+    })?;
+    let groups =
+        decoder.list(|decoder| Some((GroupId(decoder.number()?), decode_group(decoder)?)))?;
+    decoder.is_empty().then(|| Checkpoint { groups: groups.into_iter().collect(), segments })
+}
+
+fn decode_group(decoder: &mut Decoder<'_>) -> Option<Group> {
+    let term = Term(decoder.number()?);
+    let voted = decoder.flag()?;
+    let node = NodeId(decoder.number()?);
+    let hard_state =
+        HardState { term, voted_for: voted.then_some(node), commit: Index(decoder.number()?) };
+    let mut group = Group {
+        hard_state,
+        base: decoder.number()?,
+        base_term: decoder.number()?,
+        last: decoder.number()?,
+        last_term: decoder.number()?,
+        ..Group::default()
+    };
+    if decoder.flag()? {
+        group.fault = Some(Fault { file: decoder.text()?, offset: decoder.number()? });
+    }
+    group.retained = decoder.ranges()?;
+    group.runs = decoder.list(Decoder::run)?;
+    Some(group)
+}
+
+/// The record of an operation.
+pub(crate) fn encode_op(op: &Op) -> (RecordHeader, Vec<u8>) {
+    let mut encoder = Encoder::default();
+    let header = match op {
+        Op::HardState { group, hard_state } => {
+            encoder.flag(hard_state.voted_for.is_some());
+            encoder.number(hard_state.voted_for.unwrap_or_default().0);
+            RecordHeader::new(Kind::HardState, group.0, hard_state.term.0, hard_state.commit.0)
+        }
+        Op::Truncate { group, from } => RecordHeader::new(Kind::Truncate, group.0, 0, *from),
+        Op::Compact { group, through, keep } => {
+            encoder.ranges(keep);
+            RecordHeader::new(Kind::Compact, group.0, 0, *through)
+        }
+        Op::Reset { group, next, term } => RecordHeader::new(Kind::Reset, group.0, *term, *next),
+        Op::Remove { group } => RecordHeader::new(Kind::Remove, group.0, 0, 0),
+        Op::Install(install) => {
+            encoder.number(install.end);
+            encoder.list(&install.sources, |encoder, number| encoder.number(*number));
+            encoder.list(&install.groups, |encoder, (group, runs)| {
+                encoder.number(group.0);
+                encoder.list(runs, Encoder::run);
+            });
+            RecordHeader::new(Kind::Install, 0, 0, install.cold)
+        }
+    };
+    (header, encoder.into_bytes())
+}
+
+/// The operation of a record, or `None` if it is none.
+pub(crate) fn decode_op(header: &RecordHeader, payload: &[u8]) -> Option<Op> {
+    let mut decoder = Decoder::new(payload);
+    let group = GroupId(header.group);
+    Some(match header.kind {
+        Kind::HardState => {
+            let voted = decoder.flag()?;
+            let node = NodeId(decoder.number()?);
+            let hard_state = HardState {
+                term: Term(header.term),
+                voted_for: voted.then_some(node),
+                commit: Index(header.index),
+            };
+            Op::HardState { group, hard_state }
+        }
+        Kind::Truncate => Op::Truncate { group, from: header.index },
+        Kind::Compact => Op::Compact { group, through: header.index, keep: decoder.ranges()? },
+        Kind::Reset => Op::Reset { group, next: header.index, term: header.term },
+        Kind::Remove => Op::Remove { group },
+        Kind::Install => Op::Install(Install {
+            cold: header.index,
+            end: decoder.number()?,
+            sources: decoder.list(Decoder::number)?,
+            groups: decoder
+                .list(|decoder| Some((GroupId(decoder.number()?), decoder.list(Decoder::run)?)))?,
+        }),
+        Kind::Entry | Kind::Commit | Kind::Checkpoint | Kind::Footer => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ranges::{Ranges, Span};
+    use super::super::runs::Run;
+    use super::*;
+
+    #[test]
+    fn every_operation_survives_its_encoding() {
+        let group = GroupId(7);
+        let hard_state = HardState { term: Term(3), voted_for: Some(NodeId(2)), commit: Index(9) };
+        let keep = Ranges::from_spans(vec![Span::new(2, 4), Span::new(90, 90)]);
+        let runs = vec![Run { entries: 3, bytes: 200, ..Run::new(3, 8, 2) }];
+        let install =
+            Install { cold: 8, end: 4096, sources: vec![1, 2], groups: vec![(group, runs)] };
+        for op in [
+            Op::HardState { group, hard_state },
+            Op::Truncate { group, from: 5 },
+            Op::Compact { group, through: 100, keep },
+            Op::Reset { group, next: 12, term: 4 },
+            Op::Remove { group },
+            Op::Install(install),
+        ] {
+            let (header, payload) = encode_op(&op);
+            assert_eq!(decode_op(&header, &payload), Some(op));
+        }
+    }
+}

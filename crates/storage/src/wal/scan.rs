@@ -1,0 +1,283 @@
+//! From bytes to a verdict: where a segment ends, and whether it ended well.
+//!
+//! One batch is in flight at a time, and the next is written only after the fsync of the one
+//! before. So what does not validate was either never acknowledged, a *torn tail* (then nothing
+//! follows it and some of its sectors were never written) or it is *damage* (B35: cutting there
+//! would lose acknowledged entries).
+//!
+//! **Invariant:** this is a function of the bytes. It decides; [`super::recovery`] acts.
+
+use std::io;
+
+use super::batch::Position;
+use super::format::{Kind, RECORD, RecordHeader, SECTOR, SegmentHeader, TRAILER, Trailer, chain};
+use super::source::{Source, for_each_sector};
+
+/// A record in its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) header: RecordHeader,
+    pub(crate) at: u64,
+    /// Empty for entries: they stay where they are.
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Bytes that are not those that were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) at: u64,
+    /// The group it hit, if the record header is intact; `Some(None)` if it hit no group.
+    pub(crate) group: Option<Option<u64>>,
+}
+
+/// What a segment's bytes say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Behind the last batch.
+    pub(crate) end: Position,
+    /// The batch at `end` was never completed; its remains reach up to here.
+    pub(crate) torn_until: Option<u64>,
+    pub(crate) damage: Vec<Damage>,
+}
+
+/// Reads the batches of a segment from `from` on. `sealed` is where a finished segment ends; the
+/// one that was being written last has no such end. Calls `visit` with every intact record.
+pub(crate) fn scan(
+    source: &mut impl Source,
+    header: &SegmentHeader,
+    from: Position,
+    sealed: Option<u64>,
+    visit: &mut dyn FnMut(Found),
+) -> io::Result<Verdict> {
+    let mut verdict = Verdict { end: from, torn_until: None, damage: Vec::new() };
+    let limit = sealed.unwrap_or(u64::MAX);
+    while verdict.end.at < limit {
+        let from = verdict.end;
+        let walk = walk_batch(source, header.salt, from.at)?;
+        if let Walk::Whole(batch) = &walk
+            && batch.follows(from)
+        {
+            verdict.end = batch.next();
+            take(walk, visit);
+            continue;
+        }
+        let survey = Survey::new(source, header.salt, from)?;
+        if sealed.is_none() && !survey.later && walk.is_torn(source, header, &survey)? {
+            let begun = survey.same.is_some() || walk.failed_at() > from.at;
+            let visible = if header.zeroed { survey.data_end > from.at } else { begun };
+            verdict.torn_until = visible.then_some(survey.data_end);
+            return Ok(verdict);
+        }
+        verdict.damage.extend(walk.damage());
+        match walk {
+            Walk::Damaged(batch, _) if batch.follows(from) => {
+                verdict.end = batch.next();
+                take(Walk::Whole(batch), visit);
+            }
+            _ => match survey.next {
+                Some(next) => verdict.end = next,
+                None => {
+                    verdict.end.at = sealed.unwrap_or_else(|| survey.data_end.max(from.at));
+                    break;
+                }
+            },
+        }
+    }
+    Ok(verdict)
+}
+
+fn take(walk: Walk, visit: &mut dyn FnMut(Found)) {
+    if let Walk::Whole(batch) = walk {
+        batch.records.into_iter().for_each(visit);
+    }
+}
+
+/// The records of a batch whose commit record is intact.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) records: Vec<Found>,
+    trailer: Trailer,
+    end: u64,
+}
+
+impl Batch {
+    pub(crate) fn follows(&self, position: Position) -> bool {
+        self.trailer.lsn == position.lsn && self.trailer.previous_chain == position.chain
+    }
+
+    fn next(&self) -> Position {
+        Position { at: self.end, lsn: self.trailer.lsn + 1, chain: self.trailer.chain }
+    }
+}
+
+/// What stands at the place of a batch.
+#[derive(Debug)]
+pub(crate) enum Walk {
+    /// A batch.
+    Whole(Batch),
+    /// A batch, but these bytes (from, to) are not what was written; the record headers, and so
+    /// the groups, are certain. `records` has only the intact ones.
+    Damaged(Batch, Vec<(Damage, u64)>),
+    /// What begins here and would end there is no record.
+    Broken { at: u64, end: u64 },
+}
+
+impl Walk {
+    fn failed_at(&self) -> u64 {
+        match self {
+            Self::Whole(batch) => batch.end,
+            Self::Damaged(_, damage) => damage[0].0.at,
+            Self::Broken { at, .. } => *at,
+        }
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        match self {
+            Self::Whole(batch) => {
+                vec![Damage { at: batch.end - u64::from(batch.trailer.bytes), group: None }]
+            }
+            Self::Damaged(_, damage) => damage.iter().map(|(damage, _)| damage.clone()).collect(),
+            Self::Broken { at, .. } => vec![Damage { at: *at, group: None }],
+        }
+    }
+
+    /// True if this can be a batch that a crash left unfinished. A fresh segment is zeros where
+    /// nothing was written, so there an unfinished batch lacks a whole sector of what fails to
+    /// validate, or its end. A recycled one does not tell.
+    fn is_torn(
+        &self,
+        source: &mut impl Source,
+        header: &SegmentHeader,
+        survey: &Survey,
+    ) -> io::Result<bool> {
+        if !header.zeroed {
+            return Ok(true);
+        }
+        let failed = match self {
+            Self::Whole(_) => return Ok(false),
+            Self::Damaged(_, damage) => damage.iter().map(|(d, end)| (d.at, *end)).collect(),
+            Self::Broken { at, end } => vec![(*at, *end)],
+        };
+        for (from, to) in failed {
+            if to > survey.data_end || has_zero_sector(source, from, to)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Reads the batch at `from`. Does not look at what it continues.
+pub(crate) fn walk_batch(source: &mut impl Source, salt: u32, from: u64) -> io::Result<Walk> {
+    let mut records = Vec::new();
+    let mut damage = Vec::new();
+    let mut headers = Vec::new();
+    let mut at = from;
+    loop {
+        let bytes = source.get(at, RECORD)?;
+        let decoded = if bytes.len() == RECORD { RecordHeader::decode(bytes, salt) } else { None };
+        let Some(header) = decoded else {
+            return Ok(Walk::Broken { at, end: at + RECORD as u64 });
+        };
+        let end = at + header.size();
+        if header.kind == Kind::Commit {
+            let payload = source.get(at + RECORD as u64, header.len as usize)?;
+            let Some(trailer) = trailer_of(payload, &header, salt) else {
+                return Ok(Walk::Broken { at, end });
+            };
+            let chained = headers.chunks(RECORD).fold(trailer.previous_chain, chain);
+            if chained != trailer.chain || end - from != u64::from(trailer.bytes) {
+                return Ok(Walk::Broken { at, end });
+            }
+            if crc32c::crc32c(payload) != header.payload_crc {
+                damage.push((Damage { at, group: Some(None) }, end));
+            }
+            let batch = Batch { records, trailer, end };
+            let whole = damage.is_empty();
+            return Ok(if whole { Walk::Whole(batch) } else { Walk::Damaged(batch, damage) });
+        }
+        headers.extend_from_slice(bytes);
+        let payload = source.get(at + RECORD as u64, header.len as usize)?;
+        if payload.len() < header.len as usize {
+            return Ok(Walk::Broken { at, end });
+        }
+        if crc32c::crc32c(payload) == header.payload_crc {
+            let keep = if header.kind == Kind::Entry { &[] } else { payload };
+            records.push(Found { header, at, payload: keep.to_vec() });
+        } else {
+            let group = (header.kind != Kind::Checkpoint && header.kind != Kind::Install)
+                .then_some(Some(header.group));
+            damage.push((Damage { at, group }, end));
+        }
+        at = end;
+    }
+}
+
+/// The trailer at the end of a commit record's payload, if both agree.
+fn trailer_of(payload: &[u8], header: &RecordHeader, salt: u32) -> Option<Trailer> {
+    let at = payload.len().checked_sub(TRAILER)?;
+    let trailer = Trailer::decode(&payload[at..], salt)?;
+    (payload.len() == header.len as usize && trailer.lsn == header.index).then_some(trailer)
+}
+
+fn has_zero_sector(source: &mut impl Source, from: u64, to: u64) -> io::Result<bool> {
+    let mut at = from / SECTOR * SECTOR;
+    while at < to {
+        if source.get(at, SECTOR as usize)?.iter().all(|byte| *byte == 0) {
+            return Ok(true);
+        }
+        at += SECTOR;
+    }
+    Ok(false)
+}
+
+/// What lies behind a place that does not validate.
+struct Survey {
+    /// Behind the last byte that is not zero.
+    data_end: u64,
+    /// The trailer of the very batch that was expected.
+    same: Option<u64>,
+    /// The trailer of a later batch: the expected one was acknowledged.
+    later: bool,
+    /// Where reading can go on: behind the expected batch, else at the next later one.
+    next: Option<Position>,
+}
+
+impl Survey {
+    fn new(source: &mut impl Source, salt: u32, from: Position) -> io::Result<Self> {
+        let mut survey = Self { data_end: from.at, same: None, later: false, next: None };
+        for_each_sector(source, from.at, |at, sector| {
+            if let Some(last) = sector.iter().rposition(|byte| *byte != 0) {
+                survey.data_end = at + last as u64 + 1;
+                survey.look_at(at, sector, salt, from);
+            }
+        })?;
+        Ok(survey)
+    }
+
+    fn look_at(&mut self, at: u64, sector: &[u8], salt: u32, from: Position) {
+        if sector.len() < SECTOR as usize {
+            return;
+        }
+        let Some(trailer) = Trailer::decode(&sector[SECTOR as usize - TRAILER..], salt) else {
+            return;
+        };
+        let end = at + SECTOR;
+        let Trailer { lsn, bytes, previous_chain, chain } = trailer;
+        if lsn < from.lsn {
+            return;
+        }
+        self.later |= lsn > from.lsn;
+        if lsn == from.lsn {
+            self.same = Some(end);
+        }
+        let start = end.saturating_sub(u64::from(bytes));
+        // A later batch can be read from its start, unless that is where reading just failed.
+        let next = if lsn > from.lsn && start > from.at {
+            Position { at: start, lsn, chain: previous_chain }
+        } else {
+            Position { at: end, lsn: lsn + 1, chain }
+        };
+        self.next = self.next.or(Some(next));
+    }
+}

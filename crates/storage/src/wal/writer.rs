@@ -1,0 +1,270 @@
+//! The thread that owns the log, and the queue in front of it.
+//!
+//! Group commit without a timer: a batch is what arrived while the last one was being synced. One
+//! writer alone pays one fsync per write; a thousand writers share it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::admission::{Admission, adds_entries, encoded_len};
+use super::jobs::{Job, JobDone};
+use super::log::Log;
+use super::stats::Stats;
+use super::view::LogView;
+use crate::config::Config;
+use crate::error::{Fault, SubmitError, WriteError};
+use crate::types::{Durable, IoToken, Write};
+
+/// While the disk is full, how often to look whether space has come back.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// What handles, writer and housekeeping share.
+pub(crate) struct Shared {
+    pub(crate) view: LogView,
+    pub(crate) config: Config,
+    queue: Mutex<Queue>,
+    /// Something to do for the writer.
+    wake: Condvar,
+    cancel: AtomicBool,
+    durable: watch::Sender<Durable>,
+}
+
+struct Queue {
+    submits: VecDeque<Vec<Write>>,
+    /// Of `submits` and of the batch being written.
+    bytes: usize,
+    token: IoToken,
+    admission: Admission,
+    /// Why entries, and anything else, are refused right now.
+    entries: Result<(), SubmitError>,
+    others: Result<(), SubmitError>,
+    done: Option<JobDone>,
+    stopping: bool,
+    failed: bool,
+    stats: Stats,
+}
+
+impl Shared {
+    pub(crate) fn new(log: &mut Log) -> Self {
+        // From here on the queue decides what is admitted; the log takes what it gets.
+        let admission = std::mem::take(&mut log.admission);
+        let queue = Queue {
+            submits: VecDeque::new(),
+            bytes: 0,
+            token: IoToken(0),
+            admission,
+            entries: Ok(()),
+            others: Ok(()),
+            done: None,
+            stopping: false,
+            failed: false,
+            stats: log.stats(),
+        };
+        Self {
+            view: log.view(),
+            config: log.config.clone(),
+            queue: Mutex::new(queue),
+            wake: Condvar::new(),
+            cancel: AtomicBool::new(false),
+            durable: watch::Sender::new(Durable::default()),
+        }
+    }
+
+    /// Held for bookkeeping only. Every change under it is complete before it can panic.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn submit(&self, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
+        let (bytes, max) = (encoded_len(&writes), self.config.queue_bytes);
+        if bytes > max {
+            return Err(SubmitError::TooLarge { bytes, max });
+        }
+        let mut queue = self.queue();
+        if queue.failed || queue.stopping {
+            return Err(SubmitError::Failed);
+        }
+        if queue.bytes + bytes > max {
+            return Err(SubmitError::QueueFull);
+        }
+        if adds_entries(&writes) { queue.entries.clone() } else { queue.others.clone() }?;
+        queue.admission.admit(&writes)?;
+        queue.bytes += bytes;
+        queue.submits.push_back(writes);
+        queue.token = IoToken(queue.token.0 + 1);
+        let token = queue.token;
+        drop(queue);
+        self.wake.notify_one();
+        Ok(token)
+    }
+
+    pub(crate) fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.subscribe()
+    }
+
+    pub(crate) fn mark(&self, group: consensus::GroupId, fault: Fault) {
+        self.queue().admission.mark(group, fault);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let queue = self.queue();
+        Stats { queue_bytes: queue.bytes as u64, ..queue.stats.clone() }
+    }
+
+    /// Lets the writer finish what is queued and end.
+    pub(crate) fn stop(&self) {
+        self.queue().stopping = true;
+        self.cancel.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    fn job_done(&self, done: JobDone) {
+        self.queue().done = Some(done);
+        self.wake.notify_one();
+    }
+}
+
+/// The owner of the log.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    log: Log,
+    jobs: SyncSender<Job>,
+}
+
+/// What the writer found in the queue.
+struct Input {
+    submits: VecDeque<Vec<Write>>,
+    bytes: usize,
+    done: Option<JobDone>,
+    stopping: bool,
+}
+
+impl Writer {
+    /// With the queue of jobs for a second thread: see [`work`].
+    pub(crate) fn new(log: Log, shared: Arc<Shared>) -> (Self, Receiver<Job>) {
+        // One job at a time is named, so the sender never waits.
+        let (jobs, receiver) = sync_channel(1);
+        (Self { shared, log, jobs }, receiver)
+    }
+
+    /// Runs until the handles are gone or the log fails.
+    pub(crate) fn run(mut self) {
+        loop {
+            if let Err(error) = self.give_work() {
+                return self.fail(error);
+            }
+            let input = self.take();
+            let stop = input.stopping && input.submits.is_empty();
+            if let Err(error) = self.handle(input) {
+                return self.fail(error);
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do.
+    fn take(&mut self) -> Input {
+        let full = self.log.is_full();
+        let mut queue = self.shared.queue();
+        loop {
+            let idle = queue.submits.is_empty() && queue.done.is_none() && !queue.stopping;
+            if !idle || self.log.staged_bytes() > 0 {
+                break;
+            }
+            if !full {
+                queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.shared.wake.wait_timeout(queue, FULL_RETRY);
+            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = guard;
+            if timeout.timed_out() {
+                self.log.retry_space();
+                break;
+            }
+        }
+        let mut taken = Input {
+            submits: VecDeque::new(),
+            bytes: 0,
+            done: queue.done.take(),
+            stopping: queue.stopping,
+        };
+        while taken.bytes < self.shared.config.batch_bytes
+            && let Some(writes) = queue.submits.pop_front()
+        {
+            taken.bytes += encoded_len(&writes);
+            taken.submits.push_back(writes);
+        }
+        taken
+    }
+
+    fn handle(&mut self, input: Input) -> Result<(), Arc<WriteError>> {
+        if let Some(done) = input.done {
+            self.log.finish_job(done)?;
+            for (group, fault) in self.log.housekeeping.faults.drain(..) {
+                self.shared.mark(group, fault);
+            }
+        }
+        for writes in input.submits {
+            self.log.stage_admitted(writes);
+        }
+        if self.log.staged_bytes() > 0 {
+            #[expect(clippy::disallowed_methods, reason = "measures the disk; decides nothing")]
+            let begin = Instant::now();
+            let token = self.log.flush()?;
+            self.log.stats.last_fsync = begin.elapsed();
+            self.publish(token, input.bytes);
+        } else {
+            // A submit of nothing is durable at once.
+            let token = self.log.flush()?;
+            self.publish(token, input.bytes);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, token: IoToken, written: usize) {
+        self.shared.durable.send_if_modified(|durable| {
+            let newer = durable.token < token;
+            durable.token = token;
+            newer
+        });
+        let (entries, others) = (self.log.space_for(true), self.log.space_for(false));
+        let stats = self.log.stats();
+        let mut queue = self.shared.queue();
+        queue.bytes -= written;
+        queue.entries = entries;
+        queue.others = others;
+        queue.stats = stats;
+    }
+
+    fn give_work(&mut self) -> Result<(), Arc<WriteError>> {
+        if let Some(job) = self.log.next_job()
+            && self.jobs.try_send(job).is_err()
+        {
+            // The other thread is gone, which only a panic in it explains.
+            let source = std::io::Error::other("housekeeping has stopped");
+            let path = self.log.dir().to_owned();
+            return Err(self.log.fail(WriteError { action: "tidy", path, source }));
+        }
+        Ok(())
+    }
+
+    fn fail(&self, error: Arc<WriteError>) {
+        self.shared.queue().failed = true;
+        self.shared.durable.send_modify(|durable| durable.failed = Some(error));
+    }
+}
+
+/// Does the log's housekeeping until the writer is gone.
+pub(crate) fn work(shared: &Shared, jobs: &Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        shared.job_done(job.run(&shared.cancel));
+    }
+}
