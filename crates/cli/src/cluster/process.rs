@@ -17,6 +17,8 @@ use super::{Cluster, Node};
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(20);
+/// How often to look at a process that seems to have no command line.
+const EXEC_LOOKS: u32 = 100;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +81,15 @@ pub(crate) fn running(cluster: &Cluster, node: Node) -> Option<Pid> {
 fn command_line(pid: Pid) -> Option<String> {
     let number = pid.as_raw_nonzero();
     if Path::new("/proc/self/cmdline").exists() {
-        let bytes = fs::read(format!("/proc/{number}/cmdline")).ok()?;
-        return Some(String::from_utf8_lossy(&bytes).replace('\0', " "));
+        // In the middle of `exec` it is empty for an instant; that of a zombie stays so.
+        for _ in 0..EXEC_LOOKS {
+            let bytes = fs::read(format!("/proc/{number}/cmdline")).ok()?;
+            if !bytes.is_empty() {
+                return Some(String::from_utf8_lossy(&bytes).replace('\0', " "));
+            }
+            std::thread::yield_now();
+        }
+        return None;
     }
     // No /proc, as on macOS.
     let output = std::process::Command::new("ps")
