@@ -11,6 +11,8 @@
 pub mod config;
 mod context;
 mod listen;
+mod process;
+mod register;
 mod server;
 
 mod layers;
@@ -27,6 +29,8 @@ pub mod testing;
 
 pub use config::{Base, ServiceConfig};
 pub use context::{Context, Service, StartError};
+pub use process::run;
+pub use register::coordinator;
 
 /// The version of everything in this workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

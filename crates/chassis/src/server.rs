@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use client::etcd::Registration;
 use futures_util::future::BoxFuture;
 use telemetry::ServerLayer;
 use telemetry::metrics::Registry;
@@ -21,6 +22,7 @@ use crate::layers::{self, Edge, LOOKUP};
 use crate::listen::{self, App, Ending};
 use crate::operations::Operations;
 use crate::problem::Problem;
+use crate::register;
 
 /// How long owner tasks may take to flush after `stop`. They only have to finish one batch.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +42,8 @@ pub(crate) struct Server<C: ServiceConfig> {
     accepting: Check,
     ending: Ending,
     public_only: bool,
+    /// Ends with the drain.
+    _registration: Option<Registration>,
 }
 
 impl Sockets {
@@ -87,18 +91,24 @@ where
     context.tasks.spawn(accept);
 
     let service = start(context.clone()).await.inspect_err(|_| ending.refuse.cancel())?;
-    let routers = [Some(service.public), service.peer.clone()];
-    let [public_router, peer_router] = routers;
-    let _ = public.ready.set(house.ready(public_router.unwrap_or_default(), &service.openapi));
-    let public_only = peer_router.is_none();
-    if let Some(router) = peer_router {
+    let _ = public.ready.set(house.ready(service.public, &service.openapi));
+    let public_only = service.peer.is_none();
+    if let Some(router) = service.peer {
         let app = house.app();
         let _ = app.ready.set(house.ready(router, &OpenApi::default()));
         context.tasks.spawn(listen::serve(sockets.peer, app, limits, ending.clone()));
     }
     started.pass();
     accepting.pass();
-    Ok(Server { context, failed: service.failed, accepting, ending, public_only })
+    let registration = register::register(&context)?;
+    Ok(Server {
+        context,
+        failed: service.failed,
+        accepting,
+        ending,
+        public_only,
+        _registration: registration,
+    })
 }
 
 fn context<C: ServiceConfig>(

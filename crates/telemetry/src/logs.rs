@@ -2,7 +2,7 @@
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -33,10 +33,15 @@ pub(crate) fn init(level: &str, json: bool) -> Result<WorkerGuard, InitError> {
 /// `Targets`, since `EnvFilter` takes a lock on every span. The SDK's own complaints are replaced
 /// by ours, which come once and say what to do.
 fn filter(level: &str) -> Result<Targets, InitError> {
-    let filter: Targets =
-        level.parse().map_err(|_error| InitError::LogLevel { level: level.to_owned() })?;
+    let rejected = || InitError::LogLevel { level: level.to_owned() };
+    // A bare word that is no level would be taken for a module, and everything else be silenced.
+    let mut words = level.split(',').filter(|part| !part.contains('='));
+    if !words.all(|word| word.trim().parse::<LevelFilter>().is_ok()) {
+        return Err(rejected());
+    }
+    let filter: Targets = level.parse().map_err(|_error| rejected())?;
     let is_set = filter.iter().any(|(target, _)| target.starts_with("opentelemetry"));
-    let off = tracing_subscriber::filter::LevelFilter::OFF;
+    let off = LevelFilter::OFF;
     Ok(if is_set { filter } else { filter.with_target("opentelemetry", off) })
 }
 
@@ -54,5 +59,6 @@ mod tests {
         check_level("info").unwrap();
         check_level("info,hyper=warn").unwrap();
         assert!(check_level("info,hyper=loud").is_err());
+        assert!(check_level("loud").is_err());
     }
 }

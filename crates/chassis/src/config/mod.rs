@@ -1,16 +1,28 @@
 //! Configuration: defaults < TOML file < `QUARTET_*` variables < flags.
 //!
 //! A service's settings are one struct that flattens [`Base`] and explains and defaults every field
-//! of its own, so an empty file is a working node.
+//! of its own, so an empty file is a working node. Its default value is also the list of known
+//! keys: `deny_unknown_fields` does not work with flattened structs.
 //!
 //! **Invariant:** a key or variable that no setting has is an error, never ignored.
+//! **Invariant:** a value is read as what its key wants; nothing is guessed from how it looks.
 
 mod base;
-
-pub use base::{Base, Coordinator, Drain, Limits, Log, LogFormat, Telemetry};
+mod check;
+mod error;
+mod file;
+mod keys;
+mod load;
+mod show;
+mod sources;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use base::{Base, Coordinator, Drain, Limits, Log, LogFormat, Telemetry};
+pub use error::ConfigError;
+pub(crate) use load::{Loaded, Sources, load};
+pub(crate) use show::show;
 
 /// A service's settings.
 pub trait ServiceConfig:
@@ -27,3 +39,19 @@ pub trait ServiceConfig:
         Ok(())
     }
 }
+
+/// One key with its value and where it was set: `file:line`, a variable, a flag or `default`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Setting {
+    pub(crate) key: String,
+    pub(crate) value: serde_json::Value,
+    pub(crate) origin: String,
+}
+
+/// Reads settings from TOML text as a file would be read, for tests of a service's own settings.
+pub fn parse<C: ServiceConfig>(toml: &str) -> Result<C, ConfigError> {
+    load::from_text(toml)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,3 +2,13 @@
 
 mod problems;
 mod service;
+
+use chassis::config::Base;
+use chassis::testing::{self, Running};
+
+/// The service with default settings, changed by `change`.
+async fn running(change: impl FnOnce(&mut Base)) -> Running<service::Config> {
+    let mut config = service::Config::default();
+    change(&mut config.base);
+    testing::start(config, service::start).await
+}

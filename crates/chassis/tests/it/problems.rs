@@ -4,7 +4,7 @@ use api::headers;
 use api::problem::ProblemDetails;
 use reqwest::{Client, RequestBuilder};
 
-use crate::service::running;
+use crate::running;
 
 /// Sends the request and checks the answer's form; gives it back for more.
 #[track_caller]

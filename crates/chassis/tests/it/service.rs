@@ -8,7 +8,6 @@ use axum::routing::{get, post};
 use chassis::config::Base;
 use chassis::extract::{Body, Json, Path, Query};
 use chassis::problem::Problem;
-use chassis::testing::{self, Running};
 use chassis::{Context, Service, ServiceConfig, StartError};
 use serde::{Deserialize, Serialize};
 
@@ -72,11 +71,4 @@ async fn poll(State(context): State<Context<Config>>) -> Result<Json<Option<u32>
 
 async fn events(State(context): State<Context<Config>>) -> axum::response::Response {
     chassis::sse::response(futures_util::stream::pending(), &context.draining)
-}
-
-/// The service with default settings, changed by `change`.
-pub(crate) async fn running(change: impl FnOnce(&mut Base)) -> Running<Config> {
-    let mut config = Config::default();
-    change(&mut config.base);
-    testing::start(config, start).await
 }
