@@ -21,6 +21,9 @@ pub(super) enum Kind {
     Open,
 }
 
+/// From here on (of 1) two keys count as the same one with a word left out.
+const ALIKE: f64 = 0.88;
+
 /// What a dotted path means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -64,8 +67,14 @@ impl Keys {
                 _ => strsim::damerau_levenshtein(key, path),
             }
         };
-        let nearest = candidates.min_by_key(|key| distance(key))?;
-        (distance(nearest) <= 2 + path.len() / 4).then_some(nearest)
+        let nearest = candidates.clone().min_by_key(|key| distance(key))?;
+        if distance(nearest) <= 2 + path.len() / 4 {
+            return Some(nearest);
+        }
+        // Far in letters, but alike from the start: a word was left out.
+        let likeness = |key: &str| strsim::jaro_winkler(key, path);
+        let alike = candidates.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+        (ALIKE < likeness(alike)).then_some(alike)
     }
 }
 
@@ -165,6 +174,7 @@ mod tests {
         let keys = keys();
         assert_eq!(keys.nearest("limits.max_body_byte"), Some("limits.max_body_bytes"));
         assert_eq!(keys.nearest("max_body_bytes"), Some("limits.max_body_bytes"));
+        assert_eq!(keys.nearest("limits.max_bdy"), Some("limits.max_body_bytes"));
         assert_eq!(keys.nearest("lissten"), Some("listen"));
         assert_eq!(keys.nearest("colour_of_the_sky"), None);
     }
