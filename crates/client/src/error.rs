@@ -162,9 +162,10 @@ fn outcome(status: StatusCode, code: Option<Code>) -> Outcome {
     match (status.as_u16(), code) {
         // 499: somebody on the way gave up waiting.
         (499, _) => Outcome::Unknown,
-        (400..=499 | 501 | 505 | 507, _) => Outcome::NotDone,
-        // Our services promise that these were answered before anything was done.
-        (503, Some(_)) | (504, Some(Code::DeadlineExceeded)) => Outcome::NotDone,
+        // Of 503s and late deadlines, our services promise that nothing was done.
+        (400..=498 | 501 | 505 | 507, _) | (503, Some(_)) | (504, Some(Code::DeadlineExceeded)) => {
+            Outcome::NotDone
+        }
         _ => Outcome::Unknown,
     }
 }
@@ -201,7 +202,8 @@ mod tests {
         let error = Error::from_answer(StatusCode::SERVICE_UNAVAILABLE, b"<h1>busy</h1>");
         assert_eq!((&*error.code, error.outcome), ("unavailable", Outcome::Unknown));
         assert!(error.detail.contains("<h1>busy</h1>"), "{error}");
-        Error::from_answer(StatusCode::BAD_GATEWAY, &[0xff, 0xfe]);
+        let error = Error::from_answer(StatusCode::BAD_GATEWAY, &[0xff, 0xfe]);
+        assert_eq!(&*error.code, "bad-gateway");
     }
 
     #[test]

@@ -38,8 +38,15 @@ pub(super) enum Body {
 /// A failed attempt: for the caller, and for the policies.
 #[derive(Debug)]
 pub(super) struct AttemptError {
-    pub(super) error: Error,
+    /// Boxed: it is rare, and every answer would carry room for it.
+    pub(super) error: Box<Error>,
     failure: Failure,
+}
+
+impl AttemptError {
+    fn new(error: Error, failure: Failure) -> Self {
+        Self { error: Box::new(error), failure }
+    }
 }
 
 impl Failed for AttemptError {
@@ -163,14 +170,14 @@ impl Attempt<'_> {
         if failure != Failure::Final {
             endpoint.report(Report::Failed { retry_after: None });
         }
-        AttemptError { error, failure }
+        AttemptError::new(error, failure)
     }
 
     fn too_late(&self, endpoint: Endpoint) -> AttemptError {
         let detail = format!("{} did not answer in time", endpoint.endpoint.key);
         endpoint.report(Report::Failed { retry_after: None });
         let error = Error::local(Code::Indeterminate, Outcome::Unknown, detail);
-        AttemptError { error, failure: Failure::NoResponse }
+        AttemptError::new(error, Failure::NoResponse)
     }
 
     /// An answer that is no success.
@@ -197,7 +204,7 @@ impl Attempt<'_> {
             (Some(_), true) => Report::Failed { retry_after: error.retry_after },
             _ => Report::Answered,
         });
-        AttemptError { failure: failure.unwrap_or(Failure::Final), error }
+        AttemptError::new(error, failure.unwrap_or(Failure::Final))
     }
 }
 
@@ -215,14 +222,14 @@ fn not_picked(error: PickError) -> AttemptError {
         PickError::Empty => {
             let detail = "no endpoint is known; is the service registered?";
             let error = Error::local(Code::NoEndpoint, Outcome::NotDone, detail).because(error);
-            AttemptError { error, failure: Failure::NotSent }
+            AttemptError::new(error, Failure::NotSent)
         }
         PickError::AllRejected { retry_after } => {
             let detail = "every endpoint failed lately; the next try is due in a moment";
             let mut error =
                 Error::local(Code::BreakerOpen, Outcome::NotDone, detail).because(error);
             error.retry_after = Some(retry_after);
-            AttemptError { error, failure: Failure::Rejected { retry_after } }
+            AttemptError::new(error, Failure::Rejected { retry_after })
         }
     }
 }
@@ -230,14 +237,14 @@ fn not_picked(error: PickError) -> AttemptError {
 fn out_of_time() -> AttemptError {
     let detail = "the deadline passed before the request was sent";
     let error = Error::local(Code::DeadlineExceeded, Outcome::NotDone, detail);
-    AttemptError { error, failure: Failure::Final }
+    AttemptError::new(error, Failure::Final)
 }
 
 fn too_large(endpoint: Endpoint, max_bytes: usize) -> AttemptError {
     let url = &endpoint.endpoint.key;
     let detail = format!("the answer of {url} is larger than {max_bytes} bytes; ask for less");
     endpoint.report(Report::Answered);
-    AttemptError { error: Error::bad_answer(detail), failure: Failure::Final }
+    AttemptError::new(Error::bad_answer(detail), Failure::Final)
 }
 
 enum ReadError {

@@ -170,7 +170,7 @@ impl Call {
         };
         let result = shared.retrier.run(plan, || BodyState::Complete, attempt).await;
         result.map_err(|failed| {
-            let mut error = failed.error.error;
+            let mut error = *failed.error.error;
             // An earlier attempt may have had its effect, whatever the last one says. A read has
             // none.
             let read = matches!(self.method, Method::GET | Method::HEAD);

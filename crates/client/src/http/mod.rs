@@ -106,7 +106,6 @@ impl Client {
     }
 
     /// Begins a call. The path is put behind the base URL's own.
-    #[must_use]
     pub fn call(&self, method: Method, path: impl Into<Path>) -> Call {
         Call::new(self.clone(), method, path.into())
     }
@@ -145,6 +144,3 @@ fn check_base(url: &Url) -> Result<(), Error> {
          http://host:port/prefix"
     )))
 }
-
-#[cfg(test)]
-mod tests;
