@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::cluster::{Cluster, Node, Service};
+use crate::commands::gateway::{MethodCommand, RouteCommand};
 use crate::commands::kv::KvArgs;
 use crate::commands::queue::QueueCommand;
 use crate::commands::service::ServiceCommand;
@@ -66,6 +67,14 @@ pub(crate) enum Command {
     Service(ServiceCommand),
     /// Call a method through the gateway: quartet rpc echo '{"hello":"world"}'.
     Rpc(RpcArgs),
+    /// Methods that the gateway calls by name.
+    #[command(subcommand)]
+    Method(MethodCommand),
+    /// The gateway's own routes.
+    #[command(subcommand)]
+    Route(RouteCommand),
+    /// Every endpoint behind the gateway: breaker, latency, failures.
+    Upstreams,
     /// Show where a trace can be seen, and the trace itself if Jaeger answers.
     Trace(TraceArgs),
     /// Print a completion script for a shell: quartet completion bash >> ~/.bashrc.

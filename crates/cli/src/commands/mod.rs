@@ -1,5 +1,6 @@
 //! A file per noun of the command line.
 
+pub(crate) mod gateway;
 pub(crate) mod kv;
 pub(crate) mod queue;
 pub(crate) mod rpc;
@@ -41,6 +42,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Queue(command) => queue::run(&session()?, command).await,
         Command::Service(command) => service::run(&session()?, command).await,
         Command::Rpc(args) => rpc::run(&session()?, args).await,
+        Command::Method(command) => gateway::method(&session()?, command).await,
+        Command::Route(command) => gateway::route(&session()?, command).await,
+        Command::Upstreams => gateway::upstreams(&session()?).await,
         Command::Trace(args) => trace::run(&session()?, &args).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
