@@ -10,6 +10,7 @@
 //! instant that [`start`] names once per process.
 
 pub mod clock;
+pub mod disk;
 mod rng;
 mod seeds;
 
