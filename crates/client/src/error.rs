@@ -160,9 +160,7 @@ impl Error {
 /// What an error status says about the effect.
 fn outcome(status: StatusCode, code: Option<Code>) -> Outcome {
     match (status.as_u16(), code) {
-        // 499: somebody on the way gave up waiting.
-        (499, _) => Outcome::Unknown,
-        // Of 503s and late deadlines, our services promise that nothing was done.
+        // Not 499: somebody on the way gave up waiting. Of 503s and late deadlines, our services promise that nothing was done.
         (400..=498 | 501 | 505 | 507, _) | (503, Some(_)) | (504, Some(Code::DeadlineExceeded)) => {
             Outcome::NotDone
         }
