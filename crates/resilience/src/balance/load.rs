@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn load() -> (Arc<Load>, Instant) {
-        let now = tokio::time::Instant::now().into_std();
+        let now = sim::start();
         (Arc::new(Load::new(LoadConfig::default(), now)), now)
     }
 

@@ -13,7 +13,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let now = tokio::time::Instant::now().into_std();
+        let now = sim::start();
         Self { breaker: CircuitBreaker::new(Config::default(), now), now }
     }
 
@@ -201,7 +201,7 @@ proptest! {
     fn the_window_equals_one_that_remembers_everything(
         steps in proptest::collection::vec((0_u64..4_000, any::<bool>()), 1..200),
     ) {
-        let start = tokio::time::Instant::now().into_std();
+        let start = sim::start();
         let mut window = Window::new(SECOND, start);
         let (mut naive, mut ms) = (Naive::default(), 0);
         for (gap, success) in steps {

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn start() -> Instant {
-        tokio::time::Instant::now().into_std()
+        sim::start()
     }
 
     fn budget(permille: u32, floor_per_second: u32) -> (Budget, Instant) {

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn start() -> Instant {
-        tokio::time::Instant::now().into_std()
+        sim::start()
     }
 
     #[test]
