@@ -1,7 +1,13 @@
 //! The chassis over real sockets: a small service started as every service is.
 
+mod collector;
+mod drain;
+mod listener;
+mod operations;
 mod problems;
+mod process;
 mod service;
+mod trial;
 
 use chassis::config::Base;
 use chassis::testing::{self, Running};

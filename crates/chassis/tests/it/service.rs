@@ -1,5 +1,6 @@
 //! A service that does what handlers may do, good and bad.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +11,7 @@ use chassis::extract::{Body, Json, Path, Query};
 use chassis::problem::Problem;
 use chassis::{Context, Service, ServiceConfig, StartError};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -38,6 +40,7 @@ struct Page {
 }
 
 pub(crate) async fn start(context: Context<Config>) -> Result<Service, StartError> {
+    let broken = Arc::new(Notify::new());
     let public = Router::new()
         .route("/echo", post(|Body(body): Body| async { body }))
         .route(
@@ -50,9 +53,23 @@ pub(crate) async fn start(context: Context<Config>) -> Result<Service, StartErro
         .route("/slow", get(slow).post(slow))
         .route("/poll", get(poll))
         .route("/events", get(events))
-        .with_state(context);
-    let failed = Box::pin(std::future::pending());
+        .route("/fail", post(fail))
+        .with_state(Trial { context, broken: Arc::clone(&broken) });
+    let failed = Box::pin(async move {
+        broken.notified().await;
+        "the log cannot be written: no space left".to_owned()
+    });
     Ok(Service { public, peer: None, openapi: utoipa::openapi::OpenApi::default(), failed })
+}
+
+#[derive(Clone)]
+struct Trial {
+    context: Context<Config>,
+    broken: Arc<Notify>,
+}
+
+async fn fail(State(trial): State<Trial>) {
+    trial.broken.notify_one();
 }
 
 async fn panics() -> &'static str {
@@ -63,12 +80,12 @@ async fn slow() -> &'static str {
     std::future::pending().await
 }
 
-async fn poll(State(context): State<Context<Config>>) -> Result<Json<Option<u32>>, Problem> {
+async fn poll(State(Trial { context, .. }): State<Trial>) -> Result<Json<Option<u32>>, Problem> {
     let never = std::future::pending::<u32>();
     let minute = Duration::from_secs(60);
     Ok(Json(chassis::long_poll::wait(never, minute, None, &context.draining).await))
 }
 
-async fn events(State(context): State<Context<Config>>) -> axum::response::Response {
+async fn events(State(Trial { context, .. }): State<Trial>) -> axum::response::Response {
     chassis::sse::response(futures_util::stream::pending(), &context.draining)
 }
