@@ -122,7 +122,7 @@ impl Apply {
 
     fn apply(&mut self, proposed: Vec<Proposed>) {
         let mut touched: Option<GroupId> = None;
-        for Proposed { group, entry, reply } in proposed {
+        for Proposed { group, entry, reply, span } in proposed {
             if touched.is_some_and(|last| last != group) {
                 self.publish(touched);
             }
@@ -135,6 +135,9 @@ impl Apply {
             let outcome = running.machine.apply(&entry);
             running.applied = entry.index;
             running.log_bytes += entry.payload.len() as u64;
+            if let Some(mut span) = span {
+                span.event("applied", []);
+            }
             // The proposer may have left.
             let _ = reply.send(Ok(AnyApplied { index: entry.index, reply: outcome }));
         }

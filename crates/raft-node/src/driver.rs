@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use consensus::{GroupId, HardState, Index, NodeId, Term};
 use storage::{Durable, Entry, GroupState, IoToken, SubmitError, Wal, Write};
+use telemetry::trace::ActiveSpan;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -44,11 +45,21 @@ pub(crate) enum Input {
     },
 }
 
+/// A command on its way into the log.
+pub(crate) struct Proposal {
+    pub(crate) group: GroupId,
+    pub(crate) command: Bytes,
+    pub(crate) reply: ReplySender,
+    /// The proposer's span, if anybody will see it: it travels along and notes what it waited for.
+    pub(crate) span: Option<ActiveSpan>,
+}
+
 /// An entry on its way to the apply task.
 pub(crate) struct Proposed {
     pub(crate) group: GroupId,
     pub(crate) entry: Entry,
     pub(crate) reply: ReplySender,
+    pub(crate) span: Option<ActiveSpan>,
 }
 
 /// What happens when a token is durable.
@@ -113,9 +124,7 @@ impl Driver {
         let mut proposed = Vec::new();
         for input in inputs {
             match input {
-                Input::Propose { group, command, reply } => {
-                    self.handle_propose(&mut proposed, group, command, reply);
-                }
+                Input::Propose(proposal) => proposed.extend(self.place(proposal)),
                 Input::Lead { group, done } => self.handle_lead(group, done),
                 Input::Resign { group } => drop(self.led.remove(&group)),
                 Input::Remove { group, done } => {
@@ -128,20 +137,21 @@ impl Driver {
         self.submit_proposed(proposed);
     }
 
-    fn handle_propose(
-        &mut self,
-        proposed: &mut Vec<Proposed>,
-        group: GroupId,
-        command: Bytes,
-        reply: ReplySender,
-    ) {
+    /// Gives a command its place in its group's log, if this node leads the group.
+    fn place(&mut self, proposal: Proposal) -> Option<Proposed> {
+        let Proposal { group, command, reply, mut span } = proposal;
         let Some(led) = self.led.get_mut(&group) else {
+            // The proposer may have left; here and below, then nobody is told.
             let _ = reply.send(Err(ProposeError::Stopped));
-            return;
+            return None;
         };
         led.last = led.last.next();
         let entry = Entry { term: led.term, index: led.last, payload: command };
-        proposed.push(Proposed { group, entry, reply });
+        if let Some(span) = &mut span {
+            span.set("quartet.term", entry.term.0.to_string());
+            span.set("quartet.index", entry.index.0.to_string());
+        }
+        Some(Proposed { group, entry, reply, span })
     }
 
     fn submit_proposed(&mut self, proposed: Vec<Proposed>) {
@@ -156,7 +166,7 @@ impl Driver {
 
     /// Nothing of this submission is in the log: its indexes are free again.
     fn refuse(&mut self, proposed: Vec<Proposed>, error: &SubmitError) {
-        for Proposed { group, entry, reply } in proposed.into_iter().rev() {
+        for Proposed { group, entry, reply, .. } in proposed.into_iter().rev() {
             if let Some(led) = self.led.get_mut(&group) {
                 led.last = Index(entry.index.0 - 1);
             }
@@ -209,7 +219,10 @@ impl Driver {
     async fn on_durable(&mut self, token: IoToken) -> Result<(), Stopped> {
         while let Some((_, done)) = self.in_flight.pop_front_if(|(waits, _)| *waits <= token) {
             match done {
-                InFlight::Entries(proposed) => {
+                InFlight::Entries(mut proposed) => {
+                    for span in proposed.iter_mut().filter_map(|proposed| proposed.span.as_mut()) {
+                        span.event("durable", []);
+                    }
                     let input = ApplyInput::Committed(proposed);
                     self.apply.send(input).await.map_err(|_| Stopped)?;
                 }

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use consensus::{GroupId, Index, Term};
 use storage::snapshot::SnapshotStore;
 use storage::{Entry, ReadError, RealFileSystem, Recovery, Wal, WriteError};
+use telemetry::trace::Span;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::apply::{Apply, ApplyInput, Visit};
-use crate::driver::{Driver, Input};
+use crate::driver::{Driver, Input, Proposal};
 use crate::error::{OpenError, ProposeError, QueryError, RemoveError, StartError};
 use crate::machine::StateMachine;
 use crate::{Config, snapshots};
@@ -232,7 +233,9 @@ impl<M: StateMachine> Group<M> {
             return Err(ProposeError::TooLarge { len, max });
         }
         let (reply, outcome) = oneshot::channel();
-        let input = Input::Propose { group: self.id, command, reply };
+        let span = Span::internal("append").attr("quartet.group", self.id.0.to_string()).start();
+        let span = span.is_recorded().then_some(span);
+        let input = Input::Propose(Proposal { group: self.id, command, reply, span });
         self.shared.driver.try_send(input).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
