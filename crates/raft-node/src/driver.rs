@@ -25,11 +25,7 @@ const BATCH_MAX: usize = 1024;
 pub(crate) type ReplySender = oneshot::Sender<Result<AnyApplied, ProposeError>>;
 
 pub(crate) enum Input {
-    Propose {
-        group: GroupId,
-        command: Bytes,
-        reply: ReplySender,
-    },
+    Propose(Proposal),
     /// Take the lead in a new term.
     Lead {
         group: GroupId,
