@@ -47,7 +47,7 @@ pub(crate) struct Proposal {
     pub(crate) command: Bytes,
     pub(crate) reply: ReplySender,
     /// The proposer's span, if anybody will see it: it travels along and notes what it waited for.
-    pub(crate) span: Option<ActiveSpan>,
+    pub(crate) span: Option<Box<ActiveSpan>>,
 }
 
 /// An entry on its way to the apply task.
@@ -55,7 +55,7 @@ pub(crate) struct Proposed {
     pub(crate) group: GroupId,
     pub(crate) entry: Entry,
     pub(crate) reply: ReplySender,
-    pub(crate) span: Option<ActiveSpan>,
+    pub(crate) span: Option<Box<ActiveSpan>>,
 }
 
 /// What happens when a token is durable.

@@ -234,7 +234,7 @@ impl<M: StateMachine> Group<M> {
         }
         let (reply, outcome) = oneshot::channel();
         let span = Span::internal("append").attr("quartet.group", self.id.0.to_string()).start();
-        let span = span.is_recorded().then_some(span);
+        let span = span.is_recorded().then(|| Box::new(span));
         let input = Input::Propose(Proposal { group: self.id, command, reply, span });
         self.shared.driver.try_send(input).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
