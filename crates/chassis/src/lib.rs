@@ -29,6 +29,7 @@ pub mod testing;
 
 pub use config::{Base, ServiceConfig};
 pub use context::{Context, Service, StartError};
+pub use listen::peer_address;
 pub use process::run;
 pub use register::coordinator;
 

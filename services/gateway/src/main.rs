@@ -1,3 +1,7 @@
-//! `quartet-gateway`.
+//! `quartet-gateway`: one entry point to all services over HTTP.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::run(gateway::start)
+}

@@ -30,8 +30,8 @@ pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
     }
 }
 
-/// What to tell a caller whose body could not be read.
-fn unreadable(error: &(dyn Error + 'static)) -> Problem {
+/// What to tell a caller whose body could not be read: for services that stream it themselves.
+pub fn unreadable(error: &(dyn Error + 'static)) -> Problem {
     match body_error(error) {
         Some(BodyError::TooLarge { max }) => too_large(*max),
         Some(error @ BodyError::Stalled { .. }) => Problem::new(Code::RequestTimeout, error),

@@ -26,6 +26,12 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// The address at the other end of the connection that a request came on.
+#[must_use]
+pub fn peer_address(extensions: &http::Extensions) -> Option<SocketAddr> {
+    extensions.get::<Peer>().map(|Peer(address)| *address)
+}
+
 /// What a listener serves: one router while the service starts, another from then on.
 #[derive(Clone, Debug)]
 pub(crate) struct App {

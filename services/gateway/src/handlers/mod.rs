@@ -1,0 +1,100 @@
+//! The gateway's own paths, and behind all of them the way to the upstreams.
+
+mod methods;
+mod routes;
+mod rpc;
+mod upstreams;
+
+use std::sync::Arc;
+
+use api::gateway::{MethodSpec, RouteSpec};
+use api::problem::Code;
+use axum::Router;
+use axum::extract::FromRef;
+use chassis::clock::Clock;
+use chassis::problem::Problem;
+use client::etcd::Services;
+use tokio::sync::watch;
+use utoipa::OpenApi;
+
+use crate::edge::Edge;
+use crate::gateway::Gateway;
+use crate::registry::{Registry, RegistryError};
+use crate::rpc::Rpc;
+
+/// What the handlers share.
+#[derive(Clone, FromRef)]
+pub(crate) struct State {
+    pub(crate) gateway: Gateway,
+    pub(crate) rpc: Rpc,
+    pub(crate) methods: Registry<MethodSpec>,
+    pub(crate) routes: Registry<RouteSpec>,
+    pub(crate) services: Registered,
+    pub(crate) clock: Clock,
+}
+
+/// What the coordinator knows, if there is one.
+#[derive(Clone)]
+pub(crate) struct Registered(pub(crate) Option<watch::Receiver<Arc<Services>>>);
+
+/// Everything that is served.
+pub(crate) fn router(state: State) -> Router {
+    let edge = Edge::new(state.gateway.clone());
+    let own = Router::new()
+        .merge(rpc::router())
+        .merge(methods::router())
+        .merge(routes::router())
+        .merge(upstreams::router())
+        .with_state(state);
+    let passed = [
+        "/coordinator",
+        "/coordinator/{*path}",
+        "/broker",
+        "/broker/{*path}",
+        "/replica",
+        "/replica/{*path}",
+        // User routes, and what nothing takes.
+        "/",
+        "/{*path}",
+    ];
+    passed.into_iter().fold(own, |router, path| router.route_service(path, edge.clone()))
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        let code = match &error {
+            RegistryError::NoCoordinator
+            | RegistryError::Unreachable(_)
+            | RegistryError::NotYetKnown => Code::Unavailable,
+            RegistryError::Indeterminate(_) => Code::Indeterminate,
+            RegistryError::TooMany => Code::LimitReached,
+        };
+        Self::from_error(code, &error)
+    }
+}
+
+/// The API's description.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "quartet-gateway",
+        description = "One entry point to all services. Besides the paths listed here, \
+                       /coordinator/…, /broker/… and /replica/… pass requests on to a healthy \
+                       endpoint of that service, with the prefix removed, and user routes to \
+                       wherever they say. Bodies stream in both directions."
+    ),
+    paths(
+        rpc::call,
+        methods::list,
+        methods::get_one,
+        methods::put,
+        methods::delete,
+        routes::list,
+        routes::get_one,
+        routes::put,
+        routes::delete,
+        upstreams::upstreams,
+        upstreams::services,
+    )
+)]
+pub(crate) struct Description;
