@@ -1,1 +1,3 @@
 //! The replica service.
+mod engine;
+mod overlay;
