@@ -74,12 +74,27 @@ impl LagClock {
         }
     }
 
-    /// Milliseconds behind, or nothing while that is unknown.
+    /// What is known, to be kept by readers; nothing before the first stamp has become visible.
     #[must_use]
-    pub fn lag_ms(&self, now_ms: u64) -> Option<u64> {
-        let (offset, fresh) = (self.offset_ms?, self.fresh_as_of_ms?);
-        let lag = now_ms.cast_signed() - fresh.cast_signed() - offset;
-        Some(lag.max(0).cast_unsigned())
+    pub fn freshness(&self) -> Option<Freshness> {
+        Some(Freshness { offset_ms: self.offset_ms?, as_of_ms: self.fresh_as_of_ms? })
+    }
+}
+
+/// How new a replica's state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    offset_ms: i64,
+    /// By the primary's clock.
+    as_of_ms: u64,
+}
+
+impl Freshness {
+    /// Milliseconds behind at `now_ms` of the local clock.
+    #[must_use]
+    pub fn lag_ms(&self, now_ms: u64) -> u64 {
+        let lag = now_ms.cast_signed() - self.as_of_ms.cast_signed() - self.offset_ms;
+        lag.max(0).cast_unsigned()
     }
 }
 
@@ -113,16 +128,20 @@ mod tests {
     #[test]
     fn lag_counts_from_what_is_visible_not_from_the_last_contact() {
         let mut lag = LagClock::default();
-        assert_eq!(lag.lag_ms(0), None);
+        assert_eq!(lag.freshness(), None);
         lag.stamped(Index(5), 1_000, 50_000);
-        assert_eq!(lag.lag_ms(50_000), None, "nothing of it is visible yet");
+        assert_eq!(lag.freshness(), None, "nothing of it is visible yet");
         lag.visible(Index(5));
-        assert_eq!(lag.lag_ms(50_000), Some(0));
+        assert_eq!(lag.freshness().map(|fresh| fresh.lag_ms(50_000)), Some(0));
         lag.stamped(Index(9), 1_200, 50_200);
         lag.visible(Index(8));
-        assert_eq!(lag.lag_ms(50_300), Some(300), "heartbeats without entries do not help");
+        assert_eq!(
+            lag.freshness().map(|fresh| fresh.lag_ms(50_300)),
+            Some(300),
+            "heartbeats without entries do not help"
+        );
         lag.visible(Index(9));
-        assert_eq!(lag.lag_ms(50_300), Some(100));
+        assert_eq!(lag.freshness().map(|fresh| fresh.lag_ms(50_300)), Some(100));
     }
 
     #[test]
@@ -131,6 +150,6 @@ mod tests {
         lag.stamped(Index(1), 1_000, 9_000);
         lag.stamped(Index(1), 2_000, 13_000);
         lag.visible(Index(1));
-        assert_eq!(lag.lag_ms(13_000), Some(3_000));
+        assert_eq!(lag.freshness().map(|fresh| fresh.lag_ms(13_000)), Some(3_000));
     }
 }

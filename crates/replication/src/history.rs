@@ -31,6 +31,7 @@ impl fmt::Debug for Hash {
 
 /// Keeps the hashes of the chain apart from those of digests, which hash other things.
 const CHAIN_SEED: u64 = 0x5175_6172_7465_7401;
+const REQUEST_SEED: u64 = 0x5175_6172_7465_7404;
 
 /// How far a history goes: its last position, and the hash over all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,17 @@ fn chain(previous: Hash, position: Position, command: &[u8]) -> Hash {
     hasher.update(&position.index.0.to_le_bytes());
     hasher.update(command);
     Hash(hasher.digest128())
+}
+
+/// A hash of several byte strings in order, each told apart from its neighbours: to recognise a
+/// repeated request.
+pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u128 {
+    let mut hasher = Xxh3::with_seed(REQUEST_SEED);
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.digest128()
 }
 
 /// One entry of the log, with the hash of the history it ends.

@@ -1,0 +1,162 @@
+//! The engine's thread: carries out committed entries, so that a stall of the engine costs lag
+//! and not acknowledgements.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use replication::digest::Sum;
+use replication::{Head, Index, Position};
+use tokio::sync::mpsc;
+
+use crate::engine::{Engine, EngineError, Step};
+
+/// Batches that may wait for the engine.
+const QUEUE_MAX: usize = 64;
+/// Entries of one batch.
+pub(crate) const BATCH_MAX: usize = 512;
+/// Digests kept for `GET /v1/digest?at=`: the newest entries.
+const DIGESTS_MAX: usize = 16_384;
+
+/// What the engine's thread is asked to do.
+pub(crate) enum Task {
+    /// Consecutive, committed entries.
+    Apply(Vec<Arc<Step>>),
+    /// Make what is applied survive a power cut.
+    Persist,
+    /// Look for keys whose time is over.
+    Expired { now_ms: u64, limit: usize },
+    /// Go on with another engine: a snapshot was installed.
+    Switch(Arc<dyn Engine>),
+}
+
+/// What it answers, in order.
+pub(crate) enum Done {
+    Applied {
+        through: Index,
+        /// A digest of the primary that ours differs from.
+        mismatch: Option<Index>,
+    },
+    Persisted {
+        through: Index,
+    },
+    Expired(Vec<(Bytes, Position)>),
+    Failed(EngineError),
+}
+
+/// Digests of the newest states. Shared by the engine's thread and readers.
+#[derive(Clone, Default)]
+pub(crate) struct Digests(Arc<Mutex<VecDeque<(Head, Sum)>>>);
+
+impl Digests {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Head, Sum)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the digest of the next state.
+    pub(crate) fn push(&self, head: Head, root: Sum) {
+        let mut digests = self.lock();
+        if digests.len() == DIGESTS_MAX {
+            digests.pop_front();
+        }
+        digests.push_back((head, root));
+    }
+
+    /// The digest of the state after the entry at `index`.
+    pub(crate) fn at(&self, index: Index) -> Option<(Head, Sum)> {
+        let digests = self.lock();
+        let position = digests.partition_point(|(head, _)| head.index() < index);
+        digests.get(position).filter(|(head, _)| head.index() == index).copied()
+    }
+
+    /// The newest.
+    pub(crate) fn last(&self) -> Option<(Head, Sum)> {
+        self.lock().back().copied()
+    }
+
+    /// Begins anew with another engine's state.
+    pub(crate) fn reset(&self, engine: &dyn Engine) {
+        let mut digests = self.lock();
+        digests.clear();
+        digests.push_back((engine.applied().head, engine.root()));
+    }
+}
+
+/// A handle to the engine's thread. The thread ends when the handle is dropped.
+pub(crate) struct Apply {
+    tasks: SyncSender<Task>,
+}
+
+impl Apply {
+    /// Starts the thread. Answers arrive at the returned receiver.
+    pub(crate) fn start(
+        engine: Arc<dyn Engine>,
+        digests: Digests,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+        let (tasks, inbox) = sync_channel(QUEUE_MAX);
+        let (answers, done) = mpsc::channel(QUEUE_MAX);
+        digests.reset(&*engine);
+        let worker = Worker { engine, digests, answers };
+        std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(&inbox))?;
+        Ok((Self { tasks }, done))
+    }
+
+    /// Hands over a task. Gives it back if too many wait.
+    pub(crate) fn try_send(&self, task: Task) -> Result<(), Task> {
+        self.tasks.try_send(task).map_err(|error| match error {
+            TrySendError::Full(task) | TrySendError::Disconnected(task) => task,
+        })
+    }
+}
+
+struct Worker {
+    engine: Arc<dyn Engine>,
+    digests: Digests,
+    answers: mpsc::Sender<Done>,
+}
+
+impl Worker {
+    fn run(mut self, inbox: &Receiver<Task>) {
+        while let Ok(task) = inbox.recv() {
+            let done = match task {
+                Task::Apply(steps) => self.apply(&steps),
+                Task::Persist => self.persist(),
+                Task::Expired { now_ms, limit } => {
+                    self.engine.expired(now_ms, limit).map(Done::Expired)
+                }
+                Task::Switch(engine) => {
+                    self.digests.reset(&*engine);
+                    self.engine = engine;
+                    self.persist()
+                }
+            };
+            let done = done.unwrap_or_else(Done::Failed);
+            let failed = matches!(done, Done::Failed(_));
+            if self.answers.blocking_send(done).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn apply(&self, steps: &[Arc<Step>]) -> Result<Done, EngineError> {
+        let roots = self.engine.apply(steps)?;
+        let mut mismatch = None;
+        for (step, root) in steps.iter().zip(roots) {
+            if let Some((at, expected)) = step.check
+                && self.digests.at(at).is_some_and(|(_, ours)| ours != expected)
+            {
+                mismatch = mismatch.or(Some(at));
+            }
+            self.digests.push(step.head, root);
+        }
+        let through = steps.last().map_or(Index::ZERO, |step| step.head.index());
+        Ok(Done::Applied { through, mismatch })
+    }
+
+    fn persist(&self) -> Result<Done, EngineError> {
+        let through = self.engine.applied().head.index();
+        self.engine.persist()?;
+        Ok(Done::Persisted { through })
+    }
+}
