@@ -120,6 +120,8 @@ codes! {
     BadGateway = 502 "bad-gateway" "An upstream gave no valid answer";
     /// This node is at its limit of concurrent work. Nothing was done.
     Overloaded = 503 "overloaded" "The server has too much to do";
+    /// This node is further behind than the read allows. Another node may serve it.
+    TooStale = 503 "too-stale" "This node is too far behind";
     /// No leader or primary is known right now. Nothing was done.
     NoLeader = 503 "no-leader" "There is no leader right now";
     /// The server is starting, draining or cut off. Nothing was done.

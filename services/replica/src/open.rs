@@ -13,7 +13,7 @@ use crate::apply::{Apply, Digests};
 use crate::config::{Config, Role};
 use crate::driver::{Core, Parts, decode};
 use crate::engine::generations::Generations;
-use crate::engine::{Applied, Engine};
+use crate::engine::{Applied, Engine, Step};
 use crate::log::{GROUP, Log};
 use crate::overlay::Tail;
 
@@ -45,8 +45,13 @@ pub(crate) fn open(config: Arc<Config>, node: String, clock: Clock) -> Result<Pa
     Ok(Parts { config, node, clock, core, log, tail, engine, generations, apply, done, digests })
 }
 
-/// The primary's first entry is in its core already; its effect, which is none, is not needed.
-const fn begin(tail: Tail, _core: &Core) -> Tail {
+/// A primary has begun its epoch with an entry of its own, which changes nothing but has to be
+/// passed on its way to the engine.
+fn begin(mut tail: Tail, core: &Core) -> Tail {
+    if let Core::Primary(primary) = core {
+        let step = Step { head: primary.head(), mutations: Vec::new(), check: None };
+        tail.push(step, 0, primary.durable());
+    }
     tail
 }
 

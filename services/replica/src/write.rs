@@ -116,9 +116,6 @@ pub(crate) enum WriteError {
     Engine(#[from] crate::engine::EngineError),
     #[error("the node is shutting down; repeat at another node")]
     Stopped,
-    /// Answered by the primary, or on the way to it.
-    #[error("{0}")]
-    Passed(client::Error),
 }
 
 /// What a caller is told of a write.
