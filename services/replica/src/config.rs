@@ -140,9 +140,11 @@ impl ServiceConfig for Config {
         }
         let node = &self.base.node;
         if *role == Role::Replica && members.is_empty() {
-            return Err("a replica needs [[replication.members]]: at least itself and the primary, \
+            return Err(
+                "a replica needs [[replication.members]]: at least itself and the primary, \
                         each with name, url and peer_url"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if !members.is_empty() && !members.iter().any(|member| member.name == *node) {
             return Err(format!(
@@ -156,9 +158,10 @@ impl ServiceConfig for Config {
                 return Err(format!("replication.members: `{}` is not a unique name", member.name));
             }
             for url in [&member.url, &member.peer_url] {
-                let http = url.parse::<http::Uri>().ok().filter(|url| {
-                    url.scheme_str() == Some("http") && url.authority().is_some()
-                });
+                let http = url
+                    .parse::<http::Uri>()
+                    .ok()
+                    .filter(|url| url.scheme_str() == Some("http") && url.authority().is_some());
                 if http.is_none() {
                     return Err(format!(
                         "replication.members: `{url}` of `{}` is not like http://host:port",

@@ -74,7 +74,7 @@ impl Forward {
         };
         let mut call = client
             .call(passing.method, Path::encoded(passing.path))
-            .query(Query::raw(passing.query))
+            .query(Query::raw(passing.query.unwrap_or_default()))
             .header(headers::FORWARDED_BY, &self.node)
             .timeout(left)
             .repeat(Repeat::Unsafe);

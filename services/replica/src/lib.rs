@@ -38,7 +38,7 @@ mod ready;
 use std::sync::Arc;
 
 use chassis::{Context, Service, StartError};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use config::{Config, Member, Replication, Role, Store};
 
@@ -48,6 +48,7 @@ use metrics::Metrics;
 use peer::follow::Follower;
 use peer::serve::Server;
 use replica::{ReplicaHandle, Shared};
+use view::{Side, View};
 
 /// Opens what is on disk and starts serving it.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
@@ -76,7 +77,8 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     };
     metrics.watch(replica.clone(), &context.metrics);
     ready::checks(&context.health, &replica);
-    let failed = run_owner(driver, &context);
+    let mut failed = run_owner(driver, &context);
+    begun(view.clone(), &mut failed).await?;
     if context.config.replication.role == Role::Replica {
         let follower = Follower {
             group: context.config.replication.group.clone(),
@@ -119,6 +121,17 @@ fn run_owner(driver: Driver, context: &Context<Config>) -> oneshot::Receiver<Str
         }
     });
     failure
+}
+
+/// Waits until a primary's epoch has begun: then it takes writes.
+async fn begun(
+    mut view: watch::Receiver<Arc<View>>,
+    failed: &mut oneshot::Receiver<String>,
+) -> Result<(), StartError> {
+    tokio::select! {
+        _ = view.wait_for(|view| !matches!(view.side, Side::Primary { open: false, .. })) => Ok(()),
+        failure = failed => Err(StartError::new(failure.unwrap_or_else(|_| "stopped".to_owned()))),
+    }
 }
 
 /// An error with its causes, in one line.

@@ -52,7 +52,11 @@ impl Log {
     }
 
     /// The same, off the runtime's threads where the disk is needed.
-    pub(crate) async fn fetch(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, LogError> {
+    pub(crate) async fn fetch(
+        &self,
+        from: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, LogError> {
         if let Some(entries) = self.cached(from, max_bytes).filter(|entries| !entries.is_empty()) {
             return Ok(entries);
         }
@@ -62,7 +66,11 @@ impl Log {
     }
 
     /// The hash of the history up to `index`. `applied` is the engine's: its entry may be gone.
-    pub(crate) async fn hash_at(&self, index: Index, applied: Head) -> Result<Option<Hash>, LogError> {
+    pub(crate) async fn hash_at(
+        &self,
+        index: Index,
+        applied: Head,
+    ) -> Result<Option<Hash>, LogError> {
         if index == Index::ZERO {
             return Ok(Some(self.genesis.hash));
         }

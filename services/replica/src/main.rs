@@ -1,3 +1,7 @@
-//! `quartet-replica`.
+//! `quartet-replica`: a primary-replica key-value store over HTTP.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::run(replica::start)
+}

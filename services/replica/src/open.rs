@@ -100,7 +100,10 @@ fn reconcile(log: &Log, applied: &Applied, role: Role) -> Result<GroupState, Sta
              as its replica, or restore the data directory from a backup"
         )));
     }
-    tracing::warn!(problem, "the log begins anew after the store's state; the primary has the rest");
+    tracing::warn!(
+        problem,
+        "the log begins anew after the store's state; the primary has the rest"
+    );
     let reset = storage::Write::Reset {
         group: GROUP,
         next: head.index().next(),

@@ -93,7 +93,9 @@ impl Tail {
 
     /// The engine has everything up to `through` now.
     pub(crate) fn applied(&mut self, through: Index) {
-        while let Some((step, bytes)) = self.entries.pop_front_if(|(step, _)| step.head.index() <= through) {
+        while let Some((step, bytes)) =
+            self.entries.pop_front_if(|(step, _)| step.head.index() <= through)
+        {
             self.bytes -= bytes;
             for (key, _) in &step.mutations {
                 self.overlay.keep(key, |index| through < index);
@@ -103,7 +105,9 @@ impl Tail {
 
     /// Everything after `last` never happened.
     pub(crate) fn truncate(&mut self, last: Index) {
-        while let Some((step, bytes)) = self.entries.pop_back_if(|(step, _)| last < step.head.index()) {
+        while let Some((step, bytes)) =
+            self.entries.pop_back_if(|(step, _)| last < step.head.index())
+        {
             self.bytes -= bytes;
             for (key, _) in &step.mutations {
                 self.overlay.keep(key, |index| index <= last);
@@ -186,7 +190,11 @@ mod tests {
         let published = tail.overlay();
         tail.truncate(Index(2));
         assert_eq!(value(&tail.overlay(), "b", 9), Some(Some("2".into())));
-        assert_eq!(value(&published, "b", 9), Some(Some("3".into())), "its reader is not disturbed");
+        assert_eq!(
+            value(&published, "b", 9),
+            Some(Some("3".into())),
+            "its reader is not disturbed"
+        );
         tail.applied(Index(1));
         assert_eq!((tail.bytes(), tail.between(Index(0), Index(9), 9).len()), (10, 1));
         assert_eq!(value(&tail.overlay(), "a", 1), None);

@@ -43,7 +43,9 @@ pub(crate) enum ReadError {
          read again, and check what became of your writes"
     )]
     HistoryLost { token: Position, position: Position },
-    #[error("the newest state is not confirmed by a quorum in time; check the replicas, or read with less consistency")]
+    #[error(
+        "the newest state is not confirmed by a quorum in time; check the replicas, or read with less consistency"
+    )]
     Unconfirmed { position: Position, commit: Index },
     #[error("a newer primary with epoch {by} has taken over; ask another node")]
     Fenced { by: Epoch },
@@ -177,9 +179,7 @@ impl ReplicaHandle {
     /// Waits until `index` is committed, so that what was read cannot be lost.
     async fn committed(&self, index: Index, until: Instant) -> Result<(), ReadError> {
         let mut views = self.shared.view.clone();
-        let is_fenced = |view: &View| {
-            matches!(view.side, Side::Primary { fenced_by: Some(_), .. })
-        };
+        let is_fenced = |view: &View| matches!(view.side, Side::Primary { fenced_by: Some(_), .. });
         let done = views.wait_for(|view| index <= view.commit || is_fenced(view));
         match timeout_at(until.into(), done).await {
             Ok(Ok(view)) if index <= view.commit => Ok(()),

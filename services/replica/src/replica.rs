@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use chassis::clock::Clock;
 use replication::ack::count;
 use replication::{AckLevel, Index};
@@ -91,10 +90,5 @@ impl ReplicaHandle {
         let view = self.view();
         let own = view.visible.index;
         (index <= own, count(ack, index, own, &view.confirmed()))
-    }
-
-    /// A user's key with its space.
-    pub(crate) fn key(name: &[u8]) -> Bytes {
-        replication::command::Space::User.key(name)
     }
 }

@@ -61,9 +61,14 @@ pub(crate) struct Accepted {
 /// What is answered once the level is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Written { replayed: bool },
+    Written {
+        replayed: bool,
+    },
     /// Nothing was written, because of a key that is as committed as the level asks.
-    Failed { key: Bytes, version: Option<Position> },
+    Failed {
+        key: Bytes,
+        version: Option<Position>,
+    },
 }
 
 /// How the wait for others ended.

@@ -92,6 +92,12 @@ impl Query {
         Self::default()
     }
 
+    /// A whole query string as it came with another request, percent-encoded already.
+    #[must_use]
+    pub fn raw(query: impl Into<String>) -> Self {
+        Self(query.into())
+    }
+
     /// Adds a parameter with a value of any bytes.
     #[must_use]
     pub fn bytes(mut self, name: &str, value: &[u8]) -> Self {

@@ -81,7 +81,8 @@ impl Driver {
             return;
         }
         let Some(replica) = self.core.replica() else { return };
-        if let FromPrimary::Entries { stamp, .. } | FromPrimary::Heartbeat { stamp, .. } = &message {
+        if let FromPrimary::Entries { stamp, .. } | FromPrimary::Heartbeat { stamp, .. } = &message
+        {
             self.following.lag.stamped(stamp.last, stamp.now_ms, self.clock.unix_ms());
             self.following.primary_last = Some(stamp.last);
         }

@@ -185,7 +185,9 @@ impl Driver {
     fn checkpoint(&mut self, due: bool) {
         let since = self.upkeep.bytes - self.upkeep.checkpoint_bytes;
         let behind = self.upkeep.persisted < self.applied;
-        if behind && (due || CHECKPOINT_BYTES <= since) && self.apply.try_send(Task::Persist).is_ok()
+        if behind
+            && (due || CHECKPOINT_BYTES <= since)
+            && self.apply.try_send(Task::Persist).is_ok()
         {
             self.upkeep.checkpoint_bytes = self.upkeep.bytes;
         }

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use replication::Position;
 use replication::command::{Record, Space};
 use replication::digest::{BUCKETS, Digest, Sum};
-use replication::Position;
 
 use super::{Applied, Batch, Engine, EngineError, Records, Snapshot, Step};
 
@@ -66,6 +66,7 @@ impl Store {
     }
 
     /// Whether a state was ever written: an install that was cut short leaves none.
+    #[cfg(test)]
     pub(crate) fn is_complete(&self) -> Result<bool, EngineError> {
         Ok(self.keyspace.get(META)?.is_some())
     }

@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
 use chassis::deadline::Deadline;
-use chassis::extract::{Body, Query};
+use chassis::extract::{Json, Query};
 use chassis::problem::Problem;
 use http::request::Parts;
 use replication::command::{Change, Space};
@@ -40,12 +40,13 @@ pub(super) async fn batch(
     Query(query): Query<WriteQuery>,
     deadline: Option<Deadline>,
     parts: Parts,
-    Body(body): Body,
+    Json(batch): Json<BatchRequest>,
 ) -> Result<Response, Problem> {
     if query.ttl_seconds.is_some() {
         return Err(input::invalid("in a batch, ttl_seconds belongs to each put"));
     }
-    let batch: BatchRequest = chassis::extract::json(&parts.headers, &body)?;
+    // What is passed on, and what makes a repeat equal, is what was understood.
+    let body = Bytes::from(serde_json::to_vec(&batch).map_err(|error| Problem::internal(&error))?);
     let now_ms = replica.now_ms();
     let write = Write {
         compares: batch.compares.iter().map(compare).collect::<Result<_, _>>()?,

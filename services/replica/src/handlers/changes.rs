@@ -78,7 +78,8 @@ pub(super) async fn changes(
 /// Whether the stream can begin behind `from`.
 fn begin(view: &View, from: Position) -> Result<Index, Problem> {
     if session(&view.epochs, view.visible, from) == Session::Lost {
-        let detail = format!("the history that {from} belongs to was given up; begin with a snapshot");
+        let detail =
+            format!("the history that {from} belongs to was given up; begin with a snapshot");
         let problem = Problem::new(Code::HistoryLost, detail);
         return Err(problem.with("snapshot", api::replica::SNAPSHOT));
     }

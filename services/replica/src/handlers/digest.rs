@@ -58,7 +58,9 @@ pub(super) async fn digest(
         return Err(Problem::new(Code::TooStale, detail));
     }
     match digests.at(at.index) {
-        Some(found) if at.index == Index::ZERO || found.0.position == at => Ok(Json(response(found))),
+        Some(found) if at.index == Index::ZERO || found.0.position == at => {
+            Ok(Json(response(found)))
+        }
         Some((head, _)) => {
             let detail = format!("the entry at index {} is {}", at.index, head.position);
             Err(Problem::new(Code::HistoryLost, detail))

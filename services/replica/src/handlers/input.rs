@@ -27,7 +27,9 @@ pub(super) struct Key(pub(super) Bytes);
 impl Key {
     pub(super) fn parse(encoded: &str) -> Result<Self, Problem> {
         let key = decode(encoded).ok_or_else(|| {
-            invalid("a `%` in a key must be followed by two hex digits; write %25 for the sign itself")
+            invalid(
+                "a `%` in a key must be followed by two hex digits; write %25 for the sign itself",
+            )
         })?;
         if key.is_empty() {
             return Err(invalid("the key is empty; write it behind /v1/kv/"));

@@ -87,7 +87,9 @@ pub(super) async fn delete(
     parts: Parts,
 ) -> Result<Response, Problem> {
     if query.ttl_seconds.is_some() {
-        return Err(input::invalid("ttl_seconds belongs to PUT; a deleted key has no time to live"));
+        return Err(input::invalid(
+            "ttl_seconds belongs to PUT; a deleted key has no time to live",
+        ));
     }
     let until = replica.until(deadline.map(|deadline| deadline.0));
     let change = Change::Delete { key: Space::User.key(&key.0) };

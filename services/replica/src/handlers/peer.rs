@@ -32,6 +32,9 @@ async fn stream(
     let frames = ReceiverStream::new(body).map(Ok::<Bytes, Infallible>);
     let binary = HeaderValue::from_static("application/octet-stream");
     let no_transform = HeaderValue::from_static("no-store");
-    ([(header::CONTENT_TYPE, binary), (header::CACHE_CONTROL, no_transform)], Body::from_stream(frames))
+    (
+        [(header::CONTENT_TYPE, binary), (header::CACHE_CONTROL, no_transform)],
+        Body::from_stream(frames),
+    )
         .into_response()
 }

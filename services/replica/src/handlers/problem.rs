@@ -57,9 +57,9 @@ impl From<ReadError> for Problem {
             ReadError::Behind { position, .. } | ReadError::HistoryLost { position, .. } => {
                 problem.with("position", wire(position).to_string())
             }
-            ReadError::Unconfirmed { position, commit } => problem
-                .with("position", wire(position).to_string())
-                .with("commit_index", commit.0),
+            ReadError::Unconfirmed { position, commit } => {
+                problem.with("position", wire(position).to_string()).with("commit_index", commit.0)
+            }
             _ => problem,
         }
     }

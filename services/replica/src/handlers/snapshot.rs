@@ -75,7 +75,9 @@ fn write(
         let (key, record) = record?;
         chunk.extend(line(&item(&key, &record)));
         count += 1;
-        if CHUNK_BYTES <= chunk.len() && chunks.blocking_send(std::mem::take(&mut chunk).into()).is_err() {
+        if CHUNK_BYTES <= chunk.len()
+            && chunks.blocking_send(std::mem::take(&mut chunk).into()).is_err()
+        {
             // The caller has gone.
             return Ok(());
         }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use replication::Head;
 use replication::handshake::{Plan, Refusal};
 use replication::wire::{self, FromPrimary, FromReplica};
-use replication::Head;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::install::Install;
-use crate::chain;
 use super::{Frames, HANDSHAKE_TIMEOUT, OUTBOUND_MAX, PeerError, connect};
+use crate::chain;
 use crate::config::Member;
 use crate::driver::{Connection, Input, Outbound};
 use crate::engine::generations::Generations;
@@ -249,6 +249,8 @@ impl<S: Stream<Item = Result<Bytes, hyper::Error>> + Unpin> Streaming<'_, S> {
 fn log_refusal(member: &Member, refusal: &Refusal) {
     match refusal {
         Refusal::NotPrimary => tracing::debug!(member = %member.name, "not the primary"),
-        refusal => tracing::error!(member = %member.name, %refusal, "the primary refuses this node"),
+        refusal => {
+            tracing::error!(member = %member.name, %refusal, "the primary refuses this node")
+        }
     }
 }
