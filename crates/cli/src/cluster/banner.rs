@@ -6,8 +6,10 @@ use super::up::Plan;
 use super::{Cluster, Node, Service, process};
 use crate::output::{Output, say};
 
-/// Where a local Jaeger shows traces, if it takes them where the services send them.
-const JAEGER_UI: &str = "http://localhost:16686";
+/// Where a local Jaeger shows traces.
+pub(crate) const JAEGER_UI: &str = "http://localhost:16686";
+/// Where it takes them.
+pub(crate) const JAEGER_OTLP: &str = "http://localhost:4318";
 
 pub(crate) fn print(
     cluster: &Cluster,
@@ -41,7 +43,9 @@ fn text(cluster: &Cluster, plan: &Plan, detached: bool) -> String {
     lines.push(String::new());
     lines.push(match &plan.otlp {
         Some(endpoint) => format!("  traces  to {endpoint} (OTLP); look at {JAEGER_UI}"),
-        None => "  traces  off; run scripts/jaeger, then start with OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318".to_owned(),
+        None => format!(
+            "  traces  off; run scripts/jaeger, then start with OTEL_EXPORTER_OTLP_ENDPOINT={JAEGER_OTLP}"
+        ),
     });
     lines.push(format!("  data    {}", cluster.data.display()));
     lines.push(format!("  logs    {}", cluster.data.join("log").display()));

@@ -35,6 +35,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::DemoArgs;
+use crate::cluster::banner::{JAEGER_OTLP, JAEGER_UI};
 use crate::cluster::{Cluster, Node, Service, down, up};
 use crate::http::{Http, Request};
 use patience::persist;
@@ -77,7 +78,7 @@ pub(crate) async fn run(args: DemoArgs, port_offset: u16) -> anyhow::Result<()> 
     }
     let cluster = Cluster::new(&data, port_offset)?;
     let mut plan = up::Plan::new(1, Some(2), &[])?;
-    plan.otlp = args.otlp.endpoint.clone();
+    plan.otlp = traces(&args).await;
 
     eprintln!("starting a cluster of its own in {}", data.display());
     let outcome = tokio::select! {
@@ -85,7 +86,7 @@ pub(crate) async fn run(args: DemoArgs, port_offset: u16) -> anyhow::Result<()> 
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     if let Ok(story) = &outcome {
-        report::print(story, &cluster, &args);
+        report::print(story, &cluster, &plan, &args);
     }
     if args.keep {
         eprintln!("left running: quartet down --wipe --data {}", data.display());
@@ -98,6 +99,17 @@ pub(crate) async fn run(args: DemoArgs, port_offset: u16) -> anyhow::Result<()> 
         }
     }
     outcome.and_then(|story| story.verdict())
+}
+
+/// Where traces go: as told, else to a Jaeger that runs here anyway.
+async fn traces(args: &DemoArgs) -> Option<String> {
+    if args.otlp.endpoint.is_some() {
+        return args.otlp.endpoint.clone();
+    }
+    let services = args.jaeger.trim_end_matches('/').to_owned() + "/api/v3/services";
+    let request = Request::get(services).timeout(Duration::from_secs(1));
+    let found = args.jaeger == JAEGER_UI && Http::default().send(request).await.is_ok();
+    found.then(|| JAEGER_OTLP.to_owned())
 }
 
 async fn play(

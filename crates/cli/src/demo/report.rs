@@ -10,6 +10,7 @@ use super::publish::Published;
 use super::{GATEWAY, REPLICA};
 use crate::args::DemoArgs;
 use crate::cluster::Cluster;
+use crate::cluster::up::Plan;
 use crate::output::{Table, say};
 
 /// Everything there is to tell.
@@ -48,7 +49,7 @@ impl Story {
     }
 }
 
-pub(crate) fn print(story: &Story, cluster: &Cluster, args: &DemoArgs) {
+pub(crate) fn print(story: &Story, cluster: &Cluster, plan: &Plan, args: &DemoArgs) {
     say!("");
     table(story).print();
     say!("");
@@ -76,7 +77,7 @@ pub(crate) fn print(story: &Story, cluster: &Cluster, args: &DemoArgs) {
         story.redelivered,
         story.messages.saturating_sub(flights as u64),
     );
-    next(story, cluster, args);
+    next(story, cluster, plan, args);
 }
 
 /// The stored totals; a carrier that differs has a second line with what the file says.
@@ -112,15 +113,14 @@ fn row(carrier: &str, of: Totals, verdict: &str) -> [String; 6] {
     ]
 }
 
-fn next(story: &Story, cluster: &Cluster, args: &DemoArgs) {
+fn next(story: &Story, cluster: &Cluster, plan: &Plan, args: &DemoArgs) {
     if let Some(trace_id) = &story.published.trace_id {
         let jaeger = args.jaeger.trim_end_matches('/');
         say!("  trace     {trace_id}: a flight through every service");
-        match &args.otlp.endpoint {
+        match &plan.otlp {
             Some(_) => say!("            {jaeger}/trace/{trace_id}"),
             None => say!(
-                "            to see it: run scripts/jaeger in another terminal, then\n            \
-                 OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 scripts/demo"
+                "            to see it: run scripts/jaeger in another terminal, then scripts/demo again"
             ),
         }
     }
