@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::cluster::banner::JAEGER_UI;
 use crate::cluster::{Cluster, Node, Service};
 use crate::commands::gateway::{MethodCommand, RouteCommand};
 use crate::commands::kv::KvArgs;
@@ -134,7 +135,7 @@ pub(crate) struct DemoArgs {
     #[command(flatten)]
     pub(crate) otlp: Otlp,
     /// Where Jaeger shows traces.
-    #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686", value_name = "URL")]
+    #[arg(long, env = "JAEGER_URL", default_value = JAEGER_UI, value_name = "URL")]
     pub(crate) jaeger: String,
 }
 
@@ -157,7 +158,7 @@ pub(crate) struct TraceArgs {
     /// 32 hex digits, as in the response header x-trace-id.
     pub(crate) id: String,
     /// Where Jaeger shows traces.
-    #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686", value_name = "URL")]
+    #[arg(long, env = "JAEGER_URL", default_value = JAEGER_UI, value_name = "URL")]
     pub(crate) jaeger: String,
 }
 
