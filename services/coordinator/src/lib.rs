@@ -1,3 +1,119 @@
-//! The coordinator service.
+//! The coordinator service: linearizable keys, transactions, watches, leases, services.
+//!
+//! One revision orders everything. [`store`] is the deterministic state, changed only by commands
+//! that `raft-node` has made durable; [`Coordinator`] is the handle that turns calls into
+//! commands and hands out consistent snapshots; `handlers` speaks HTTP: the native face under
+//! `/v1`, and etcd's JSON gateway under `/v3` for whoever expects an etcd.
+//!
+//! ```text
+//! handlers ─▶ Coordinator ─▶ raft_node::Group ─▶ log ─▶ state_machine ─▶ store
+//!     ▲                                                     │
+//!     └── snapshots (linearizable: query; watches: publish) ┘
+//! ```
+//!
+//! **Invariant:** nothing is answered before it is durable, and no reader sees what is not.
+//! **Invariant:** a watcher holds a revision and nothing else, so a slow one costs nothing.
+//! **Invariant:** a lease never ends before its TTL has passed since the last acknowledged
+//! renewal, restarts included; it may live longer by the time nobody ran.
+//! **Absent:** locks and elections (their paths answer 404), and members other than this one.
 
 pub mod store;
+
+mod config;
+mod coordinator;
+mod identity;
+mod metrics;
+mod publish;
+mod state_machine;
+mod time;
+mod upkeep;
+
+mod handlers;
+
+use std::sync::Arc;
+
+use chassis::{Context, Service, ServiceConfig as _, StartError};
+use consensus::GroupId;
+use raft_node::{Groups, OpenError};
+use tokio::sync::watch;
+
+pub use config::Config;
+pub use coordinator::{CommandError, Coordinator, Failure};
+use identity::Identity;
+use metrics::Metrics;
+use state_machine::Machine;
+use store::Command;
+use time::Time;
+
+/// The one group of this service.
+const GROUP: GroupId = GroupId(1);
+
+/// Opens the log, replays it, and serves.
+pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
+    let config = Arc::clone(&context.config);
+    let mut settings = raft_node::Config::new(config.base().data_dir.clone());
+    settings.max_command_bytes = config.max_request_bytes + (64 << 10);
+    let groups = Groups::open(settings, &context.tasks, context.stop.clone()).map_err(not_open)?;
+    let group = groups
+        .start(GROUP, Machine::default())
+        .await
+        .map_err(|error| StartError::with_source(error.to_string(), error))?;
+    let store = group
+        .query(|machine| machine.store.clone())
+        .await
+        .map_err(|error| StartError::with_source("the store did not start", error))?;
+
+    let time = Time::resume(context.clock.clone(), store.now_ms());
+    let founded = store.cluster_id() != 0;
+    let (publish, published) = watch::channel(Arc::new(store));
+    let metrics = Metrics::new(&context.metrics);
+    let quota = config.quota_bytes;
+    let coordinator = Coordinator::new(group.clone(), published.clone(), time, quota, metrics);
+    Metrics::observe_store(&context.metrics, published, quota, coordinator.term());
+    if !founded {
+        let (cluster_id, _) = uuid::Uuid::new_v4().as_u64_pair();
+        command(&coordinator, Command::Found { cluster_id }).await?;
+    }
+    command(&coordinator, Command::Resume).await?;
+
+    let stop = || context.stop.clone();
+    context.tasks.spawn(publish::run(group, publish, stop()));
+    context.tasks.spawn(upkeep::run(coordinator.clone(), config.history_revisions, stop()));
+    watch_health(&context, &groups);
+
+    let cluster_id = coordinator
+        .query(store::Store::cluster_id)
+        .await
+        .map_err(|failure| StartError::with_source("the store did not start", failure))?;
+    let identity = Identity::new(&context, cluster_id);
+    let failed = groups.failed();
+    Ok(Service {
+        public: handlers::router(handlers::App::new(coordinator, identity, groups, &context)),
+        peer: None,
+        openapi: handlers::openapi(),
+        failed: Box::pin(async move {
+            let error = failed.await;
+            format!("the log failed: {error}; what was acknowledged is safe, start again")
+        }),
+    })
+}
+
+async fn command(coordinator: &Coordinator, command: Command) -> Result<(), StartError> {
+    coordinator.command(command).await.map_err(|failure| {
+        StartError::with_source(format!("the log takes no writes: {failure}"), failure)
+    })
+}
+
+fn not_open(error: OpenError) -> StartError {
+    StartError::with_source(error.to_string(), error)
+}
+
+fn watch_health(context: &Context<Config>, groups: &Groups) {
+    // One voter: whoever has started leads.
+    context.health.check("leader", "starting").pass();
+    let wal = groups.wal().clone();
+    context.health.probe("log", move || match &wal.durable().borrow().failed {
+        None => Ok(()),
+        Some(error) => Err(error.to_string()),
+    });
+}

@@ -1,3 +1,7 @@
-//! `quartet-coordinator`.
+//! `quartet-coordinator`: keys, transactions, watches, leases and services over HTTP.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::run(coordinator::start)
+}

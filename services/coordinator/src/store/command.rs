@@ -43,6 +43,10 @@ pub enum Command {
         kind: AlarmKind,
         on: bool,
     },
+    /// Names the cluster, once.
+    Found {
+        cluster_id: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +76,23 @@ pub enum DecodeError {
 }
 
 impl Command {
+    /// What it does, for spans and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Txn(_) => "txn",
+            Self::Compact { .. } => "compact",
+            Self::Grant { .. } => "lease grant",
+            Self::Revoke { .. } => "lease revoke",
+            Self::KeepAlive { .. } => "lease keepalive",
+            Self::Expire { .. } => "lease expire",
+            Self::Resume => "resume",
+            Self::Tick => "tick",
+            Self::Alarm { .. } => "alarm",
+            Self::Found { .. } => "found",
+        }
+    }
+
     #[must_use]
     pub fn encode(&self, stamp: Stamp) -> Bytes {
         let buffer = vec![VERSION];
@@ -135,6 +156,7 @@ mod tests {
             (Command::Resume, "06"),
             (Command::Tick, "07"),
             (Command::Alarm { member: 9, kind: AlarmKind::Corrupt, on: true }, "08090101"),
+            (Command::Found { cluster_id: 200 }, "09c801"),
         ] {
             let bytes = command.encode(STAMP);
             assert_eq!(hex(&bytes), format!("{stamp}{expected}"), "{command:?}");

@@ -40,6 +40,8 @@ pub struct Store {
     pub mvcc: Mvcc,
     pub leases: Leases,
     alarms: OrdSet<(u64, AlarmKind)>,
+    /// 0 until the cluster is founded.
+    cluster_id: u64,
     /// The highest stamp seen.
     now_ms: u64,
 }
@@ -68,7 +70,13 @@ pub struct Revoked {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { mvcc: Mvcc::new(), leases: Leases::default(), alarms: OrdSet::new(), now_ms: 0 }
+        Self {
+            mvcc: Mvcc::new(),
+            leases: Leases::default(),
+            alarms: OrdSet::new(),
+            cluster_id: 0,
+            now_ms: 0,
+        }
     }
 }
 
@@ -82,6 +90,12 @@ impl Store {
     #[must_use]
     pub const fn revision(&self) -> Revision {
         self.mvcc.revision()
+    }
+
+    /// Which cluster this is: chosen at random when it was founded, and never again.
+    #[must_use]
+    pub const fn cluster_id(&self) -> u64 {
+        self.cluster_id
     }
 
     /// Every alarm that somebody raised: the member it is about (0: none in particular), and what.
@@ -121,6 +135,12 @@ impl Store {
                     self.alarms.remove(&alarm).is_some()
                 };
                 Reply::Alarm(changed)
+            }
+            Command::Found { cluster_id } => {
+                if self.cluster_id == 0 {
+                    self.cluster_id = cluster_id;
+                }
+                Reply::Done
             }
         }
     }

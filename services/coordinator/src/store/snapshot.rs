@@ -19,6 +19,7 @@ const VERSION: u8 = 1;
 #[derive(Serialize, Deserialize)]
 struct Image<'a> {
     now_ms: u64,
+    cluster_id: u64,
     revision: Revision,
     compacted: Revision,
     leases_chosen: u64,
@@ -49,6 +50,7 @@ impl Store {
         let (leases_chosen, leases) = self.leases.image();
         let image = Image {
             now_ms: self.now_ms,
+            cluster_id: self.cluster_id,
             revision: self.mvcc.revision,
             compacted: self.mvcc.compacted,
             leases_chosen,
@@ -61,7 +63,7 @@ impl Store {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let image: Image<'_> = match bytes.split_first() {
+        let mut image: Image<'_> = match bytes.split_first() {
             Some((&VERSION, body)) => {
                 postcard::from_bytes(body).map_err(SnapshotError::Malformed)?
             }
@@ -71,20 +73,21 @@ impl Store {
         let mut mvcc = Mvcc::new();
         mvcc.revision = image.revision;
         mvcc.compacted = image.compacted;
-        for record in image.records {
+        for record in std::mem::take(&mut image.records) {
             if image.revision < record.mod_revision {
                 return Err(SnapshotError::Inconsistent("a record is newer than the store"));
             }
             mvcc.load(record.into_owned());
         }
-        let mut leases = Leases::from_image(image.leases_chosen, image.leases);
+        let mut leases = Leases::from_image(image.leases_chosen, std::mem::take(&mut image.leases));
         for record in mvcc.scan(&super::KeyRange::all(), None) {
             if record.lease != LeaseId::NONE {
                 leases.attach(record.lease, &record.key);
             }
         }
-        let alarms: OrdSet<_> = image.alarms.into_iter().collect();
-        Ok(Self { mvcc, leases, alarms, now_ms: image.now_ms })
+        let alarms: OrdSet<_> = std::mem::take(&mut image.alarms).into_iter().collect();
+        let Image { cluster_id, now_ms, .. } = image;
+        Ok(Self { mvcc, leases, alarms, cluster_id, now_ms })
     }
 
     /// A checksum over everything: equal on every member that has applied the same commands.

@@ -1,0 +1,72 @@
+//! Coordinator settings: `deploy/config/coordinator.toml`, then `QUARTET_*` variables, then flags.
+
+use chassis::{Base, ServiceConfig};
+use serde::{Deserialize, Serialize};
+
+/// Every field has a default, so an empty file is a working single-node coordinator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    #[serde(flatten)]
+    pub base: Base,
+    /// Longest request that writes, in bytes: value, transaction, or `/v3` message.
+    pub max_request_bytes: usize,
+    /// What keys, values and history may take in memory. Beyond it, writes are refused with 429
+    /// until keys are deleted and history is compacted.
+    pub quota_bytes: u64,
+    /// Revisions of history to keep; older ones are compacted by themselves. 0: keep all until
+    /// somebody compacts. When the quota is nearly used up, less is kept.
+    pub history_revisions: u64,
+    /// HTTP health checks of registered instances that may run at the same time.
+    pub max_concurrent_checks: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            base: Base::new(Self::SERVICE, 2379, 2380),
+            max_request_bytes: 1536 * 1024,
+            quota_bytes: 2 << 30,
+            history_revisions: 100_000,
+            max_concurrent_checks: 32,
+        }
+    }
+}
+
+impl ServiceConfig for Config {
+    const SERVICE: &'static str = "coordinator";
+
+    fn base(&self) -> &Base {
+        &self.base
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        // The log takes commands up to 16 MiB, and an encoded command is a little longer.
+        if !(1024..=8 << 20).contains(&self.max_request_bytes) {
+            return Err("max_request_bytes must be between 1024 and 8388608".into());
+        }
+        if self.quota_bytes < 1 << 20 {
+            return Err("quota_bytes must be at least 1048576".into());
+        }
+        if self.max_concurrent_checks == 0 {
+            return Err("max_concurrent_checks must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_that_cannot_work_is_named() {
+        let config = Config { max_request_bytes: 1, ..Config::default() };
+        assert!(config.validate().unwrap_err().contains("max_request_bytes"));
+    }
+}

@@ -1,0 +1,179 @@
+//! Requests in, replies and errors out, as the gateway does it.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::super::App;
+use super::error::{self, EtcdError};
+use super::message::Header;
+use super::message::codec::{Int, Uint};
+use crate::coordinator::{CommandError, Failure};
+use crate::store::{GrantError, LeaseNotFound, Revision, RevisionError, TxnError, TxnInvalid};
+
+/// The message of a call. No body is an empty message; what follows the first document is ignored.
+pub(super) struct Message<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<App> for Message<T> {
+    type Rejection = EtcdError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, EtcdError> {
+        let body = chassis::extract::Body::from_request(request, app).await;
+        // A body that could not be read was too long or broke off; nobody reads the latter.
+        let Ok(chassis::extract::Body(body)) = body else { return Err(error::TOO_LARGE) };
+        if app.max_request_bytes() < body.len() {
+            return Err(error::TOO_LARGE);
+        }
+        first_document(&body).map(Self)
+    }
+}
+
+fn first_document<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, EtcdError> {
+    let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<T>();
+    documents.next().unwrap_or_else(|| Ok(T::default())).map_err(EtcdError::malformed)
+}
+
+/// The reply of a call.
+pub(super) struct Reply<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Reply<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => success(body.into()),
+            Err(error) => EtcdError::internal(&error).into_response(),
+        }
+    }
+}
+
+impl IntoResponse for EtcdError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.unary()));
+        *response.status_mut() =
+            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+        with_cors(response)
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+pub(super) fn success(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
+    with_cors(response)
+}
+
+pub(super) fn text(status: StatusCode, text: &'static str) -> Response {
+    with_cors((status, [("x-content-type-options", "nosniff")], text).into_response())
+}
+
+pub(super) fn with_cors(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS, PUT, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, content-type, authorization"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A stream's message: one document, one line, one chunk.
+pub(super) fn chunk<T: Serialize>(result: T) -> Bytes {
+    let mut line = serde_json::to_vec(&super::message::Streamed { result })
+        .expect("a message is plain data with string keys");
+    line.push(b'\n');
+    line.into()
+}
+
+impl App {
+    pub(super) fn header(&self, revision: Revision) -> Header {
+        Header {
+            cluster_id: Uint(self.identity().cluster_id),
+            member_id: Uint(self.identity().member_id),
+            revision: Int(revision.0.cast_signed()),
+            raft_term: Uint(self.coordinator().term()),
+        }
+    }
+}
+
+impl EtcdError {
+    pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "request failed");
+        Self::new(error::GrpcCode::Internal, "etcdserver: internal error")
+    }
+}
+
+impl From<Failure> for EtcdError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Overloaded => error::TOO_MANY_REQUESTS,
+            Failure::TooLarge { .. } => error::TOO_LARGE,
+            Failure::DiskFull => error::NO_SPACE,
+            Failure::NoLeader => error::NO_LEADER,
+            Failure::Stopped => error::STOPPED,
+            Failure::Indeterminate => error::TIMED_OUT,
+        }
+    }
+}
+
+impl<E: std::error::Error + Into<Self>> From<CommandError<E>> for EtcdError {
+    fn from(error: CommandError<E>) -> Self {
+        match error {
+            CommandError::Refused(refusal) => refusal.into(),
+            CommandError::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<TxnError> for EtcdError {
+    fn from(error: TxnError) -> Self {
+        match error {
+            TxnError::LeaseNotFound(error) => error.into(),
+            TxnError::NothingToKeep => error::KEY_NOT_FOUND,
+            TxnError::Revision(error) => error.into(),
+            TxnError::NoSpace(_) => error::NO_SPACE,
+        }
+    }
+}
+
+impl From<TxnInvalid> for EtcdError {
+    fn from(error: TxnInvalid) -> Self {
+        match error {
+            TxnInvalid::EmptyKey => error::EMPTY_KEY,
+            TxnInvalid::TooManyOps => error::TOO_MANY_OPS,
+            TxnInvalid::DuplicateKey => error::DUPLICATE_KEY,
+        }
+    }
+}
+
+impl From<RevisionError> for EtcdError {
+    fn from(error: RevisionError) -> Self {
+        match error {
+            RevisionError::Compacted { .. } => error::COMPACTED,
+            RevisionError::Future { .. } => error::FUTURE_REVISION,
+        }
+    }
+}
+
+impl From<LeaseNotFound> for EtcdError {
+    fn from(LeaseNotFound(_): LeaseNotFound) -> Self {
+        error::LEASE_NOT_FOUND
+    }
+}
+
+impl From<GrantError> for EtcdError {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::Exists(_) => error::LEASE_EXISTS,
+            GrantError::TtlTooLarge => error::TTL_TOO_LARGE,
+            GrantError::NoSpace(_) => error::NO_SPACE,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A request body as a stream of JSON documents, which need not align with its chunks.
+
+use axum::body::{Body, BodyDataStream};
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+
+use super::error::{self, EtcdError, GrpcCode};
+
+pub(super) struct Documents {
+    body: BodyDataStream,
+    buffer: BytesMut,
+    ended: bool,
+    max_bytes: usize,
+}
+
+impl Documents {
+    /// A single document may be up to `max_bytes` long.
+    pub(super) fn new(body: Body, max_bytes: usize) -> Self {
+        Self { body: body.into_data_stream(), buffer: BytesMut::new(), ended: false, max_bytes }
+    }
+
+    /// The next document, `None` at the end of the body. Nothing is lost if it is dropped while
+    /// it waits.
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EtcdError> {
+        loop {
+            if let Some(document) = self.take()? {
+                return Ok(Some(document));
+            }
+            if self.ended {
+                return if self.buffer.iter().all(u8::is_ascii_whitespace) {
+                    Ok(None)
+                } else {
+                    self.buffer.clear();
+                    Err(EtcdError::malformed("unexpected EOF"))
+                };
+            }
+            if self.max_bytes < self.buffer.len() {
+                return Err(error::TOO_LARGE);
+            }
+            match self.body.next().await {
+                Some(Ok(bytes)) => self.buffer.extend_from_slice(&bytes),
+                // A body that breaks off is one that ended; if the caller is gone, the response
+                // is dropped as well.
+                Some(Err(_)) | None => self.ended = true,
+            }
+        }
+    }
+
+    fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EtcdError> {
+        let mut documents = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<T>();
+        match documents.next() {
+            Some(Ok(document)) => {
+                let read = documents.byte_offset();
+                let _ = self.buffer.split_to(read);
+                Ok(Some(document))
+            }
+            Some(Err(error)) if error.is_eof() => Ok(None),
+            Some(Err(error)) => Err(EtcdError::malformed(error)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl EtcdError {
+    /// How the gateway reports a stream whose first document is malformed.
+    pub(super) fn as_unknown(&self) -> Self {
+        Self { code: GrpcCode::Unknown, message: self.message.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn documents(chunks: &[&'static str]) -> Documents {
+        let chunks: Vec<_> =
+            chunks.iter().map(|chunk| Ok::<_, std::convert::Infallible>(*chunk)).collect();
+        Documents::new(Body::from_stream(stream::iter(chunks)), 100)
+    }
+
+    #[tokio::test]
+    async fn documents_are_found_wherever_chunks_end() {
+        let mut documents = documents(&["{\"a\"", ":1}{\"b\":2}\n", " {\"c\":", "3}", "\n"]);
+        for expected in ["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"] {
+            let value: Value = documents.next().await.unwrap().unwrap();
+            assert_eq!(value.to_string(), expected);
+        }
+        assert_eq!(documents.next::<Value>().await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_json_or_too_long_is_an_error() {
+        assert!(documents(&["{bad"]).next::<Value>().await.is_err());
+        assert!(documents(&["{\"a\":"]).next::<Value>().await.is_err());
+        let long: &'static str = "\"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+        assert_eq!(documents(&[long]).next::<Value>().await, Err(error::TOO_LARGE));
+    }
+}

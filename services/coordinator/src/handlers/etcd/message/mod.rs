@@ -1,0 +1,53 @@
+//! The messages of the etcd v3 JSON gateway, and what they mean to the store.
+//!
+//! Requests know both spellings of every name, `range_end` and `rangeEnd`.
+
+pub(crate) mod codec;
+mod kv;
+mod lease;
+mod other;
+mod txn;
+mod watch;
+
+pub(crate) use kv::{
+    CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, key_range,
+};
+pub(crate) use lease::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    LeaseRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
+pub(crate) use other::{
+    Alarm, AlarmAction, AlarmMember, AlarmRequest, AlarmResponse, Member, MemberListResponse,
+    StatusResponse,
+};
+pub(crate) use txn::{TxnRequest, TxnResponse};
+pub(crate) use watch::{Event, FilterType, WatchCreateRequest, WatchRequest, WatchResponse};
+
+use codec::{Int, Uint, zero};
+use serde::Serialize;
+
+/// In every reply. Nested replies have only the revision.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Header {
+    #[serde(skip_serializing_if = "zero")]
+    pub(crate) cluster_id: Uint,
+    #[serde(skip_serializing_if = "zero")]
+    pub(crate) member_id: Uint,
+    #[serde(skip_serializing_if = "zero")]
+    pub(crate) revision: Int,
+    #[serde(skip_serializing_if = "zero")]
+    pub(crate) raft_term: Uint,
+}
+
+/// A reply that says nothing but where the store is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct HeaderOnly {
+    pub(crate) header: Header,
+}
+
+/// One message of a stream.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Streamed<T> {
+    pub(crate) result: T,
+}

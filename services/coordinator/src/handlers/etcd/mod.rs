@@ -1,0 +1,81 @@
+//! The face of an etcd: its v3 JSON gateway under `/v3` (and `/v3beta`), and `/health`.
+//!
+//! Byte-compatible with what clients look at: no field that is zero, 64-bit integers as strings,
+//! errors with the codes and texts of etcd, streams of one JSON document per chunk. Requests are
+//! never refused for their content type.
+//!
+//! **Invariant:** no answer in here is a problem document.
+
+mod answer;
+mod cluster;
+mod documents;
+mod error;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod message;
+mod watch;
+mod watcher;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+
+use super::App;
+pub(crate) use error::EtcdError;
+
+pub(crate) fn router() -> Router<App> {
+    ["/v3", "/v3beta"]
+        .into_iter()
+        .fold(Router::new(), |router, prefix| router.nest(prefix, face()))
+        .route("/health", get(health::health).fallback(health::only_get))
+}
+
+fn face() -> Router<App> {
+    let mut face = Router::new()
+        .route("/kv/range", call(kv::range))
+        .route("/kv/put", call(kv::put))
+        .route("/kv/deleterange", call(kv::delete_range))
+        .route("/kv/txn", call(kv::txn))
+        .route("/kv/compaction", call(kv::compaction))
+        .route("/watch", call(watch::watch))
+        .route("/lease/grant", call(lease::grant))
+        .route("/lease/keepalive", call(lease::keep_alive))
+        .route("/cluster/member/list", call(cluster::member_list))
+        .route("/maintenance/status", call(maintenance::status))
+        .route("/maintenance/alarm", call(maintenance::alarm))
+        .route("/maintenance/defragment", call(maintenance::defragment))
+        .route("/maintenance/hash", call(maintenance::hash))
+        .route("/auth/authenticate", call(maintenance::authenticate));
+    for prefix in ["/lease", "/kv/lease"] {
+        face = face
+            .route(&format!("{prefix}/revoke"), call(lease::revoke))
+            .route(&format!("{prefix}/timetolive"), call(lease::time_to_live))
+            .route(&format!("{prefix}/leases"), call(lease::leases));
+    }
+    face.fallback(unknown)
+}
+
+/// Only POST, in the words of the gateway; browsers may ask first.
+fn call<H, T>(handler: H) -> MethodRouter<App>
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    post(handler).options(preflight).fallback(method_not_allowed)
+}
+
+async fn preflight() -> Response {
+    answer::with_cors(StatusCode::OK.into_response())
+}
+
+async fn method_not_allowed() -> Response {
+    answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
+}
+
+async fn unknown() -> Response {
+    answer::text(StatusCode::NOT_FOUND, "Not Found\n")
+}

@@ -1,0 +1,98 @@
+//! HTTP: the native face under `/v1`, and the face of an etcd under `/v3`.
+
+mod etcd;
+mod version;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use chassis::Context;
+use raft_node::Groups;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi as _;
+
+use crate::config::Config;
+use crate::coordinator::{Coordinator, Failure};
+use crate::identity::Identity;
+use crate::store::Snapshot;
+
+/// The etcd whose behaviour `/v3` shows. Clients parse both and decide by them what they may use.
+const ETCD_VERSION: &str = "3.5.21";
+const ETCD_CLUSTER_VERSION: &str = "3.5.0";
+
+/// What handlers work with.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Inner>);
+
+struct Inner {
+    coordinator: Coordinator,
+    identity: Identity,
+    groups: Groups,
+    draining: CancellationToken,
+    max_request_bytes: usize,
+}
+
+impl App {
+    pub(crate) fn new(
+        coordinator: Coordinator,
+        identity: Identity,
+        groups: Groups,
+        context: &Context<Config>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            coordinator,
+            identity,
+            groups,
+            draining: context.draining.clone(),
+            max_request_bytes: context.config.max_request_bytes,
+        }))
+    }
+
+    fn coordinator(&self) -> &Coordinator {
+        &self.0.coordinator
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    fn groups(&self) -> &Groups {
+        &self.0.groups
+    }
+
+    fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        self.0.max_request_bytes
+    }
+
+    /// The newest state, or, if the caller does not need the newest, one that costs nobody
+    /// anything.
+    async fn read(&self, serializable: bool) -> Result<Snapshot, Failure> {
+        if serializable {
+            return Ok(self.coordinator().recent());
+        }
+        self.coordinator().snapshot().await
+    }
+}
+
+pub(crate) fn router(app: App) -> Router {
+    Router::new().route("/version", get(version::version)).merge(etcd::router()).with_state(app)
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "quartet-coordinator",
+        description = "Linearizable keys, watches, leases, services."
+    ),
+    paths(version::version)
+)]
+struct Document;
+
+pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
