@@ -123,7 +123,6 @@ impl Kind {
                 text.parse::<u64>().map(Value::from).ok().or_else(signed)
             }
             Self::Float => text.parse::<f64>().ok().filter(|x| x.is_finite()).map(Value::from),
-            Self::Text => Some(text.into()),
             Self::List if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
             Self::List => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -132,7 +131,7 @@ impl Kind {
             Self::Open if text.trim_start().starts_with(['{', '[']) => {
                 serde_json::from_str(text).ok()
             }
-            Self::Open => Some(text.into()),
+            Self::Text | Self::Open => Some(text.into()),
         }
     }
 

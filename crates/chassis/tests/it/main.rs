@@ -1,18 +1,26 @@
 //! The chassis over real sockets: a small service started as every service is.
 
+#[cfg(test)]
 mod collector;
+#[cfg(test)]
 mod drain;
+#[cfg(test)]
 mod listener;
+#[cfg(test)]
 mod operations;
+#[cfg(test)]
 mod problems;
+#[cfg(test)]
 mod process;
 mod service;
+#[cfg(test)]
 mod trial;
 
 use chassis::config::Base;
 use chassis::testing::{self, Running};
 
 /// The service with default settings, changed by `change`.
+#[cfg(test)]
 async fn running(change: impl FnOnce(&mut Base)) -> Running<service::Config> {
     let mut config = service::Config::default();
     change(&mut config.base);

@@ -96,7 +96,8 @@ async fn time_that_is_over_is_told_apart_from_an_unknown_outcome() {
 async fn a_full_server_refuses_at_once_but_still_says_that_it_lives() {
     let server = running(|base| base.limits.max_in_flight = 1).await;
     let (client, url) = (Client::new(), server.url.clone());
-    let held = tokio::task::spawn(client.get(format!("{url}/poll")).send());
+    let mut held = tokio::task::JoinSet::new();
+    held.spawn(client.get(format!("{url}/poll")).send());
     // The held request counts once it has arrived: ask until it has.
     let mut status = 200;
     while status != 503 {
@@ -104,5 +105,4 @@ async fn a_full_server_refuses_at_once_but_still_says_that_it_lives() {
     }
     check(client.get(format!("{url}/items/1")), "overloaded").await;
     assert_eq!(client.get(format!("{url}/livez")).send().await.unwrap().status(), 200);
-    held.abort();
 }
