@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use api::headers;
 use api::problem::Code;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use crate::problem::Problem;
 
 /// The moment after which nobody waits for the answer. Handlers get it as an extractor
-/// (`Option<Deadline>`); `client` takes it and passes on what is left.
+/// (`Option<Deadline>`). Calls made with `client` inside a handler end no later without being told,
+/// and pass on what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(pub Instant);
 
@@ -38,12 +39,6 @@ impl Deadline {
             shortest = Some(shortest.map_or(limit, |shortest| shortest.min(limit)));
         }
         Ok(shortest.and_then(|limit| now.checked_add(limit)).map(Self))
-    }
-
-    /// Tells the next hop how much is left, in whole milliseconds.
-    pub fn write(self, headers: &mut HeaderMap, now: Instant) {
-        let left = self.remaining(now).unwrap_or_default().as_millis();
-        headers.insert(headers::DEADLINE_MS, HeaderValue::from(left as u64));
     }
 }
 
@@ -116,18 +111,5 @@ mod tests {
         for wrong in ["", "m", "123456789m", "5x", "5é"] {
             check(headers::GRPC_TIMEOUT, wrong, None);
         }
-    }
-
-    #[test]
-    fn the_next_hop_gets_what_is_left_and_never_less_than_nothing() {
-        let clock = Clock::manual(0);
-        let deadline = Deadline(clock.now() + Duration::from_millis(100));
-        let mut headers = HeaderMap::new();
-        clock.advance(Duration::from_millis(30));
-        deadline.write(&mut headers, clock.now());
-        assert_eq!(headers[headers::DEADLINE_MS], "70");
-        clock.advance(Duration::from_secs(1));
-        deadline.write(&mut headers, clock.now());
-        assert_eq!(headers[headers::DEADLINE_MS], "0");
     }
 }

@@ -27,7 +27,7 @@ pub mod problem;
 pub mod sse;
 pub mod testing;
 
-pub use config::{Base, ServiceConfig};
+pub use config::{Base, ServiceConfig, milliseconds, seconds};
 pub use context::{Context, Service, StartError};
 pub use listen::peer_address;
 pub use process::run;

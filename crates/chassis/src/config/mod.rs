@@ -9,6 +9,7 @@
 
 mod base;
 mod check;
+mod duration;
 mod error;
 mod file;
 mod keys;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use base::{Base, Coordinator, Drain, Limits, Log, LogFormat, Telemetry};
+pub use duration::{milliseconds, seconds};
 pub use error::ConfigError;
 pub(crate) use load::{Loaded, Sources, load};
 pub(crate) use show::show;

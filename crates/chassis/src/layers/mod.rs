@@ -26,6 +26,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
+use resilience::deadline::for_caller;
 use telemetry::{Lookup, ServerLayer};
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +136,14 @@ async fn admitted(edge: &Edge, mut request: Request, next: Next) -> Result<Respo
 
     let method = request.method().clone();
     let request = bounded(edge, request)?;
-    match tokio::time::timeout(left, guarded(next.run(request))).await {
+    let work = guarded(next.run(request));
+    let answer = async {
+        match asked {
+            Some(Deadline(at)) => for_caller(resilience::deadline::Deadline::new(at), work).await,
+            None => work.await,
+        }
+    };
+    match tokio::time::timeout(left, answer).await {
         Ok(response) => Ok(response),
         Err(_elapsed) => Err(expired(&method)),
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use resilience::balance::Tried;
-use resilience::deadline::Deadline;
+use resilience::deadline::{Deadline, of_caller};
 use resilience::retry::{BodyState, Plan, Repeat};
 use resilience::{Clock, SystemClock};
 use serde::Serialize;
@@ -153,6 +153,7 @@ impl Call {
         self.client.refresh();
         let timeout = self.timeout.unwrap_or(shared.config.timeout);
         let deadline = Deadline::after(SystemClock.now(), timeout);
+        let deadline = of_caller().map_or(deadline, |callers| callers.sooner(deadline));
         let _slot = self.client.admit().await?;
         let repeat = self.repeat.unwrap_or_else(|| Repeat::of(&self.method, &self.headers));
         let plan = Plan { repeat, deadline, typical: Duration::ZERO };

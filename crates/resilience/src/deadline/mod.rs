@@ -8,7 +8,7 @@ mod layer;
 
 use std::time::{Duration, Instant};
 
-pub use layer::{DeadlineError, within};
+pub use layer::{DeadlineError, for_caller, of_caller, within};
 
 /// The header that carries the remaining milliseconds.
 pub const HEADER: &str = "x-deadline-ms";
@@ -23,6 +23,12 @@ pub struct Deadline {
 }
 
 impl Deadline {
+    /// This very moment.
+    #[must_use]
+    pub const fn new(at: Instant) -> Self {
+        Self { at }
+    }
+
     /// `timeout` from `now`, at most [`MAX`].
     #[must_use]
     pub fn after(now: Instant, timeout: Duration) -> Self {
