@@ -8,6 +8,7 @@ use api::headers;
 use api::problem::{Code, ProblemDetails};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use client::Outcome;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
@@ -102,6 +103,26 @@ impl From<ProblemDetails> for Problem {
     }
 }
 
+/// What another of our nodes answered, or why it did not. Whether it was done decides: an unknown
+/// outcome stays unknown, whatever the reason was.
+impl From<client::Error> for Problem {
+    fn from(error: client::Error) -> Self {
+        let code = match (error.outcome, error.known_code()) {
+            (Outcome::Unknown, _) => Code::Indeterminate,
+            (Outcome::NotDone, Some(Code::Internal) | None) => Code::BadGateway,
+            (Outcome::NotDone, Some(code)) => code,
+        };
+        let mut problem = Self::from_error(code, &error);
+        for (member, value) in error.extensions.into_iter().flat_map(|members| *members) {
+            problem = problem.with(&member, value);
+        }
+        match error.retry_after {
+            Some(wait) => problem.retry_after(wait),
+            None => problem,
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.0.details.code, self.0.details.detail)
@@ -173,6 +194,15 @@ mod tests {
         let wait = Duration::from_millis(1200);
         let response = Problem::new(Code::QueueFull, "full").retry_after(wait).into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+    }
+
+    #[test]
+    fn what_a_peer_left_unknown_stays_unknown() {
+        let error = |code, outcome| client::Error::local(code, outcome, "the connection broke");
+        let code = |error| Problem::from(error).code();
+        assert_eq!(code(error(Code::BadGateway, Outcome::Unknown)), Code::Indeterminate);
+        assert_eq!(code(error(Code::Internal, Outcome::NotDone)), Code::BadGateway);
+        assert_eq!(code(error(Code::KeyNotFound, Outcome::NotDone)), Code::KeyNotFound);
     }
 
     #[test]

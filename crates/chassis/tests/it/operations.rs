@@ -102,3 +102,17 @@ async fn a_request_can_be_followed_from_its_trace_id_to_the_metrics() {
     assert!(classic.headers()["content-type"].to_str().unwrap().contains("version=0.0.4"));
     assert!(!classic.text().await.unwrap().contains("trace_id"));
 }
+
+#[tokio::test]
+async fn a_call_made_in_a_handler_carries_the_trace_and_what_is_left_of_the_deadline() {
+    let server = running(|_| ()).await;
+    let caller = TraceContext::random();
+    let request = Client::new().get(format!("{}/hop", server.url));
+    let request = request.header("traceparent", caller.to_string());
+    let response = request.header("x-request-timeout", "10s").send().await.unwrap();
+    let seen: Value = response.json().await.unwrap();
+    let trace_id = caller.trace_id.to_string();
+    assert!(seen["traceparent"].as_str().unwrap().contains(&trace_id), "{seen}");
+    let left: u64 = seen["x-deadline-ms"].as_str().unwrap().parse().unwrap();
+    assert!((1..=10_000).contains(&left), "{seen}");
+}

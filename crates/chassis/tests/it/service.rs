@@ -1,5 +1,6 @@
 //! A service that does what handlers may do, good and bad.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 use chassis::config::Base;
-use chassis::extract::{Body, Json, Path, Query};
+use chassis::extract::{Body, Json, JsonBytes, Path, Query};
 use chassis::problem::Problem;
 use chassis::{Context, Service, ServiceConfig, StartError};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -54,6 +56,8 @@ pub(crate) async fn start(context: Context<Config>) -> Result<Service, StartErro
         .route("/poll", get(poll))
         .route("/events", get(events))
         .route("/fail", post(fail))
+        .route("/headers", get(headers))
+        .route("/hop", get(hop))
         .with_state(Trial { context, broken: Arc::clone(&broken) });
     let failed = Box::pin(async move {
         broken.notified().await;
@@ -70,6 +74,22 @@ struct Trial {
 
 async fn fail(State(trial): State<Trial>) {
     trial.broken.notify_one();
+}
+
+/// What of the request travels from hop to hop.
+async fn headers(headers: HeaderMap) -> Json<BTreeMap<String, String>> {
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), value.to_str().unwrap_or_default().to_owned())
+    };
+    Json(headers.iter().map(text).collect())
+}
+
+/// Calls `/headers` of this very server, as a service calls another one.
+async fn hop(State(trial): State<Trial>) -> Result<JsonBytes, Problem> {
+    let url = format!("http://{}", trial.context.listen);
+    let url = client::Url::parse(&url).map_err(|error| Problem::internal(&error))?;
+    let peer = client::http::Client::new(client::http::Config::default(), [url])?;
+    Ok(JsonBytes(peer.call(http::Method::GET, "/headers").send().await?.body))
 }
 
 async fn panics() -> &'static str {
