@@ -1,3 +1,7 @@
-//! `quartet-broker`.
+//! `quartet-broker`: topics, subscriptions and queues over HTTP.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::run(broker::start)
+}

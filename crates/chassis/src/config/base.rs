@@ -102,6 +102,27 @@ pub struct Telemetry {
     pub otlp_endpoint: String,
     /// Share of new traces that are recorded, 0 to 1. A caller's decision wins.
     pub sample_ratio: f64,
+    /// How spans of messages are tied together.
+    pub messaging: Messaging,
+}
+
+/// Spans of messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Messaging {
+    /// `link`: a delivery links to its publish. `parent`: it also shows in the publisher's trace.
+    pub correlation: Correlation,
+}
+
+/// How a delivery is tied to the trace of its publisher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Correlation {
+    /// By a link: each keeps its own trace.
+    #[default]
+    Link,
+    /// By a link, and by a span in the publisher's trace.
+    Parent,
 }
 
 impl Base {
@@ -172,6 +193,6 @@ impl Default for Log {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { otlp_endpoint: String::new(), sample_ratio: 1.0 }
+        Self { otlp_endpoint: String::new(), sample_ratio: 1.0, messaging: Messaging::default() }
     }
 }

@@ -20,7 +20,9 @@ mod sources;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use base::{Base, Coordinator, Drain, Limits, Log, LogFormat, Telemetry};
+pub use base::{
+    Base, Coordinator, Correlation, Drain, Limits, Log, LogFormat, Messaging, Telemetry,
+};
 pub use duration::{milliseconds, seconds};
 pub use error::ConfigError;
 pub(crate) use load::{Loaded, Sources, load};

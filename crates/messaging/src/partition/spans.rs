@@ -111,6 +111,27 @@ impl Spans {
         self.spans.get(after).copied()
     }
 
+    /// The spans from the one that holds this offset on, up to `max` of them.
+    #[must_use]
+    pub fn from(&self, offset: Offset, max: usize) -> Vec<Span> {
+        let first = self.spans.partition_point(|span| span.end() <= offset.0);
+        self.spans.range(first..).take(max).copied().collect()
+    }
+
+    /// The spans that hold these offsets, each once. The offsets ascend.
+    #[must_use]
+    pub fn holding(&self, offsets: impl IntoIterator<Item = u64>) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for offset in offsets {
+            if spans.last().is_none_or(|span| span.end() <= offset)
+                && let Some(span) = self.at(Offset(offset))
+            {
+                spans.push(span);
+            }
+        }
+        spans
+    }
+
     /// The first span with a message of this time or later.
     #[must_use]
     pub fn since(&self, time: Millis) -> Option<Span> {

@@ -177,7 +177,7 @@ impl Queue {
             due_ms: if message.delay_ms == 0 { 0 } else { now.saturating_add(message.delay_ms) },
             expires_ms: ttl.map_or(0, |ttl| now.saturating_add(ttl)),
             group: message.group.or(state.config.fifo.then_some(0)),
-            source: message.source.map(Box::new),
+            source: message.source.filter(|_| message.dead_lettered).map(Box::new),
             progress: None,
         };
         dispatcher.add(id.0, stored.spec());

@@ -88,6 +88,8 @@ pub struct Outgoing {
     pub group: Option<u64>,
     /// Where it was before, if it is moved: stored once for each such place.
     pub source: Option<Source>,
+    /// It is moved here because it was given up there, and may be brought back.
+    pub dead_lettered: bool,
 }
 
 /// A message in another group.

@@ -214,6 +214,13 @@ impl ActiveSpan {
         }
     }
 
+    /// Links a span that became known after the start, such as the makers of received messages.
+    pub fn link(&mut self, to: TraceContext) {
+        if let Some(span) = &mut self.span {
+            span.add_link(span_context(to, true), Vec::new());
+        }
+    }
+
     /// Notes a moment inside the span, such as `fsync` with its duration.
     pub fn event<const N: usize>(
         &mut self,

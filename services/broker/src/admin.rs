@@ -1,0 +1,314 @@
+//! Creating, changing and deleting, and bringing what is served up to what the catalog says.
+//!
+//! Every change goes through the catalog's log first. Then, and after every start, the directory
+//! is made from the catalog: groups are started, settings that a group does not have yet are
+//! proposed to it, groups of deleted things are removed. A crash between two of these steps is
+//! mended by the next start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use consensus::GroupId;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use messaging::catalog::{Catalog, CatalogCommand, Changed, QueueEntry, SubscriptionEntry, Topic};
+use messaging::config::{QueueConfig, Retention, Start, SubscriptionConfig};
+use messaging::frame::{self, Records};
+use messaging::ids::{Name, SubscriptionId};
+use messaging::partition::PartitionCommand;
+use messaging::queue::QueueCommand;
+use messaging::subscription::Position;
+use raft_node::Group;
+use serde::Serialize;
+
+use crate::broker::Broker;
+use crate::directory::{
+    Directory, Line, PartitionHandle, QueueHandle, Served, SubscriptionHandle, TopicHandle,
+};
+use crate::error::{AdminError, LogError};
+use crate::state_machine::{self, Leads, PartitionMachine};
+use crate::{keeper, log};
+
+/// Topics and queues started at the same time.
+const STARTING: usize = 64;
+
+impl Broker {
+    /// Creates a topic or changes its settings.
+    pub(crate) async fn put_topic(
+        &self,
+        name: Name,
+        partitions: Option<u32>,
+        retention: Retention,
+    ) -> Result<Changed, AdminError> {
+        let now = self.now_ms();
+        self.change(CatalogCommand::PutTopic { name, partitions, retention, now }).await
+    }
+
+    /// Deletes a topic with everything in it.
+    pub(crate) async fn delete_topic(&self, name: Name) -> Result<Changed, AdminError> {
+        self.change(CatalogCommand::DeleteTopic { name }).await
+    }
+
+    /// Creates a subscription or changes its settings.
+    pub(crate) async fn put_subscription(
+        &self,
+        (topic, name): (Name, Name),
+        config: SubscriptionConfig,
+        start: Start,
+    ) -> Result<Changed, AdminError> {
+        let now = self.now_ms();
+        self.change(CatalogCommand::PutSubscription { topic, name, config, start, now }).await
+    }
+
+    /// Deletes a subscription.
+    pub(crate) async fn delete_subscription(
+        &self,
+        (topic, name): (Name, Name),
+    ) -> Result<Changed, AdminError> {
+        self.change(CatalogCommand::DeleteSubscription { topic, name }).await
+    }
+
+    /// Creates a queue or changes its settings.
+    pub(crate) async fn put_queue(
+        &self,
+        name: Name,
+        config: QueueConfig,
+    ) -> Result<Changed, AdminError> {
+        let now = self.now_ms();
+        self.change(CatalogCommand::PutQueue { name, config, now }).await
+    }
+
+    /// Deletes a queue with everything in it.
+    pub(crate) async fn delete_queue(&self, name: Name) -> Result<Changed, AdminError> {
+        self.change(CatalogCommand::DeleteQueue { name }).await
+    }
+
+    /// One change at a time, and on a task of its own: a caller that leaves in the middle must
+    /// not leave a topic behind that exists and is not served.
+    async fn change(&self, command: CatalogCommand) -> Result<Changed, AdminError> {
+        let broker = self.clone();
+        let change = async move {
+            let Ok(_place) = broker.shared.admin_places.try_acquire() else {
+                return Err(AdminError::Overloaded);
+            };
+            let _turn = broker.shared.admin.acquire().await.map_err(|_| LogError::Stopped)?;
+            let changed = broker.shared.catalog.propose(payload(&command)).await?.reply?;
+            if changed != Changed::Unchanged {
+                broker.refresh().await?;
+            }
+            Ok(changed)
+        };
+        self.shared.tasks.spawn(change).await.unwrap_or(Err(LogError::Indeterminate.into()))
+    }
+
+    /// Serves what the catalog says, and nothing else.
+    pub(crate) async fn refresh(&self) -> Result<(), AdminError> {
+        let catalog = self.shared.catalog.query(|machine| machine.0.clone()).await?;
+        let before = self.directory();
+        let topics = catalog.topics().iter().map(|(name, entry)| {
+            self.clone().serve_topic(name.clone(), entry.clone(), before.topics.get(name).cloned())
+        });
+        let topics = at_once(topics.collect()).await?;
+        let queues = catalog.queues().iter().map(|(name, entry)| {
+            self.clone().serve_queue(name.clone(), entry.clone(), before.queues.get(name).cloned())
+        });
+        let queues = at_once(queues.collect()).await?;
+        let topics = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+        let queues = queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect();
+        self.shared.directory.send_replace(Arc::new(Directory { topics, queues }));
+        self.remove_deleted(&catalog, &before).await
+    }
+
+    async fn serve_topic(
+        self,
+        name: Name,
+        entry: Topic,
+        before: Option<Arc<TopicHandle>>,
+    ) -> Result<Arc<TopicHandle>, AdminError> {
+        if let Some(topic) = &before
+            && topic.entry == entry
+        {
+            return Ok(topic.clone());
+        }
+        let known = before.as_ref().map_or(&[][..], |topic| &topic.partitions[..]);
+        let mut partitions = Vec::with_capacity(entry.partitions.len());
+        for (number, id) in (0..).zip(&entry.partitions) {
+            let known = known.iter().find(|partition| partition.served.id == *id);
+            let partition = match known {
+                Some(partition) => partition.clone(),
+                None => self.start_partition(*id).await,
+            };
+            if let Ok(group) = partition.served.group() {
+                configure_partition(group, number, &entry).await?;
+            }
+            // Consumers that wait find a subscription gone.
+            partition.served.changed.notify_one();
+            partitions.push(partition);
+        }
+        let subscriptions = entry.subscriptions.iter().map(|(subscription, entry)| {
+            let known = before.as_ref().and_then(|topic| topic.subscriptions.get(subscription));
+            (subscription.clone(), self.serve_subscription((&name, subscription), entry, known))
+        });
+        let subscriptions: BTreeMap<_, _> = subscriptions.collect();
+        let metrics = self.shared.metrics.destination(name.as_str(), "");
+        Ok(Arc::new(TopicHandle::new(name, entry, partitions, subscriptions, metrics)))
+    }
+
+    fn serve_subscription(
+        &self,
+        (topic, name): (&Name, &Name),
+        entry: &SubscriptionEntry,
+        known: Option<&Arc<SubscriptionHandle>>,
+    ) -> Arc<SubscriptionHandle> {
+        match known.filter(|known| known.entry == *entry) {
+            Some(known) => known.clone(),
+            None => {
+                let metrics = self.shared.metrics.destination(topic.as_str(), name.as_str());
+                let max = self.shared.limits.max_waiters;
+                Arc::new(SubscriptionHandle::new(name.clone(), entry.clone(), max, metrics))
+            }
+        }
+    }
+
+    async fn serve_queue(
+        self,
+        name: Name,
+        entry: QueueEntry,
+        before: Option<Arc<QueueHandle>>,
+    ) -> Result<Arc<QueueHandle>, AdminError> {
+        let known = before.filter(|queue| queue.entry.group == entry.group);
+        if let Some(queue) = &known
+            && queue.entry == entry
+        {
+            return Ok(queue.clone());
+        }
+        let (served, line) = match &known {
+            Some(queue) => (queue.served.clone(), queue.line.clone()),
+            None => {
+                let line = Arc::new(Line::new(self.shared.limits.max_waiters));
+                (self.start_group(entry.group).await, line)
+            }
+        };
+        let metrics = self.shared.metrics.destination(name.as_str(), "");
+        let returned = known.as_ref().map_or_else(Arc::default, |queue| queue.returned.clone());
+        let queue = Arc::new(QueueHandle { name, entry, served, returned, line, metrics });
+        if let Ok(group) = queue.served.group() {
+            let version = group.query(|machine| machine.0.version()).await?;
+            if version != queue.entry.version {
+                let (version, config) = (queue.entry.version, queue.entry.config.clone());
+                group.propose(payload(&QueueCommand::Configure { version, config })).await?;
+            }
+            if known.is_none() {
+                keeper::spawn_queue(self.clone(), &queue);
+            }
+        }
+        Ok(queue)
+    }
+
+    async fn start_partition(&self, id: GroupId) -> Arc<PartitionHandle> {
+        let served = self.start_group(id).await;
+        let partition = Arc::new(PartitionHandle { served, returned: Arc::default() });
+        if partition.served.damage().is_none() {
+            keeper::spawn_partition(self.clone(), partition.clone());
+        }
+        partition
+    }
+
+    /// A group that does not start is kept as such: the others are served, and requests for this
+    /// one are told what is wrong with it.
+    async fn start_group<M: Leads>(&self, id: GroupId) -> Served<M> {
+        let group = state_machine::start(&self.shared.groups, id).await;
+        let group = group.map_err(|error| {
+            tracing::error!(group = id.0, %error, "a partition or queue is not served");
+            error.to_string()
+        });
+        Served::new(id, group)
+    }
+
+    async fn remove_deleted(
+        &self,
+        catalog: &Catalog,
+        before: &Directory,
+    ) -> Result<(), AdminError> {
+        let partitions = before.topics.values().flat_map(|topic| &topic.partitions);
+        let gone = partitions.map(|partition| (partition.served.id, &partition.served.gone));
+        let queues = before.queues.values().map(|queue| (queue.served.id, &queue.served.gone));
+        let gone: BTreeMap<_, _> = gone.chain(queues).collect();
+        for group in catalog.removing() {
+            if let Some(gone) = gone.get(group) {
+                gone.cancel();
+            }
+            match self.shared.groups.remove(*group).await {
+                Ok(()) => {
+                    let command = CatalogCommand::Removed { group: *group };
+                    self.shared.catalog.propose(payload(&command)).await?.reply?;
+                }
+                // It stays in the catalog's list: the next change or start tries again.
+                Err(error) => tracing::warn!(group = group.0, %error, "a log is not removed yet"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Serves several things at once; the first that fails is the outcome.
+async fn at_once<T>(
+    serving: Vec<impl Future<Output = Result<T, AdminError>>>,
+) -> Result<Vec<T>, AdminError> {
+    stream::iter(serving).buffer_unordered(STARTING).try_collect().await
+}
+
+/// Gives a partition the settings and subscriptions it does not have yet.
+async fn configure_partition(
+    group: &Group<PartitionMachine>,
+    number: u32,
+    entry: &Topic,
+) -> Result<(), AdminError> {
+    let (version, has) = group
+        .query(|machine| {
+            let subscriptions = machine.0.subscriptions();
+            let versions = subscriptions.map(|(id, subscription)| (id, subscription.version()));
+            (machine.0.version(), versions.collect::<BTreeMap<SubscriptionId, u64>>())
+        })
+        .await?;
+    if version != entry.version {
+        let (version, retention) = (entry.version, entry.retention);
+        group.propose(payload(&PartitionCommand::Configure { version, retention })).await?;
+    }
+    for (name, subscription) in &entry.subscriptions {
+        if has.get(&subscription.id) != Some(&subscription.version) {
+            let start = position(group, subscription.start_in(number)).await?;
+            let command = PartitionCommand::PutSubscription {
+                id: subscription.id,
+                name: name.clone(),
+                version: subscription.version,
+                config: subscription.config.clone(),
+                start,
+            };
+            group.propose(payload(&command)).await?;
+        }
+    }
+    let wanted: Vec<_> = entry.subscriptions.values().map(|entry| entry.id).collect();
+    for id in has.into_keys().filter(|id| !wanted.contains(id)) {
+        group.propose(payload(&PartitionCommand::DeleteSubscription { id })).await?;
+    }
+    Ok(())
+}
+
+/// A start as it is logged: times are looked up here, as only the log knows them.
+pub(crate) async fn position(
+    group: &Group<PartitionMachine>,
+    start: Start,
+) -> Result<Position, LogError> {
+    Ok(match start {
+        Start::Earliest => Position::Earliest,
+        Start::Latest => Position::Latest,
+        Start::Offset(offset) => Position::Offset(offset),
+        Start::Time(time) => Position::Offset(log::offset_at(group, time).await?.0),
+    })
+}
+
+/// A command without records.
+pub(crate) fn payload(command: &impl Serialize) -> Bytes {
+    frame::encode(command, &Records::default())
+}

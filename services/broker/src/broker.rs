@@ -1,0 +1,95 @@
+//! The handle that handlers and keepers work with.
+
+use std::sync::Arc;
+
+use chassis::clock::Clock;
+use raft_node::{Group, Groups};
+use telemetry::trace::TraceContext;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Limits};
+use crate::directory::Directory;
+use crate::metrics::Metrics;
+use crate::state_machine::CatalogMachine;
+
+/// The broker of this process. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Broker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) groups: Groups,
+    pub(crate) catalog: Group<CatalogMachine>,
+    pub(crate) directory: watch::Sender<Arc<Directory>>,
+    /// One change of the catalog at a time, in the order they came.
+    pub(crate) admin: Semaphore,
+    pub(crate) admin_places: Semaphore,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) draining: CancellationToken,
+    pub(crate) stop: CancellationToken,
+    pub(crate) metrics: Metrics,
+    pub(crate) correlation: Correlation,
+}
+
+/// How a delivery is tied to the trace of its publisher.
+pub(crate) type Correlation = chassis::config::Correlation;
+
+/// Changes of the catalog that may wait.
+const MAX_ADMIN_WAITING: usize = 256;
+
+impl Broker {
+    pub(crate) fn new(
+        context: &chassis::Context<Config>,
+        groups: Groups,
+        catalog: Group<CatalogMachine>,
+    ) -> Self {
+        let shared = Shared {
+            groups,
+            catalog,
+            directory: watch::Sender::new(Arc::default()),
+            admin: Semaphore::new(1),
+            admin_places: Semaphore::new(MAX_ADMIN_WAITING),
+            limits: context.config.broker.clone(),
+            clock: context.clock.clone(),
+            tasks: context.tasks.clone(),
+            draining: context.draining.clone(),
+            stop: context.stop.clone(),
+            metrics: Metrics::new(&context.metrics),
+            correlation: context.config.base.telemetry.messaging.correlation,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What exists now.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.shared.directory.borrow().clone()
+    }
+
+    /// The limits of messages and consumers.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Cancelled when the drain begins.
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.shared.draining
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.shared.clock.unix_ms()
+    }
+}
+
+/// What of a message's trace its consumer is told.
+pub(crate) fn creation_context(attributes: &[(String, String)]) -> Option<TraceContext> {
+    let find = |name: &str| attributes.iter().find(|(key, _)| key == name);
+    let (_, text) =
+        find(api::headers::TRACEPARENT).or_else(|| find(crate::message::CE_TRACEPARENT))?;
+    TraceContext::parse(text.as_bytes()).ok()
+}

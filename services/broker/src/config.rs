@@ -1,0 +1,78 @@
+//! Broker settings: `deploy/config/broker.toml`, then `QUARTET_*` variables, then flags.
+
+use chassis::{Base, ServiceConfig};
+use serde::{Deserialize, Serialize};
+
+/// Every field has a default, so an empty file is a working single-node broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// What all services share.
+    #[serde(flatten)]
+    pub base: Base,
+    /// Limits of messages and consumers.
+    pub broker: Limits,
+}
+
+/// What a user may ask of the broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Largest message body, in bytes. At most 8 MiB.
+    pub max_message_bytes: u64,
+    /// Most messages in one batch.
+    pub max_batch_messages: usize,
+    /// Requests that may wait for messages of one queue or subscription at a time.
+    pub max_waiters: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_message_bytes: 1024 * 1024, max_batch_messages: 10_000, max_waiters: 1_024 }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { base: Base::new("broker", 7070, 7071), broker: Limits::default() }
+    }
+}
+
+impl ServiceConfig for Config {
+    const SERVICE: &'static str = "broker";
+
+    fn base(&self) -> &Base {
+        &self.base
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let Limits { max_message_bytes, max_batch_messages, max_waiters } = self.broker;
+        if !(1..=8 << 20).contains(&max_message_bytes) {
+            return Err("broker.max_message_bytes must be 1 to 8388608".to_owned());
+        }
+        if !(1..=100_000).contains(&max_batch_messages) {
+            return Err("broker.max_batch_messages must be 1 to 100000".to_owned());
+        }
+        if !(1..=1_000_000).contains(&max_waiters) {
+            return Err("broker.max_waiters must be 1 to 1000000".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_that_makes_no_sense_is_named() {
+        let mut config = Config::default();
+        config.broker.max_message_bytes = 0;
+        assert!(config.validate().unwrap_err().contains("broker.max_message_bytes"));
+    }
+}

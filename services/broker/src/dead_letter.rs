@@ -1,0 +1,178 @@
+//! Messages that are given up: into the dead-letter queue, or away.
+//!
+//! The dead-letter queue has them on disk before they are removed where they were, and stores each
+//! only once: a crash in between repeats the move, and the repeat is recognised by its source. So a
+//! message is never in neither queue.
+
+use std::sync::Arc;
+
+use messaging::dispatch::{Doomed, Reason};
+use messaging::frame::{DeadLetterNote, Record, Records};
+use messaging::ids::{Name, SubscriptionId};
+use messaging::partition::PartitionCommand;
+use messaging::queue::{self, Outgoing, QueueCommand, Source, Stored};
+use messaging::subscription::{self, Settle};
+
+use crate::admin::payload;
+use crate::broker::Broker;
+use crate::directory::{PartitionHandle, QueueHandle};
+use crate::error::MessageError;
+use crate::log::{self, Want};
+use crate::send;
+
+/// Most earlier moves that a message remembers.
+const MAX_HISTORY: usize = 16;
+
+/// Gives up messages of a queue.
+pub(crate) async fn give_up_jobs(
+    broker: &Broker,
+    queue: &Arc<QueueHandle>,
+    doomed: &[(Doomed, Stored)],
+    target: Option<&Name>,
+) -> Result<(), MessageError> {
+    let group = queue.served.group()?;
+    if let Some(target) = target {
+        let stored: Vec<_> = doomed.iter().map(|(_, stored)| stored).collect();
+        let records = log::stored(group, &stored).await?;
+        let moves = doomed.iter().zip(records).map(|((doomed, stored), record)| Move {
+            doomed: *doomed,
+            record,
+            from: Source { group: group.id().0, subscription: 0, message: doomed.id },
+            source: format!("queue/{}", queue.name),
+            source_id: doomed.id.to_string(),
+            priority: stored.priority,
+            group: stored.group,
+        });
+        store(broker, target, moves.collect()).await?;
+        queue.metrics.dead_lettered(doomed.len() as u64);
+    }
+    for reason in [Reason::MaxDeliveries, Reason::Expired] {
+        let why = match (target, reason) {
+            (Some(_), _) => queue::Why::DeadLettered,
+            (None, Reason::MaxDeliveries) => queue::Why::Discarded,
+            (None, Reason::Expired) => queue::Why::Expired,
+        };
+        let items = doomed.iter().filter(|(doomed, _)| doomed.reason == reason);
+        let items: Vec<_> = items.map(|(doomed, _)| (doomed.id, doomed.attempts)).collect();
+        if !items.is_empty() {
+            group.propose(payload(&QueueCommand::Settle { why, items })).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Messages of a subscription in one partition that are given up.
+pub(crate) struct Messages<'a> {
+    pub(crate) partition: &'a Arc<PartitionHandle>,
+    /// Its identity, name and generation.
+    pub(crate) subscription: (SubscriptionId, &'a Name, u32),
+    pub(crate) doomed: &'a [Doomed],
+}
+
+impl Messages<'_> {
+    pub(crate) async fn give_up(
+        &self,
+        broker: &Broker,
+        target: Option<&Name>,
+    ) -> Result<(), MessageError> {
+        let group = self.partition.served.group()?;
+        let (id, name, generation) = self.subscription;
+        if let Some(target) = target {
+            let (topic, number) = place(broker, self.partition);
+            let moves = self.records().await?.into_iter().map(|(doomed, record)| Move {
+                doomed,
+                record,
+                from: Source { group: group.id().0, subscription: id.0, message: doomed.id },
+                source: format!("topic/{topic}/subscription/{name}"),
+                source_id: format!("{number}:{}", doomed.id),
+                priority: 0,
+                group: None,
+            });
+            store(broker, target, moves.collect()).await?;
+        }
+        let why = match target {
+            Some(_) => subscription::Why::DeadLettered,
+            None => subscription::Why::Discarded,
+        };
+        let items = self.doomed.iter().map(|doomed| (doomed.id, doomed.attempts)).collect();
+        let settle = Settle { generation, why, items };
+        group.propose(payload(&PartitionCommand::Settle { id, settle })).await?;
+        Ok(())
+    }
+
+    async fn records(&self) -> Result<Vec<(Doomed, Record)>, MessageError> {
+        let group = self.partition.served.group()?;
+        let mut doomed = self.doomed.to_vec();
+        doomed.sort_unstable_by_key(|doomed| doomed.id);
+        let offsets: Vec<_> = doomed.iter().map(|doomed| doomed.id).collect();
+        let holding = offsets.clone();
+        let spans = group.query(move |machine| machine.0.spans().holding(holding)).await?;
+        let messages = log::published(group, &spans, |offset| {
+            if offsets.binary_search(&offset).is_ok() { Want::Take } else { Want::Skip }
+        });
+        let messages = messages.await?.into_iter().filter_map(|message| {
+            let at = offsets.binary_search(&message.offset).ok()?;
+            Some((doomed[at], message.record))
+        });
+        Ok(messages.collect())
+    }
+}
+
+/// The topic and number of a partition, for people. A topic that was just deleted has none.
+fn place(broker: &Broker, partition: &Arc<PartitionHandle>) -> (String, usize) {
+    let directory = broker.directory();
+    let found = directory.topics.values().find_map(|topic| {
+        let number = topic.partitions.iter().position(|other| Arc::ptr_eq(other, partition))?;
+        Some((topic.name.to_string(), number))
+    });
+    found.unwrap_or_default()
+}
+
+struct Move {
+    doomed: Doomed,
+    record: Record,
+    from: Source,
+    source: String,
+    source_id: String,
+    priority: u8,
+    group: Option<u64>,
+}
+
+/// Stores messages in a dead-letter queue, each once.
+async fn store(broker: &Broker, target: &Name, moves: Vec<Move>) -> Result<(), MessageError> {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    let target = broker.directory().queue(target)?;
+    let now = broker.now_ms();
+    let mut records = Records::default();
+    let max_priority = target.entry.config.max_priority;
+    let messages = moves.into_iter().map(|moved| {
+        let Record { mut envelope, body } = moved.record;
+        let earlier = envelope.dead_letter.take();
+        let mut history = earlier.as_ref().map_or_else(Vec::new, |note| note.history.clone());
+        history.extend(earlier.map(|note| format!("{}: {}", note.source, note.reason)));
+        history.drain(..history.len().saturating_sub(MAX_HISTORY));
+        envelope.dead_letter = Some(Box::new(DeadLetterNote {
+            source: moved.source,
+            source_id: moved.source_id,
+            reason: moved.doomed.reason.as_str().to_owned(),
+            deliveries: moved.doomed.attempts,
+            moved_ms: now,
+            history,
+        }));
+        records.push(&envelope, &body);
+        Outgoing {
+            size: *records.sizes.last().expect("one has just been pushed"),
+            priority: moved.priority.min(max_priority),
+            group: moved.group,
+            source: Some(moved.from),
+            dead_lettered: true,
+            ..Outgoing::default()
+        }
+    });
+    let messages = messages.collect();
+    let command = QueueCommand::Send { now, idempotency_key: None, messages };
+    send::propose(&target, &command, &records).await?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Facts that several operations fail with.
+
+use messaging::catalog::CatalogRefused;
+use messaging::ids::Name;
+use raft_node::{ProposeError, QueryError, ReadError};
+
+/// A command did not go through the log of a group, or may not have.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    /// Nothing was done: too many commands wait.
+    #[error("too many requests are waiting for this node's disk; slow down and repeat")]
+    Overloaded,
+    /// Nothing was done: too long.
+    #[error("the request makes an entry of {len} bytes, the limit is {max}; split it")]
+    TooLarge {
+        /// Its length.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Nothing was done.
+    #[error("the disk is full; delete topics or acknowledge queued messages")]
+    DiskFull,
+    /// Nothing was done: nobody here may decide.
+    #[error("nobody leads this partition or queue right now; repeat shortly")]
+    NoLeader,
+    /// Nothing was done: stopping, or its log is damaged.
+    #[error("this partition or queue is not served here right now; repeat shortly")]
+    Stopped,
+    /// Its log was found damaged when the broker started.
+    #[error("this partition or queue is not served: {reason}")]
+    Damaged {
+        /// File and offset.
+        reason: String,
+    },
+    /// It may have been done.
+    #[error("the outcome is unknown; repeat the request with the same Idempotency-Key")]
+    Indeterminate,
+    /// A message that must be in the log cannot be read.
+    #[error("a stored message cannot be read")]
+    Unreadable {
+        /// File and offset.
+        #[source]
+        source: Option<ReadError>,
+    },
+    /// A command of this very version was not understood.
+    #[error("a command was not understood by its own version")]
+    Misunderstood,
+}
+
+impl From<ProposeError> for LogError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::TooLarge { len, max } => Self::TooLarge { len, max },
+            ProposeError::DiskFull => Self::DiskFull,
+            ProposeError::NotLeader { .. } => Self::NoLeader,
+            ProposeError::Stopped => Self::Stopped,
+            ProposeError::Indeterminate => Self::Indeterminate,
+        }
+    }
+}
+
+impl From<QueryError> for LogError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::NotLeader { .. } => Self::NoLeader,
+            QueryError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<ReadError> for LogError {
+    fn from(source: ReadError) -> Self {
+        Self::Unreadable { source: Some(source) }
+    }
+}
+
+/// A name that stands for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotFound {
+    /// No such topic.
+    #[error("topic `{0}` does not exist; create it with PUT /v1/topics/{0}")]
+    Topic(Name),
+    /// No such subscription.
+    #[error(
+        "topic `{topic}` has no subscription `{name}`; \
+         create it with PUT /v1/topics/{topic}/subscriptions/{name}"
+    )]
+    Subscription {
+        /// Its topic, which exists.
+        topic: Name,
+        /// Its name.
+        name: Name,
+    },
+    /// No such queue.
+    #[error("queue `{0}` does not exist; create it with PUT /v1/queues/{0}")]
+    Queue(Name),
+    /// No such partition.
+    #[error("topic `{topic}` has partitions 0 to {last}, not {partition}")]
+    Partition {
+        /// The topic.
+        topic: Name,
+        /// The highest it has.
+        last: u32,
+        /// As asked.
+        partition: u32,
+    },
+}
+
+/// Why a topic, subscription or queue was not created, changed or deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    /// The catalog refused.
+    #[error(transparent)]
+    Refused(#[from] CatalogRefused),
+    /// The log did not take it.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Too many changes at once.
+    #[error("too many changes of topics and queues are waiting; repeat shortly")]
+    Overloaded,
+}
+
+impl From<ProposeError> for AdminError {
+    fn from(error: ProposeError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+impl From<QueryError> for AdminError {
+    fn from(error: QueryError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// Why something was not published, sent, read, taken or settled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MessageError {
+    /// A name that stands for nothing.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The log did not take it, or cannot give it back.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A send does not fit.
+    #[error(
+        "queue `{queue}` takes no more: {refused}; receive and acknowledge, or raise its capacity"
+    )]
+    QueueFull {
+        /// The queue.
+        queue: Name,
+        /// Which limit.
+        refused: messaging::queue::Refused,
+    },
+    /// A send with a priority the queue does not have.
+    #[error("{0}")]
+    Priority(messaging::queue::Refused),
+    /// A position beyond the end of its partition.
+    #[error("there is no offset {offset} yet; the partition's next message gets offset {next}")]
+    Future {
+        /// As asked.
+        offset: u64,
+        /// The end.
+        next: u64,
+    },
+    /// Too many requests wait for messages.
+    #[error("{max} requests are waiting for messages here already; repeat shortly")]
+    TooManyWaiting {
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl From<ProposeError> for MessageError {
+    fn from(error: ProposeError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+impl From<QueryError> for MessageError {
+    fn from(error: QueryError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+impl From<ReadError> for MessageError {
+    fn from(error: ReadError) -> Self {
+        Self::Log(error.into())
+    }
+}

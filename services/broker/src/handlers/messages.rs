@@ -1,0 +1,215 @@
+//! Publishing to a topic, and reading it without a subscription.
+
+use std::collections::BTreeMap;
+
+use api::broker::{
+    Appended, DEFAULT_READ, MAX_READ, Message, Messages, PublishLine, TOPIC_MESSAGES,
+};
+use api::headers;
+use api::problem::Code;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use chassis::deadline::Deadline;
+use chassis::extract::{Body, Json, Path, Query};
+use chassis::problem::Problem;
+use chassis::sse::{self, Event};
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use messaging::ids::Name;
+use serde::Deserialize;
+
+use super::{incoming, outgoing, position, settings, traceparent};
+use crate::broker::Broker;
+use crate::publish::Batch;
+use crate::read::{From, ReadMessage};
+use crate::wait::Patience;
+
+/// `from` of the page after an NDJSON page, which has no place for it in its body.
+const NEXT: HeaderName = HeaderName::from_static("x-next");
+
+pub(super) fn router() -> Router<Broker> {
+    Router::new().route(TOPIC_MESSAGES, post(publish).get(read))
+}
+
+/// Publishes one message (the raw body) or a batch (`application/x-ndjson`). Answers once all of
+/// it is on disk. `x-key` chooses the partition; `x-attr-*` and `ce-*` headers are kept.
+#[utoipa::path(post, path = "/v1/topics/{topic}/messages", tag = "topics",
+    params(("topic" = String, Path), ("x-key" = Option<String>, Header),
+        ("idempotency-key" = Option<String>, Header)),
+    request_body(content((Vec<u8> = "application/octet-stream"),
+        (PublishLine = "application/x-ndjson"))),
+    responses((status = 201, body = Vec<Appended>)))]
+async fn publish(
+    State(broker): State<Broker>,
+    Path(topic): Path<Name>,
+    request: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let batch = Batch {
+        messages: incoming::messages(&request, body, broker.limits())?,
+        idempotency_key: incoming::idempotency_key(&request)?,
+        tracestate: incoming::tracestate(&request),
+    };
+    let (appended, context) = broker.publish(&topic, batch).await?;
+    let appended = appended.into_iter().map(|it| Appended {
+        partition: it.partition,
+        count: it.count,
+        first: it.first,
+        last: it.first + it.count - 1,
+    });
+    let appended: Vec<_> = appended.collect();
+    Ok((StatusCode::CREATED, traceparent(context), Json(appended)).into_response())
+}
+
+/// What to read of a topic.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ReadQuery {
+    /// One partition; absent: all of them.
+    partition: Option<u32>,
+    /// `earliest`, `latest`, an offset, `partition:offset,…`, or an RFC 3339 time. Absent:
+    /// `earliest` for a page, `latest` for a live stream.
+    from: Option<String>,
+    /// Most messages, 1 to 10,000. 100 if absent; a live stream then does not end.
+    limit: Option<u32>,
+    /// How long a page waits for its first message, 0 to 60.
+    wait_seconds: Option<f64>,
+}
+
+/// Reads a topic: a JSON page, `application/x-ndjson`, or a live `text/event-stream`, by `Accept`.
+/// Streams resume with `Last-Event-ID`.
+#[utoipa::path(get, path = "/v1/topics/{topic}/messages", tag = "topics",
+    params(("topic" = String, Path), ("partition" = Option<u32>, Query),
+        ("from" = Option<String>, Query), ("limit" = Option<u32>, Query),
+        ("wait_seconds" = Option<f64>, Query), ("last-event-id" = Option<String>, Header)),
+    responses((status = 200, body = Messages)))]
+async fn read(
+    State(broker): State<Broker>,
+    Path(topic): Path<Name>,
+    Query(query): Query<ReadQuery>,
+    deadline: Option<Deadline>,
+    request: HeaderMap,
+) -> Result<Response, Problem> {
+    let max = settings::count("limit", query.limit, (DEFAULT_READ, MAX_READ))?;
+    let wait = settings::wait(query.wait_seconds)?;
+    let accept = Accept::of(&request);
+    if accept == Accept::Events {
+        if query.wait_seconds.is_some() {
+            let detail = "a live stream waits anyway; leave wait_seconds out";
+            return Err(Problem::new(Code::InvalidRequest, detail));
+        }
+        return live(broker, topic, query, &request).await;
+    }
+    let from = position::from(query.from.as_deref().unwrap_or("earliest"))?;
+    let mut reader = broker.reader(&topic, query.partition, &from, max).await?;
+    let messages = reader.read(Patience { wait, deadline }).await?;
+    let next = reader.cursor();
+    let messages: Vec<_> = messages.into_iter().map(outgoing::message).collect();
+    match accept {
+        Accept::Lines => lines(&messages, &next),
+        _ => Ok(Json(Messages { messages, next }).into_response()),
+    }
+}
+
+async fn live(
+    broker: Broker,
+    topic: Name,
+    query: ReadQuery,
+    request: &HeaderMap,
+) -> Result<Response, Problem> {
+    let from = match sse::last_event_id(request) {
+        Some(id) => after(id)?,
+        None => position::from(query.from.as_deref().unwrap_or("latest"))?,
+    };
+    let chunk = query.limit.unwrap_or(DEFAULT_READ).min(DEFAULT_READ) as usize;
+    let reader = broker.reader(&topic, query.partition, &from, chunk).await?;
+    let ids = Ids { at: reader.positions().collect() };
+    let events = stream::unfold(Some((reader, ids, query.limit)), |state| async {
+        let (mut reader, mut ids, left) = state?;
+        let mut messages = match reader.next().await {
+            Ok(messages) => messages,
+            Err(error) => {
+                tracing::debug!(%error, "a live stream ends");
+                return None;
+            }
+        };
+        messages.truncate(left.map_or(usize::MAX, |left| left as usize));
+        let left = left.map(|left| left - messages.len() as u32);
+        let events: Vec<_> = messages.into_iter().map(|message| ids.event(message)).collect();
+        let more = (left != Some(0)).then_some((reader, ids, left));
+        Some((stream::iter(events), more))
+    });
+    Ok(sse::response(futures_util::StreamExt::flatten(events), broker.draining()))
+}
+
+/// Where a stream is, after each of its events.
+struct Ids {
+    at: BTreeMap<u32, u64>,
+}
+
+impl Ids {
+    /// The id of an event is the offset of its message; in a stream of several partitions it is
+    /// the next offset of each, as only that says what was seen.
+    fn event(&mut self, read: ReadMessage) -> Event {
+        let (partition, offset) = (read.partition, read.message.offset);
+        self.at.insert(partition, offset + 1);
+        let id = match self.at.len() {
+            1 => offset.to_string(),
+            _ => {
+                let next = self.at.iter().map(|(partition, next)| format!("{partition}:{next}"));
+                next.collect::<Vec<_>>().join(",")
+            }
+        };
+        let text = serde_json::to_string(&outgoing::message(read));
+        Event::new(text.expect("a message is strings and numbers")).id(id)
+    }
+}
+
+/// Where to go on after the event of this id.
+fn after(id: &str) -> Result<From, Problem> {
+    let next = id.parse::<u64>().ok().and_then(|offset| offset.checked_add(1));
+    position::from(&next.map_or_else(|| id.to_owned(), |next| next.to_string()))
+}
+
+/// One message a line. A line break inside a payload is white space in its JSON, so a space does.
+fn lines(messages: &[Message], next: &str) -> Result<Response, Problem> {
+    let mut text = Vec::new();
+    for message in messages {
+        let line = serde_json::to_vec(message).map_err(|error| Problem::internal(&error))?;
+        text.extend(line.into_iter().map(|byte| match byte {
+            b'\n' | b'\r' => b' ',
+            byte => byte,
+        }));
+        text.push(b'\n');
+    }
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(headers::NDJSON));
+    let next = HeaderValue::try_from(next).map_err(|error| Problem::internal(&error))?;
+    Ok(([content_type, (NEXT, next)], text).into_response())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accept {
+    Page,
+    Lines,
+    Events,
+}
+
+impl Accept {
+    fn of(request: &HeaderMap) -> Self {
+        let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let accept = accept.unwrap_or_default().to_ascii_lowercase();
+        if accept.contains(headers::EVENT_STREAM) {
+            Self::Events
+        } else if accept.contains(headers::NDJSON) {
+            Self::Lines
+        } else {
+            Self::Page
+        }
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(publish, read))]
+pub(super) struct Api;

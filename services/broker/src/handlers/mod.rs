@@ -1,0 +1,63 @@
+//! HTTP: a request becomes a call of the broker in its first lines, and an answer in its last.
+
+mod incoming;
+mod outgoing;
+mod position;
+mod problems;
+mod settings;
+
+mod consume;
+mod messages;
+mod queues;
+mod subscriptions;
+mod topics;
+
+use axum::Router;
+use http::{HeaderName, HeaderValue, StatusCode};
+use messaging::catalog::Changed;
+use messaging::ids::Millis;
+use telemetry::trace::TraceContext;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+
+use crate::broker::Broker;
+
+/// Every path that users reach.
+pub(crate) fn router(broker: Broker) -> Router {
+    Router::new()
+        .merge(topics::router())
+        .merge(messages::router())
+        .merge(subscriptions::router())
+        .merge(queues::router())
+        .merge(consume::router())
+        .with_state(broker)
+}
+
+/// Describes them.
+pub(crate) fn openapi() -> OpenApi {
+    let mut document = topics::Api::openapi();
+    document.merge(messages::Api::openapi());
+    document.merge(subscriptions::Api::openapi());
+    document.merge(queues::Api::openapi());
+    document.merge(consume::Api::openapi());
+    document.info.title = "Quartet broker".to_owned();
+    document
+}
+
+const fn created(changed: Changed) -> StatusCode {
+    match changed {
+        Changed::Created => StatusCode::CREATED,
+        Changed::Updated | Changed::Unchanged | Changed::Deleted => StatusCode::OK,
+    }
+}
+
+/// The creation context of what was published, for who wants to link to it.
+fn traceparent(context: TraceContext) -> [(HeaderName, HeaderValue); 1] {
+    let name = HeaderName::from_static(api::headers::TRACEPARENT);
+    let value = HeaderValue::try_from(context.to_string());
+    [(name, value.expect("a traceparent is hexadecimal and dashes"))]
+}
+
+fn age_seconds(broker: &Broker, since: Option<Millis>) -> Option<f64> {
+    since.map(|since| broker.now_ms().saturating_sub(since) as f64 / 1_000.0)
+}

@@ -1,0 +1,84 @@
+//! What each failure is to a client.
+
+use api::problem::Code;
+use chassis::problem::Problem;
+use messaging::catalog::CatalogRefused;
+use messaging::queue::Refused;
+
+use crate::error::{AdminError, LogError, MessageError, NotFound};
+
+impl From<NotFound> for Problem {
+    fn from(error: NotFound) -> Self {
+        let code = match &error {
+            NotFound::Topic(_) => Code::TopicNotFound,
+            NotFound::Subscription { .. } => Code::SubscriptionNotFound,
+            NotFound::Queue(_) => Code::QueueNotFound,
+            NotFound::Partition { .. } => Code::PartitionNotFound,
+        };
+        Self::from_error(code, &error)
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        let code = match &error {
+            LogError::Overloaded => Code::Overloaded,
+            LogError::TooLarge { .. } => Code::TooLarge,
+            LogError::DiskFull => Code::DiskFull,
+            LogError::NoLeader => Code::NoLeader,
+            LogError::Stopped | LogError::Damaged { .. } => Code::Unavailable,
+            LogError::Indeterminate => Code::Indeterminate,
+            LogError::Unreadable { .. } | LogError::Misunderstood => Code::Internal,
+        };
+        Self::from_error(code, &error)
+    }
+}
+
+impl From<AdminError> for Problem {
+    fn from(error: AdminError) -> Self {
+        let refused = match error {
+            AdminError::Log(error) => return error.into(),
+            AdminError::Overloaded => return Self::from_error(Code::Overloaded, &error),
+            AdminError::Refused(refused) => refused,
+        };
+        let code = match &refused {
+            CatalogRefused::NoTopic(_) => Code::TopicNotFound,
+            CatalogRefused::NoSubscription { .. } => Code::SubscriptionNotFound,
+            CatalogRefused::NoQueue(_) => Code::QueueNotFound,
+            CatalogRefused::NoDeadLetterQueue(_)
+            | CatalogRefused::OwnDeadLetterQueue(_)
+            | CatalogRefused::Partitions => Code::InvalidRequest,
+            CatalogRefused::InUse { .. } | CatalogRefused::FewerPartitions { .. } => Code::Conflict,
+            CatalogRefused::Limit { .. } => Code::LimitReached,
+            CatalogRefused::NotUnderstood => Code::Internal,
+        };
+        Self::from_error(code, &refused)
+    }
+}
+
+impl From<MessageError> for Problem {
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::NotFound(error) => error.into(),
+            MessageError::Log(error) => error.into(),
+            MessageError::Priority(refused) => Self::from_error(Code::InvalidRequest, &refused),
+            MessageError::Future { .. } => Self::from_error(Code::RangeNotSatisfiable, &error),
+            MessageError::TooManyWaiting { .. } => Self::from_error(Code::Overloaded, &error),
+            MessageError::QueueFull { ref queue, refused } => {
+                let problem =
+                    Self::from_error(Code::QueueFull, &error).with("queue", queue.as_str());
+                with_limit(problem, refused)
+            }
+        }
+    }
+}
+
+/// Which limit, by its name in the queue's settings, and where the queue is.
+fn with_limit(problem: Problem, refused: Refused) -> Problem {
+    let (limit, max, value) = match refused {
+        Refused::TooMany { len, max } => ("capacity.messages", max, len),
+        Refused::TooBig { bytes, max } => ("capacity.bytes", max, bytes),
+        Refused::Priority { priority, max } => ("max_priority", max.into(), priority.into()),
+    };
+    problem.with("limit", limit).with("max", max).with("value", value)
+}

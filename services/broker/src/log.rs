@@ -1,0 +1,159 @@
+//! Messages read back from the log: of a partition by its spans, of a queue by log index.
+
+use bytes::Bytes;
+use consensus::Index;
+use messaging::frame::{self, Record};
+use messaging::ids::{Millis, Offset};
+use messaging::partition::{PartitionCommand, Span};
+use messaging::queue::Stored;
+use raft_node::{Entry, Group};
+
+use crate::error::LogError;
+use crate::state_machine::{PartitionMachine, QueueMachine};
+
+/// Bytes asked of the log at once.
+const READ_BYTES: usize = 1 << 20;
+/// What an entry takes besides its records, roughly; only sizes a read.
+const ENTRY_BYTES: usize = 256;
+
+/// A message of a partition.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    /// Where it is.
+    pub offset: u64,
+    /// When it was taken.
+    pub at_ms: Millis,
+    /// What was published.
+    pub record: Record,
+}
+
+/// Reads the messages of these spans, oldest first, as long as `want` says so. Messages that
+/// retention has dropped meanwhile are left out.
+pub(crate) async fn published(
+    group: &Group<PartitionMachine>,
+    spans: &[Span],
+    mut want: impl FnMut(u64) -> Want,
+) -> Result<Vec<Published>, LogError> {
+    let mut found = Vec::new();
+    for span in spans {
+        let mut walk = Walk { offset: span.first.0, at_ms: span.first_ms };
+        let mut next = span.first_index;
+        while next <= span.last_index {
+            let left = (span.last_index.0 - next.0 + 1) as usize;
+            let bytes = (span.bytes as usize + left * ENTRY_BYTES).min(READ_BYTES);
+            let entries = group.read(next, bytes).await?;
+            // A hole where the first entry should be: dropped since the span was looked up.
+            if entries.first().is_none_or(|entry| entry.index != next) {
+                break;
+            }
+            for entry in entries.iter().take_while(|entry| entry.index <= span.last_index) {
+                next = Index(entry.index.0 + 1);
+                if !walk.entry(&entry.payload, &mut want, &mut found)? {
+                    return Ok(found);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What to do with a message on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Take it.
+    Take,
+    /// Go on.
+    Skip,
+    /// Neither it nor anything after it.
+    Stop,
+}
+
+struct Walk {
+    offset: u64,
+    at_ms: Millis,
+}
+
+impl Walk {
+    fn entry(
+        &mut self,
+        payload: &Bytes,
+        want: &mut impl FnMut(u64) -> Want,
+        found: &mut Vec<Published>,
+    ) -> Result<bool, LogError> {
+        let (command, mut at) =
+            frame::decode(payload).map_err(|_| LogError::Unreadable { source: None })?;
+        let PartitionCommand::Publish { now, sizes, .. } = command else { return Ok(true) };
+        self.at_ms = self.at_ms.max(now);
+        for size in sizes {
+            match want(self.offset) {
+                Want::Stop => return Ok(false),
+                Want::Skip => (),
+                Want::Take => {
+                    let record = frame::record(payload, at, size);
+                    let record = record.ok_or(LogError::Unreadable { source: None })?;
+                    found.push(Published { offset: self.offset, at_ms: self.at_ms, record });
+                }
+            }
+            self.offset += 1;
+            at += size.total() as usize;
+        }
+        Ok(true)
+    }
+}
+
+/// The offset of the first message published at this time or later.
+pub(crate) async fn offset_at(
+    group: &Group<PartitionMachine>,
+    time: Millis,
+) -> Result<Offset, LogError> {
+    let (span, next) =
+        group.query(move |machine| (machine.0.spans().since(time), machine.0.next())).await?;
+    let Some(span) = span else { return Ok(next) };
+    let messages = published(group, &[span], |_| Want::Take).await?;
+    let first = messages.iter().find(|message| time <= message.at_ms);
+    Ok(first.map_or(Offset(span.end()), |message| Offset(message.offset)))
+}
+
+/// Reads messages of a queue, in the order they are given.
+pub(crate) async fn stored(
+    group: &Group<QueueMachine>,
+    wanted: &[&Stored],
+) -> Result<Vec<Record>, LogError> {
+    let mut indexes: Vec<Index> = wanted.iter().map(|stored| stored.index).collect();
+    indexes.sort_unstable();
+    indexes.dedup();
+    let bytes: u64 = wanted.iter().map(|stored| stored.size.total()).sum();
+    let entries = entries(group, &indexes, bytes as usize).await?;
+    let record = |stored: &&Stored| {
+        let at = entries.binary_search_by_key(&stored.index, |entry| entry.index).ok()?;
+        frame::record(&entries[at].payload, stored.at as usize, stored.size)
+    };
+    wanted
+        .iter()
+        .map(|stored| record(stored).ok_or(LogError::Unreadable { source: None }))
+        .collect()
+}
+
+/// The entries at these indexes, which ascend. Neighbours are read together.
+async fn entries(
+    group: &Group<QueueMachine>,
+    indexes: &[Index],
+    bytes: usize,
+) -> Result<Vec<Entry>, LogError> {
+    let mut found: Vec<Entry> = Vec::with_capacity(indexes.len());
+    while let Some(next) = indexes.get(found.len()) {
+        let run = indexes[found.len()..].windows(2).take_while(|w| w[0].0 + 1 == w[1].0).count();
+        let budget = if run == 0 { 1 } else { (bytes + run * ENTRY_BYTES).min(READ_BYTES) };
+        let entries = group.read(*next, budget).await?;
+        let before = found.len();
+        for entry in entries {
+            if indexes.get(found.len()) == Some(&entry.index) {
+                found.push(entry);
+            }
+        }
+        if found.len() == before {
+            return Err(LogError::Unreadable { source: None });
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,147 @@
+//! Publishing to a topic: one command for each partition that a batch touches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use messaging::frame::{self, Records};
+use messaging::ids::{Name, stable_hash};
+use messaging::partition::{PartitionCommand, PartitionReply};
+use telemetry::trace::{ActiveSpan, InSpan as _, Span, TraceContext};
+
+use crate::broker::Broker;
+use crate::directory::{PartitionHandle, TopicHandle};
+use crate::error::{LogError, MessageError};
+use crate::message::{Creator, NewMessage};
+
+/// A batch for one topic.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// At least one.
+    pub messages: Vec<NewMessage>,
+    /// A repeat under the same key answers the first result.
+    pub idempotency_key: Option<String>,
+    /// The publisher's `tracestate`.
+    pub tracestate: Option<String>,
+}
+
+/// What a batch appended to one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// Which partition.
+    pub partition: u32,
+    /// Offset of the first message.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+}
+
+impl Broker {
+    /// Appends a batch. Answers once all of it is on disk, with the context that its messages
+    /// carry unless they brought their own.
+    pub(crate) async fn publish(
+        &self,
+        topic: &Name,
+        batch: Batch,
+    ) -> Result<(Vec<Appended>, TraceContext), MessageError> {
+        let begun = self.shared.clock.now();
+        let topic = self.directory().topic(topic)?;
+        let mut span = producer(&topic.name, batch.messages.iter());
+        let context = span.context();
+        let result = self.append(&topic, batch, context).in_span(&span).await;
+        match &result {
+            Ok(appended) => {
+                let count = appended.iter().map(|appended| appended.count).sum();
+                topic.metrics.sent(count, self.shared.clock.now() - begun);
+                if let [one] = &appended[..] {
+                    span.set("messaging.destination.partition.id", one.partition.to_string());
+                    span.set("messaging.quartet.message.offset", one.first as i64);
+                }
+            }
+            Err(_) => span.fail("publish-failed"),
+        }
+        Ok((result?, context))
+    }
+
+    async fn append(
+        &self,
+        topic: &Arc<TopicHandle>,
+        batch: Batch,
+        context: TraceContext,
+    ) -> Result<Vec<Appended>, MessageError> {
+        let Batch { messages, idempotency_key, tracestate } = batch;
+        let creator = Creator { context, tracestate };
+        let now = self.now_ms();
+        let parts = split(topic, messages, idempotency_key.as_deref(), &creator);
+        let appends = parts.into_iter().map(|(partition, mut records)| {
+            let sizes = std::mem::take(&mut records.sizes);
+            let idempotency_key = idempotency_key.clone();
+            let command = PartitionCommand::Publish { now, idempotency_key, sizes };
+            let payload = frame::encode(&command, &records);
+            let handle = topic.partition(partition).cloned();
+            async move { append_to(&*handle?, partition, payload).await }
+        });
+        let results = join_all(appends).await;
+        let some = results.iter().any(Result::is_ok);
+        let appended: Result<Vec<_>, _> = results.into_iter().collect();
+        // A batch that is stored in part is neither done nor not done.
+        appended.map_err(|error| if some { LogError::Indeterminate.into() } else { error })
+    }
+}
+
+async fn append_to(
+    handle: &PartitionHandle,
+    partition: u32,
+    payload: bytes::Bytes,
+) -> Result<Appended, MessageError> {
+    match handle.served.group()?.propose(payload).await?.reply {
+        PartitionReply::Published(published) => {
+            Ok(Appended { partition, first: published.first.0, count: published.count })
+        }
+        _ => Err(LogError::Misunderstood.into()),
+    }
+}
+
+/// The records of each partition, in the order they came.
+fn split(
+    topic: &TopicHandle,
+    messages: Vec<NewMessage>,
+    idempotency_key: Option<&str>,
+    creator: &Creator,
+) -> BTreeMap<u32, Records> {
+    let partitions = u64::from(topic.partition_count());
+    let pick = |key: &str| {
+        u32::try_from(stable_hash(key.as_bytes()) % partitions).expect("at most 64 partitions")
+    };
+    // A repeat must meet the partition that remembers it.
+    let keyless = idempotency_key.map_or_else(|| topic.next_partition(), pick);
+    let mut parts: BTreeMap<u32, Records> = BTreeMap::new();
+    for message in messages {
+        let partition = message.key.as_deref().map_or(keyless, pick);
+        let room = message.body.len() + 256;
+        let (envelope, body) = message.envelope(creator);
+        let records = parts.entry(partition).or_insert_with(|| Records::with_capacity(room));
+        records.push(&envelope, &body);
+    }
+    parts
+}
+
+/// The span of a publish or send. Messages that bring their own context are linked.
+pub(crate) fn producer<'a>(
+    destination: &Name,
+    messages: impl ExactSizeIterator<Item = &'a NewMessage>,
+) -> ActiveSpan {
+    let span = Span::producer("publish").subject(destination.as_str());
+    if !span.is_recorded() {
+        return span.start();
+    }
+    let mut span = span
+        .attr("messaging.system", "quartet")
+        .attr("messaging.operation.name", "publish")
+        .attr("messaging.operation.type", "send")
+        .attr("messaging.destination.name", destination.to_string());
+    if 1 < messages.len() {
+        span = span.attr("messaging.batch.message_count", messages.len() as i64);
+    }
+    messages.filter_map(NewMessage::creation_context).fold(span, Span::link).start()
+}

@@ -1,0 +1,219 @@
+//! Reading a topic without a subscription: pages, long polls, live streams.
+
+use std::sync::Arc;
+
+use consensus::Index;
+use messaging::config::Start;
+use messaging::ids::{Name, Offset};
+use messaging::partition::Span;
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::directory::TopicHandle;
+use crate::error::{MessageError, NotFound};
+use crate::log::{self, Published, Want};
+use crate::receive::MAX_ANSWER_BYTES;
+use crate::wait::{Looked, Source};
+
+/// Spans looked up for one page.
+const SPANS: usize = 16;
+
+/// A reader of some partitions of a topic: where it is in each.
+pub(crate) struct Reader {
+    broker: Broker,
+    topic: Arc<TopicHandle>,
+    positions: Vec<Position>,
+    max: usize,
+    /// The position that is read first next time, so that a busy partition starves none.
+    turn: usize,
+}
+
+struct Position {
+    partition: u32,
+    offset: u64,
+    applied: watch::Receiver<Index>,
+}
+
+/// Where to read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The same place in every partition.
+    Start(Start),
+    /// An offset for each of these partitions.
+    Offsets(Vec<(u32, u64)>),
+}
+
+/// A message with its partition.
+#[derive(Debug)]
+pub(crate) struct ReadMessage {
+    /// Which partition.
+    pub partition: u32,
+    /// The message.
+    pub message: Published,
+}
+
+impl Broker {
+    /// A reader of one partition or of all, `max` messages at a time.
+    pub(crate) async fn reader(
+        &self,
+        topic: &Name,
+        partition: Option<u32>,
+        from: &From,
+        max: usize,
+    ) -> Result<Reader, MessageError> {
+        let topic = self.directory().topic(topic)?;
+        let partitions = match (partition, from) {
+            (Some(partition), _) => vec![partition],
+            (None, From::Offsets(offsets)) => offsets.iter().map(|(number, _)| *number).collect(),
+            (None, From::Start(_)) => (0..topic.partition_count()).collect(),
+        };
+        let mut positions = Vec::with_capacity(partitions.len());
+        for number in partitions {
+            let group = topic.partition(number)?.served.group()?;
+            let applied = group.applied();
+            let offset = match from {
+                From::Start(Start::Offset(offset)) => *offset,
+                From::Start(Start::Time(time)) => log::offset_at(group, *time).await?.0,
+                From::Start(Start::Earliest) => 0,
+                From::Start(Start::Latest) => group.query(|machine| machine.0.next()).await?.0,
+                From::Offsets(offsets) => {
+                    offsets.iter().find(|(other, _)| *other == number).map_or(0, |(_, at)| *at)
+                }
+            };
+            positions.push(Position { partition: number, offset, applied });
+        }
+        if let [one] = &positions[..] {
+            let group = topic.partition(one.partition)?.served.group()?;
+            let next = group.query(|machine| machine.0.next()).await?.0;
+            if next < one.offset {
+                return Err(MessageError::Future { offset: one.offset, next });
+            }
+        }
+        Ok(Reader { broker: self.clone(), topic, positions, max, turn: 0 })
+    }
+}
+
+impl Reader {
+    /// Where it is: the offset in a single partition, `partition:offset,…` in several.
+    #[must_use]
+    pub(crate) fn cursor(&self) -> String {
+        match &self.positions[..] {
+            [one] => one.offset.to_string(),
+            many => {
+                let text = many.iter().map(|at| format!("{}:{}", at.partition, at.offset));
+                text.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+
+    /// Where it is in each partition it reads.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.positions.iter().map(|at| (at.partition, at.offset))
+    }
+
+    /// The next messages of one partition. The position stays: a reader that is dropped in the
+    /// middle must not have passed over anything.
+    async fn page(
+        topic: &TopicHandle,
+        at: &mut Position,
+        max: usize,
+    ) -> Result<Vec<Published>, MessageError> {
+        let group = topic.partition(at.partition)?.served.group()?;
+        at.applied.borrow_and_update();
+        let from = Offset(at.offset);
+        let mut spans = group.query(move |machine| machine.0.spans().from(from, SPANS)).await?;
+        // A position that retention has passed goes on with the oldest message.
+        let from = spans.first().map_or(at.offset, |span| span.first.0.max(at.offset));
+        let enough = from.saturating_add(max as u64);
+        spans.retain(|span| span.first.0 < enough);
+        let (mut count, mut spans_left) = (0, spans.len());
+        while 1 < spans_left && MAX_ANSWER_BYTES < bytes(&spans[..spans_left]) {
+            spans_left -= 1;
+        }
+        let messages = log::published(group, &spans[..spans_left], |offset| {
+            if offset < from {
+                return Want::Skip;
+            }
+            count += 1;
+            if count <= max { Want::Take } else { Want::Stop }
+        });
+        Ok(messages.await?)
+    }
+}
+
+fn bytes(spans: &[Span]) -> u64 {
+    spans.iter().map(|span| span.bytes).sum()
+}
+
+impl Source for Reader {
+    type Message = ReadMessage;
+
+    async fn take(&mut self) -> Result<Looked<ReadMessage>, MessageError> {
+        let mut looked = Looked::default();
+        let count = self.positions.len();
+        let mut read_to = Vec::new();
+        for step in 0..count {
+            let left = self.max - looked.messages.len();
+            if left == 0 {
+                break;
+            }
+            let number = (self.turn + step) % count;
+            let at = &mut self.positions[number];
+            let messages = Self::page(&self.topic, at, left).await?;
+            read_to.extend(messages.last().map(|last| (number, last.offset + 1)));
+            let partition = at.partition;
+            let messages = messages.into_iter();
+            looked.messages.extend(messages.map(|message| ReadMessage { partition, message }));
+        }
+        for (number, offset) in read_to {
+            self.positions[number].offset = offset;
+        }
+        self.turn = (self.turn + 1) % count.max(1);
+        Ok(looked)
+    }
+
+    async fn changed(&mut self) {
+        let changes = self.positions.iter_mut().map(|at| {
+            Box::pin(async {
+                if at.applied.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            })
+        });
+        futures_util::future::select_all(changes).await;
+    }
+}
+
+impl Reader {
+    /// Waits for the next messages; for live streams, which end with their connection.
+    pub(crate) async fn next(&mut self) -> Result<Vec<ReadMessage>, MessageError> {
+        loop {
+            let looked = self.take().await?;
+            if !looked.messages.is_empty() {
+                return Ok(looked.messages);
+            }
+            let gone = self.topic.partitions[0].served.gone.clone();
+            tokio::select! {
+                () = self.changed() => (),
+                () = gone.cancelled() => {
+                    return Err(NotFound::Topic(self.topic.name.clone()).into());
+                }
+            }
+        }
+    }
+
+    /// The first messages within this patience, or none.
+    pub(crate) async fn read(
+        &mut self,
+        patience: crate::wait::Patience,
+    ) -> Result<Vec<ReadMessage>, MessageError> {
+        let looked = self.take().await?;
+        if !looked.messages.is_empty() || patience.wait.is_zero() {
+            return Ok(looked.messages);
+        }
+        let draining = self.broker.draining().clone();
+        let wait =
+            chassis::long_poll::wait(self.next(), patience.wait, patience.deadline, &draining);
+        wait.await.unwrap_or(Ok(Vec::new()))
+    }
+}

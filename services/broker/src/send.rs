@@ -1,0 +1,103 @@
+//! Sending to a queue: one command, stored whole or refused whole.
+
+use std::sync::Arc;
+
+use messaging::frame::{self, Records};
+use messaging::ids::{Name, stable_hash};
+use messaging::queue::{Outgoing, QueueCommand, QueueReply, Refused, SendReply};
+use telemetry::trace::{InSpan as _, TraceContext};
+
+use crate::broker::Broker;
+use crate::directory::QueueHandle;
+use crate::error::{LogError, MessageError};
+use crate::message::{Creator, NewMessage};
+use crate::publish::producer;
+
+/// A message for a queue. The key of `message` is its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NewJob {
+    /// The message itself.
+    pub message: NewMessage,
+    /// Higher goes first.
+    pub priority: u8,
+    /// Not before this much later.
+    pub delay_ms: u64,
+    /// Not from this much later on.
+    pub ttl_ms: Option<u64>,
+    /// Stored once within the queue's window.
+    pub dedup_id: Option<String>,
+}
+
+/// A batch for one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// At least one.
+    pub jobs: Vec<NewJob>,
+    /// A repeat under the same key answers the first result.
+    pub idempotency_key: Option<String>,
+    /// The sender's `tracestate`.
+    pub tracestate: Option<String>,
+}
+
+impl Broker {
+    /// Stores a batch. Answers once all of it is on disk.
+    pub(crate) async fn send(
+        &self,
+        queue: &Name,
+        batch: Batch,
+    ) -> Result<(Vec<SendReply>, TraceContext), MessageError> {
+        let begun = self.shared.clock.now();
+        let queue = self.directory().queue(queue)?;
+        let Batch { jobs, idempotency_key, tracestate } = batch;
+        let mut span = producer(&queue.name, jobs.iter().map(|job| &job.message));
+        let creator = Creator { context: span.context(), tracestate };
+        let now = self.now_ms();
+        let mut records = Records::default();
+        let messages = jobs.into_iter().map(|job| outgoing(job, &creator, &mut records)).collect();
+        let command = QueueCommand::Send { now, idempotency_key, messages };
+        let result = propose(&queue, &command, &records).in_span(&span).await;
+        match &result {
+            Ok(stored) => {
+                let new = stored.iter().filter(|reply| !reply.duplicate).count() as u64;
+                queue.metrics.sent(new, self.shared.clock.now() - begun);
+            }
+            Err(_) => span.fail("send-failed"),
+        }
+        Ok((result?, creator.context))
+    }
+}
+
+fn outgoing(job: NewJob, creator: &Creator, records: &mut Records) -> Outgoing {
+    let group = job.message.key.as_deref().map(|group| stable_hash(group.as_bytes()));
+    let (envelope, body) = job.message.envelope(creator);
+    records.push(&envelope, &body);
+    Outgoing {
+        size: *records.sizes.last().expect("one has just been pushed"),
+        priority: job.priority,
+        delay_ms: job.delay_ms,
+        ttl_ms: job.ttl_ms,
+        dedup_id: job.dedup_id,
+        group,
+        source: None,
+        dead_lettered: false,
+    }
+}
+
+/// Proposes a send and reads its reply.
+pub(crate) async fn propose(
+    queue: &Arc<QueueHandle>,
+    command: &QueueCommand,
+    records: &Records,
+) -> Result<Vec<SendReply>, MessageError> {
+    let payload = frame::encode(command, records);
+    match queue.served.group()?.propose(payload).await?.reply {
+        QueueReply::Sent(replies) => Ok(replies),
+        QueueReply::Refused(refused @ (Refused::TooMany { .. } | Refused::TooBig { .. })) => {
+            Err(MessageError::QueueFull { queue: queue.name.clone(), refused })
+        }
+        QueueReply::Refused(refused @ Refused::Priority { .. }) => {
+            Err(MessageError::Priority(refused))
+        }
+        _ => Err(LogError::Misunderstood.into()),
+    }
+}

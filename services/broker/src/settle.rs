@@ -1,0 +1,264 @@
+//! Acks, nacks and extensions, of queues and subscriptions.
+//!
+//! Who holds what is the leader's own knowledge, so each id is judged there first. An ack that is
+//! judged good then goes through the log, where it meets everything that happened before it, and
+//! only then is it answered.
+
+use std::collections::BTreeMap;
+
+use messaging::ack::AckId;
+use messaging::dispatch::Verdict;
+use messaging::ids::{MessageId, Millis, Name, SubscriptionId};
+use messaging::partition::{PartitionCommand, PartitionReply};
+use messaging::queue::{self, QueueCommand, QueueReply};
+use messaging::subscription::{self, Settle, SettleReply};
+use telemetry::trace::InSpan as _;
+
+use crate::admin::payload;
+use crate::broker::Broker;
+use crate::directory::{PartitionHandle, QueueHandle};
+use crate::error::{LogError, MessageError};
+use crate::trace;
+
+/// How long a message is kept for an ack that is on its way to the disk.
+const ACK_GRACE_MS: u64 = 30_000;
+
+/// What to do with deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// They are done.
+    Ack,
+    /// They are given back, for this long or as the policy says.
+    Nack {
+        /// Milliseconds.
+        delay_ms: Option<u64>,
+    },
+    /// They are held this long from now, or as the policy says.
+    Extend {
+        /// Milliseconds.
+        ack_timeout_ms: Option<u64>,
+    },
+}
+
+impl Act {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Nack { .. } => "nack",
+            Self::Extend { .. } => "extend",
+        }
+    }
+}
+
+/// What became of one id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// As asked.
+    Ok,
+    /// Its time was over, or it was delivered again. Nothing was done.
+    Late,
+    /// Settled already, or never there. Nothing was done.
+    Unknown,
+}
+
+impl From<SettleReply> for Outcome {
+    fn from(reply: SettleReply) -> Self {
+        match reply {
+            SettleReply::Settled => Self::Ok,
+            SettleReply::Late => Self::Late,
+            SettleReply::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl Broker {
+    /// Settles, gives back or extends deliveries of a queue. One outcome for each id, in order;
+    /// `None` stands for a text that is no ack id.
+    pub(crate) async fn settle_jobs(
+        &self,
+        queue: &Name,
+        ids: &[Option<AckId>],
+        act: Act,
+    ) -> Result<Vec<Outcome>, MessageError> {
+        let begun = self.shared.clock.now();
+        let queue = self.directory().queue(queue)?;
+        let here = |id: &AckId| id.group == queue.served.id.0 && id.subscription == 0;
+        let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
+        let span = trace::settle(act.name(), &queue.name);
+        let settled = settle_in_queue(&queue, &mine, act, self.now_ms()).in_span(&span).await?;
+        let outcomes = scatter(ids.len(), [(mine, settled)]);
+        if act == Act::Ack {
+            queue.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
+        }
+        Ok(outcomes)
+    }
+
+    /// The same for a subscription.
+    pub(crate) async fn settle_messages(
+        &self,
+        (topic, subscription): (&Name, &Name),
+        ids: &[Option<AckId>],
+        act: Act,
+    ) -> Result<Vec<Outcome>, MessageError> {
+        let begun = self.shared.clock.now();
+        let topic = self.directory().topic(topic)?;
+        let subscription = topic.subscription(subscription)?;
+        let id = subscription.entry.id;
+        let mut span = trace::settle(act.name(), &topic.name);
+        span.set("messaging.destination.subscription.name", subscription.name.to_string());
+        let mut parts = Vec::new();
+        for partition in &topic.partitions {
+            let here = |ack: &AckId| ack.group == partition.served.id.0 && ack.subscription == id.0;
+            let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
+            if !mine.is_empty() {
+                let now = self.now_ms();
+                let settle = settle_in_partition(partition, (id, &mine), act, now);
+                let settled = settle.in_span(&span).await?;
+                parts.push((mine, settled));
+            }
+        }
+        let outcomes = scatter(ids.len(), parts);
+        if act == Act::Ack {
+            subscription.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
+        }
+        Ok(outcomes)
+    }
+}
+
+async fn settle_in_queue(
+    queue: &QueueHandle,
+    mine: &[(usize, AckId)],
+    act: Act,
+    now: Millis,
+) -> Result<Vec<Outcome>, LogError> {
+    if mine.is_empty() {
+        return Ok(Vec::new());
+    }
+    let group = queue.served.group()?;
+    let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
+    let judge = move |machine: &mut crate::state_machine::QueueMachine| {
+        let policy = machine.0.advance(now);
+        let judge = |id: &AckId| {
+            let message = MessageId(id.message);
+            let verdict = machine.0.verdict(message, id.delivery, id.epoch);
+            if verdict == Verdict::Held {
+                match act {
+                    Act::Ack => machine.0.hold_for_ack(message, now + ACK_GRACE_MS),
+                    Act::Nack { delay_ms } => machine.0.release(message, delay_ms),
+                    Act::Extend { ack_timeout_ms } => {
+                        let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
+                        machine.0.extend(message, now.saturating_add(timeout));
+                    }
+                }
+            }
+            verdict
+        };
+        ids.iter().map(judge).collect::<Vec<_>>()
+    };
+    let verdicts = group.local(judge).await?;
+    wake(&queue.served, act);
+    let items = held(mine, &verdicts);
+    if act != Act::Ack || items.is_empty() {
+        return Ok(outcomes(&verdicts, None));
+    }
+    let command = QueueCommand::Settle { why: queue::Why::Acked, items };
+    match group.propose(payload(&command)).await?.reply {
+        QueueReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
+        _ => Err(LogError::Misunderstood),
+    }
+}
+
+async fn settle_in_partition(
+    partition: &PartitionHandle,
+    (id, mine): (SubscriptionId, &[(usize, AckId)]),
+    act: Act,
+    now: Millis,
+) -> Result<Vec<Outcome>, LogError> {
+    let group = partition.served.group()?;
+    let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
+    let judge = move |machine: &mut crate::state_machine::PartitionMachine| {
+        let Some(mut leading) = machine.0.subscription_mut(id) else {
+            return (vec![Verdict::Unknown; ids.len()], 0);
+        };
+        leading.advance(now);
+        let (policy, generation) = (leading.get().config().policy, leading.get().generation());
+        let judge = |id: &AckId| {
+            let verdict = leading.verdict(id.generation, id.message, id.delivery, id.epoch);
+            if verdict == Verdict::Held {
+                match act {
+                    Act::Ack => leading.hold_for_ack(id.message, now + ACK_GRACE_MS),
+                    Act::Nack { delay_ms } => leading.release(id.message, delay_ms),
+                    Act::Extend { ack_timeout_ms } => {
+                        let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
+                        leading.extend(id.message, now.saturating_add(timeout));
+                    }
+                }
+            }
+            verdict
+        };
+        (ids.iter().map(judge).collect::<Vec<_>>(), generation)
+    };
+    let (verdicts, generation) = group.local(judge).await?;
+    wake(&partition.served, act);
+    let items = held(mine, &verdicts);
+    if act != Act::Ack || items.is_empty() {
+        return Ok(outcomes(&verdicts, None));
+    }
+    let settle = Settle { generation, why: subscription::Why::Acked, items };
+    let command = PartitionCommand::Settle { id, settle };
+    match group.propose(payload(&command)).await?.reply {
+        PartitionReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
+        PartitionReply::NoSubscription => Ok(vec![Outcome::Unknown; mine.len()]),
+        _ => Err(LogError::Misunderstood),
+    }
+}
+
+/// A nack may bring a message to whoever waits; nacks and extensions are to be reported.
+fn wake<M>(served: &crate::directory::Served<M>, act: Act) {
+    if act != Act::Ack {
+        served.keeper.notify_one();
+        served.changed.notify_one();
+    }
+}
+
+fn selected<'a>(
+    ids: &'a [Option<AckId>],
+    mine: impl Fn(&AckId) -> bool + 'a,
+) -> impl Iterator<Item = (usize, AckId)> + 'a {
+    ids.iter().enumerate().filter_map(move |(at, id)| Some((at, id.filter(&mine)?)))
+}
+
+fn held(mine: &[(usize, AckId)], verdicts: &[Verdict]) -> Vec<(u64, u32)> {
+    let held = mine.iter().zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Held);
+    held.map(|((_, id), _)| (id.message, id.delivery)).collect()
+}
+
+/// The log's word counts for what went through it.
+fn outcomes(verdicts: &[Verdict], replies: Option<&[SettleReply]>) -> Vec<Outcome> {
+    let mut replies = replies.map(|replies| replies.iter());
+    let outcome = |verdict: &Verdict| match verdict {
+        Verdict::Late => Outcome::Late,
+        Verdict::Unknown => Outcome::Unknown,
+        Verdict::Held => match &mut replies {
+            None => Outcome::Ok,
+            Some(replies) => replies.next().map_or(Outcome::Unknown, |reply| (*reply).into()),
+        },
+    };
+    verdicts.iter().map(outcome).collect()
+}
+
+/// Outcomes in the order of the request. What belongs to nobody here is unknown.
+fn scatter(
+    len: usize,
+    parts: impl IntoIterator<Item = (Vec<(usize, AckId)>, Vec<Outcome>)>,
+) -> Vec<Outcome> {
+    let parts = parts.into_iter().flat_map(|(mine, settled)| {
+        mine.into_iter().zip(settled).map(|((at, _), outcome)| (at, outcome))
+    });
+    let known: BTreeMap<usize, Outcome> = parts.collect();
+    (0..len).map(|at| known.get(&at).copied().unwrap_or(Outcome::Unknown)).collect()
+}
+
+fn good(outcomes: &[Outcome]) -> u64 {
+    outcomes.iter().filter(|outcome| **outcome == Outcome::Ok).count() as u64
+}

@@ -1,0 +1,118 @@
+//! The machines of `messaging` as groups that `raft-node` drives.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use consensus::Index;
+use messaging::catalog::{Catalog, CatalogReply};
+use messaging::ids::Epoch;
+use messaging::partition::{Partition, PartitionReply};
+use messaging::queue::{Queue, QueueReply};
+use raft_node::{Entry, Group, Groups, RestoreError, StartError, StateMachine};
+
+/// What exists.
+#[derive(Debug, Default)]
+pub(crate) struct CatalogMachine(pub Catalog);
+
+/// One partition of a topic.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionMachine(pub Partition);
+
+/// One queue.
+#[derive(Debug, Default)]
+pub(crate) struct QueueMachine(pub Queue);
+
+/// A machine whose leader hands out messages.
+pub(crate) trait Leads: StateMachine + Default {
+    /// From now on this node leads; `epoch` names this life of it.
+    fn lead(&mut self, epoch: Epoch);
+}
+
+/// Starts a group and makes this node its leader.
+pub(crate) async fn start<M: Leads>(
+    groups: &Groups,
+    id: consensus::GroupId,
+) -> Result<Group<M>, StartError> {
+    let group = groups.start(id, M::default()).await?;
+    // A term is used by one life of the process, which is all an epoch must be.
+    let epoch = Epoch(group.term().0);
+    group.local(move |machine| machine.lead(epoch)).await.map_err(|_| StartError::Stopped)?;
+    Ok(group)
+}
+
+impl StateMachine for CatalogMachine {
+    type Reply = CatalogReply;
+
+    fn apply(&mut self, entry: &Entry) -> CatalogReply {
+        self.0.apply(&entry.payload)
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+        let encode = self.0.snapshot();
+        Box::new(move || Bytes::from(encode()))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.0.restore(snapshot).map_err(unreadable)
+    }
+}
+
+impl StateMachine for PartitionMachine {
+    type Reply = PartitionReply;
+
+    fn apply(&mut self, entry: &Entry) -> PartitionReply {
+        self.0.apply(entry.index, &entry.payload)
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+        let encode = self.0.snapshot();
+        Box::new(move || Bytes::from(encode()))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.0.restore(snapshot).map_err(unreadable)
+    }
+
+    fn retained(&self) -> Vec<RangeInclusive<Index>> {
+        self.0.retained()
+    }
+}
+
+impl Leads for PartitionMachine {
+    fn lead(&mut self, epoch: Epoch) {
+        self.0.lead(epoch);
+    }
+}
+
+impl StateMachine for QueueMachine {
+    type Reply = QueueReply;
+
+    fn apply(&mut self, entry: &Entry) -> QueueReply {
+        self.0.apply(entry.index, &entry.payload)
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+        let encode = self.0.snapshot();
+        Box::new(move || Bytes::from(encode()))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.0.restore(snapshot).map_err(unreadable)
+    }
+
+    fn retained(&self) -> Vec<RangeInclusive<Index>> {
+        self.0.retained()
+    }
+}
+
+impl Leads for QueueMachine {
+    fn lead(&mut self, epoch: Epoch) {
+        self.0.lead(epoch);
+    }
+}
+
+fn unreadable(error: messaging::snapshot::SnapshotError) -> RestoreError {
+    use std::error::Error as _;
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    RestoreError { reason: format!("{error}{cause}") }
+}

@@ -1,0 +1,57 @@
+//! Spans of consumers: what was received, and who made it.
+
+use messaging::frame::Envelope;
+use messaging::ids::Name;
+use telemetry::trace::{ActiveSpan, MAX_LINKS, Span};
+
+use crate::broker::{Correlation, creation_context};
+
+/// The span of a receive or pull. Internal: the consumer is the one that calls us, and a span of
+/// another kind would invent a second broker in service graphs.
+pub(crate) fn receive(destination: &Name) -> ActiveSpan {
+    described(Span::internal("receive").subject(destination.as_str()), "receive", destination)
+        .start()
+}
+
+/// The span of settling messages.
+pub(crate) fn settle(name: &'static str, destination: &Name) -> ActiveSpan {
+    described(Span::internal(name).subject(destination.as_str()), name, destination).start()
+}
+
+/// Ties received messages to the spans that made them: by links, and where configured also by a
+/// span in the trace of each publisher.
+pub(crate) fn received<'a>(
+    span: &mut ActiveSpan,
+    correlation: Correlation,
+    destination: &Name,
+    envelopes: impl Iterator<Item = &'a Envelope>,
+) {
+    if !span.is_recorded() {
+        return;
+    }
+    let mut count = 0_i64;
+    for envelope in envelopes {
+        count += 1;
+        let Some(context) = creation_context(&envelope.attributes) else { continue };
+        if count as usize <= MAX_LINKS {
+            span.link(context);
+            if correlation == Correlation::Parent {
+                let joined = Span::internal("receive").subject(destination.as_str());
+                let joined = joined.parent(context).link(span.context());
+                described(joined, "receive", destination).start().end();
+            }
+        }
+    }
+    span.set("messaging.batch.message_count", count);
+}
+
+fn described(span: Span, operation: &'static str, destination: &Name) -> Span {
+    if !span.is_recorded() {
+        return span;
+    }
+    let kind = if operation == "receive" { "receive" } else { "settle" };
+    span.attr("messaging.system", "quartet")
+        .attr("messaging.operation.name", operation)
+        .attr("messaging.operation.type", kind)
+        .attr("messaging.destination.name", destination.to_string())
+}
