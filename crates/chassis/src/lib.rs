@@ -22,6 +22,7 @@ pub mod clock;
 pub mod deadline;
 pub mod extract;
 pub mod health;
+pub mod log;
 pub mod long_poll;
 pub mod problem;
 pub mod sse;
