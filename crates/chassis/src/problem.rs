@@ -43,15 +43,14 @@ impl Problem {
             return Self::internal(error);
         }
         if error.source().is_some() {
-            let trace_id = trace_id();
-            tracing::warn!(code = code.as_str(), trace_id, error = chain(error), "request failed");
+            tracing::warn!(code = code.as_str(), error = chain(error), "request failed");
         }
         Self::new(code, error)
     }
 
     /// A mistake of ours: the caller learns only the trace id, the log has the rest.
     pub fn internal(error: &(dyn Error + 'static)) -> Self {
-        tracing::error!(trace_id = trace_id(), error = chain(error), "request failed");
+        tracing::error!(error = chain(error), "request failed");
         Self::new(
             Code::Internal,
             "this is a mistake in the server, not in the request; the server's log has the cause \
@@ -152,21 +151,19 @@ impl IntoResponse for Problem {
 }
 
 /// Writes the trace id into a problem that passes by.
-pub(crate) fn finish(response: &mut Response, trace_id: &str) {
+pub(crate) fn finish(response: &mut Response) {
     let Some(Unfinished(mut details)) = response.extensions_mut().remove::<Unfinished>() else {
         return;
     };
-    details.trace_id.get_or_insert_with(|| trace_id.to_owned());
+    if let (None, Some(context)) = (&details.trace_id, telemetry::trace::current()) {
+        details.trace_id = Some(context.trace_id.to_string());
+    }
     *response.body_mut() = encode(&details);
     response.headers_mut().remove(header::CONTENT_LENGTH);
 }
 
 fn encode(details: &ProblemDetails) -> Body {
     Body::from(serde_json::to_vec(details).expect("strings and JSON values always encode"))
-}
-
-fn trace_id() -> String {
-    telemetry::trace::current().map(|context| context.trace_id.to_string()).unwrap_or_default()
 }
 
 /// An error with its causes, in one line.

@@ -30,8 +30,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The two listeners, bound before anything else happens: a port in use is noticed first.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    pub(crate) public: TcpListener,
-    pub(crate) peer: TcpListener,
+    public: TcpListener,
+    /// A service without peers does not care whether its peer port is taken.
+    peer: Result<TcpListener, StartError>,
 }
 
 /// A server that answers.
@@ -54,7 +55,7 @@ impl Sockets {
     ) -> Result<Self, StartError> {
         Ok(Self {
             public: bind("listen", listen).await?,
-            peer: bind("peer_listen", peer_listen).await?,
+            peer: bind("peer_listen", peer_listen).await,
         })
     }
 }
@@ -96,7 +97,7 @@ where
     if let Some(router) = service.peer {
         let app = house.app();
         let _ = app.ready.set(house.ready(router, &OpenApi::default()));
-        context.tasks.spawn(listen::serve(sockets.peer, app, limits, ending.clone()));
+        context.tasks.spawn(listen::serve(sockets.peer?, app, limits, ending.clone()));
     }
     started.pass();
     accepting.pass();
@@ -124,7 +125,10 @@ fn context<C: ServiceConfig>(
     Ok(Context {
         node: config.base().node.clone(),
         listen: address(&sockets.public)?,
-        peer_listen: address(&sockets.peer)?,
+        peer_listen: match &sockets.peer {
+            Ok(socket) => address(socket)?,
+            Err(_taken) => config.base().peer_listen,
+        },
         config: Arc::new(config),
         clock,
         tasks: TaskTracker::new(),

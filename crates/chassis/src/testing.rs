@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use telemetry::metrics::Registry;
 
 use crate::clock::Clock;
-use crate::config::ServiceConfig;
+use crate::config::{self, ServiceConfig};
 use crate::context::{Context, Service, StartError};
 use crate::server::{self, Server, Sockets};
 
@@ -56,6 +56,15 @@ where
         context,
         server,
     })
+}
+
+/// Checks a file of default settings, as under `deploy/config/`: it names every key, commented out
+/// or not, and what it sets is the default.
+///
+/// # Panics
+/// If it does not.
+pub fn assert_default_file<C: ServiceConfig>(toml: &str) {
+    config::check_default_file::<C>(toml).unwrap_or_else(|complaint| panic!("{complaint}"));
 }
 
 impl<C: ServiceConfig> Running<C> {

@@ -208,3 +208,77 @@ impl SpanProcessor for Console {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use opentelemetry::trace::{Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::error::OTelSdkError;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+    use crate::metrics::Format;
+
+    /// Keeps what it gets, like a queue whose other end is stuck.
+    #[derive(Debug, Default)]
+    struct Stuck(Mutex<Vec<SpanData>>);
+
+    impl SpanProcessor for Stuck {
+        fn on_start(&self, _span: &mut Span, _context: &Context) {}
+
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().unwrap().push(span);
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[derive(Debug)]
+    struct Refusing;
+
+    impl SpanExporter for Refusing {
+        async fn export(&self, _batch: Vec<SpanData>) -> OTelSdkResult {
+            Err(OTelSdkError::InternalFailure("503".to_owned()))
+        }
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts_instead_of_waiting() {
+        let registry = Registry::default();
+        let accounts = Accounts::new(&registry);
+        let queue = Bounded { inner: Stuck::default(), queue: 2, accounts: accounts.clone() };
+        let provider = SdkTracerProvider::builder().with_span_processor(queue).build();
+        for _ in 0..5 {
+            provider.tracer("test").start("span");
+        }
+        assert_eq!(accounts.dropped(), 3);
+        let text = registry.encode(Format::OpenMetrics);
+        assert!(text.contains("telemetry_spans_dropped_total{reason=\"queue_full\"} 3"), "{text}");
+    }
+
+    #[test]
+    fn a_refused_export_counts_as_lost() {
+        let accounts = Accounts::new(&Registry::default());
+        let url = "http://localhost:4317/v1/traces".to_owned();
+        let warned = AtomicBool::new(false);
+        let exporter = Counted { inner: Refusing, url, accounts: accounts.clone(), warned };
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter).build();
+        provider.tracer("test").start("span");
+        assert_eq!(accounts.dropped(), 1);
+    }
+
+    #[test]
+    fn the_usual_mistakes_are_named() {
+        assert!(hint("http://a:4317/v1/traces").contains("4318"));
+        assert!(hint("http://a:4318").contains("/v1/traces"));
+        assert!(hint("http://a:4318/v1/traces").contains("running"));
+    }
+}

@@ -9,6 +9,7 @@
 
 mod base;
 mod check;
+mod default_file;
 mod duration;
 mod error;
 mod file;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 pub use base::{
     Base, Coordinator, Correlation, Drain, Limits, Log, LogFormat, Messaging, Telemetry,
 };
+pub(crate) use default_file::check_default_file;
 pub use duration::{milliseconds, seconds};
 pub use error::ConfigError;
 pub(crate) use load::{Loaded, Sources, load};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Base, ConfigError, ServiceConfig, Sources, load, parse, show};
+use super::{Base, ConfigError, ServiceConfig, Sources, check_default_file, load, parse, show};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -183,4 +183,15 @@ fn secrets_are_not_shown() {
     let loaded = load::<Config>(variables(&[("QUARTET_SIGNING_SECRET", "hunter2")])).unwrap();
     let shown = show(&loaded.effective);
     assert!(shown.contains("signing_secret = \"***\"") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_file_of_defaults_names_every_key_with_its_default() {
+    let settings = load::<Config>(Sources::default()).unwrap().effective;
+    let complete = show(&settings).replace("# signing_secret is not set", "# signing_secret = ''");
+    check_default_file::<Config>(&complete).unwrap();
+    let different = complete.replace("max_deliveries = 5", "max_deliveries = 6");
+    assert!(check_default_file::<Config>(&different).unwrap_err().contains("the default is 5"));
+    let shorter = complete.replace("max_deliveries = 5", "");
+    assert!(check_default_file::<Config>(&shorter).unwrap_err().contains("max_deliveries"));
 }

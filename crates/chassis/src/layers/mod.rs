@@ -109,9 +109,7 @@ async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Re
         admitted(&edge, request, next).await
     };
     let mut response = outcome.unwrap_or_else(Problem::into_response);
-    if let Some(context) = telemetry::trace::current() {
-        problem::finish(&mut response, &context.trace_id.to_string());
-    }
+    problem::finish(&mut response);
     response.headers_mut().entry(X_QUARTET_NODE).or_insert_with(|| edge.node.clone());
     if is_http1 && edge.draining.is_cancelled() {
         // The client opens its next connection elsewhere. HTTP/2 gets a GOAWAY instead.
