@@ -118,6 +118,8 @@ codes! {
     Internal = 500 "internal" "The server made a mistake";
     /// An upstream answered with something that is not a valid response, or hung up.
     BadGateway = 502 "bad-gateway" "An upstream gave no valid answer";
+    /// No endpoint could be connected to. Nothing was sent.
+    Unreachable = 502 "unreachable" "No endpoint could be reached";
     /// This node is at its limit of concurrent work. Nothing was done.
     Overloaded = 503 "overloaded" "The server has too much to do";
     /// This node is further behind than the read allows. Another node may serve it.

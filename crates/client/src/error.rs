@@ -160,10 +160,12 @@ impl Error {
 /// What an error status says about the effect.
 fn outcome(status: StatusCode, code: Option<Code>) -> Outcome {
     match (status.as_u16(), code) {
-        // Not 499: somebody on the way gave up waiting. Of 503s and late deadlines, our services promise that nothing was done.
-        (400..=498 | 501 | 505 | 507, _) | (503, Some(_)) | (504, Some(Code::DeadlineExceeded)) => {
-            Outcome::NotDone
-        }
+        // Not 499: somebody on the way gave up waiting. Of 503s, late deadlines and endpoints that
+        // were not reached, our services promise that nothing was done.
+        (400..=498 | 501 | 505 | 507, _)
+        | (502, Some(Code::Unreachable))
+        | (503, Some(_))
+        | (504, Some(Code::DeadlineExceeded)) => Outcome::NotDone,
         _ => Outcome::Unknown,
     }
 }

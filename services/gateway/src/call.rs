@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use resilience::balance::{PickError, Strategy, Tried};
 use resilience::deadline::Deadline;
@@ -136,15 +136,20 @@ pub(crate) async fn call(call: Call, metrics: &Metrics) -> Result<Response<BoxBo
     let tried = Tried::default();
     let mut retries = 0;
     let mut last: Option<Attempted> = None;
+    // Whether some attempt may have been carried out.
+    let mut unknown = false;
     loop {
         let pick = match call.upstream.pick(&tried, call.plan.strategy) {
             Ok(pick) => pick,
-            Err(error) => return finish(&call, last.unwrap_or(Err(error.into()))),
+            Err(error) => return finish(&call, last.unwrap_or(Err(error.into())), unknown),
         };
         let endpoint = std::sync::Arc::clone(&pick.endpoint);
         drop(last.take());
         let attempted = attempt(&mut call, pick, retries).await;
-        let Some(failure) = failure_of(&attempted) else { return finish(&call, attempted) };
+        let Some(failure) = failure_of(&attempted) else {
+            return finish(&call, attempted, unknown);
+        };
+        unknown |= may_be_done(failure);
         metrics.attempt_failed(call.upstream.name());
         let latency = endpoint.latency(SystemClock.now());
         match decide(&call, failure, retries, (&endpoint.key, latency)) {
@@ -153,7 +158,9 @@ pub(crate) async fn call(call: Call, metrics: &Metrics) -> Result<Response<BoxBo
                 last = Some(attempted);
                 tokio::time::sleep(wait).await;
             }
-            Decision::RetryAfter(_) | Decision::Stop(_) => return finish(&call, attempted),
+            Decision::RetryAfter(_) | Decision::Stop(_) => {
+                return finish(&call, attempted, unknown);
+            }
         }
         retries += 1;
     }
@@ -194,14 +201,34 @@ fn decide(
     call.plan.retry.decide(known, failure, system_random())
 }
 
+/// Whether the request may have been carried out. With 503 a server says that it was not; 502 and
+/// 504 come from something in between, which does not know.
+fn may_be_done(failure: Failure) -> bool {
+    match failure {
+        Failure::NotSent | Failure::Rejected { .. } | Failure::Final => false,
+        Failure::NoResponse => true,
+        Failure::Status { status, .. } => {
+            matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
+        }
+    }
+}
+
 /// Turns the last attempt into the call's outcome.
-fn finish(call: &Call, attempted: Attempted) -> Result<Response<BoxBody>, CallError> {
+fn finish(
+    call: &Call,
+    attempted: Attempted,
+    unknown: bool,
+) -> Result<Response<BoxBody>, CallError> {
     let source = match attempted {
         Ok(response) => return Ok(response),
         Err(source) => source,
     };
     let service = call.upstream.name().to_owned();
-    let maybe_done = !call.head.method.is_safe();
+    // An unsafe request has an unknown outcome as soon as one attempt was written, however that
+    // attempt or a later one ended.
+    if unknown && !call.head.method.is_safe() {
+        return Err(CallError::Indeterminate { service, source });
+    }
     Err(match source {
         AttemptError::Client(error) => CallError::Client(error),
         AttemptError::Pick(PickError::Empty) => CallError::NoEndpoint { service },
@@ -213,8 +240,6 @@ fn finish(call: &Call, attempted: Attempted) -> Result<Response<BoxBody>, CallEr
         source if source.failure() == Failure::NotSent => {
             CallError::Unreachable { service, source }
         }
-        // An unsafe request that was written has an unknown outcome, however the answer got lost.
-        source if maybe_done => CallError::Indeterminate { service, source },
         source @ AttemptError::Timeout { .. } => CallError::Timeout { service, source },
         source => CallError::BadAnswer { service, source },
     })

@@ -143,7 +143,8 @@ pub(crate) fn problem(error: CallError) -> Problem {
             return Problem::from_error(Code::BreakerOpen, &error).retry_after(retry_after);
         }
         CallError::DeadlineExceeded { .. } => Code::DeadlineExceeded,
-        CallError::Unreachable { .. } | CallError::BadAnswer { .. } => Code::BadGateway,
+        CallError::Unreachable { .. } => Code::Unreachable,
+        CallError::BadAnswer { .. } => Code::BadGateway,
         CallError::Busy { .. } => Code::Overloaded,
         CallError::Timeout { .. } => Code::UpstreamTimeout,
         CallError::Indeterminate { .. } => Code::Indeterminate,

@@ -30,6 +30,16 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let etcd = chassis::coordinator(&config.base.coordinator)?;
     let (tasks, stop) = (&context.tasks, &context.stop);
     let discovery = etcd.clone().map(|etcd| Discovery::start(etcd, tasks, stop.clone()));
+    if let Some(discovery) = discovery.clone() {
+        let check = context.health.check("coordinator", "the coordinator has not answered yet");
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            if stop.run_until_cancelled(discovery.ready()).await.is_some() {
+                // From here on the last known state serves, also when the coordinator is away.
+                check.pass();
+            }
+        });
+    }
     let methods = Registry::start(etcd.clone(), METHOD_KEYS, tasks, stop);
     let routes = Registry::start(etcd, ROUTE_KEYS, tasks, stop);
 

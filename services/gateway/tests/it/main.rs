@@ -7,8 +7,11 @@
 mod support;
 
 mod bodies;
+mod control;
+mod discovery;
 mod framing;
 mod headers;
 mod retries;
 mod target;
+mod traces;
 mod upgrades;

@@ -60,10 +60,7 @@ async fn an_endpoint_that_is_killed_is_left_and_found_again() {
         assert_eq!(get().await, "two");
     }
     drop(two);
-    let _one = eventually("the port is free again", async || {
-        Some(Backend::again(address, |_| Reply::ok("one")).await)
-    })
-    .await;
+    let _one = Backend::again(address, |_| Reply::ok("one")).await;
     eventually("it is found again", async || {
         let answer = http().get(format!("{}/broker/x", gateway.url)).send().await.unwrap();
         (answer.status() == 200).then_some(())
@@ -263,13 +260,31 @@ async fn an_endpoint_that_does_not_answer_in_time_is_reported_as_such() {
 }
 
 #[tokio::test]
+async fn an_outcome_stays_unknown_when_only_the_first_attempt_was_sent() {
+    let address = Arc::new(std::sync::Mutex::new(None::<Backend>));
+    let shared = Arc::clone(&address);
+    let backend = Backend::start(move |_| {
+        // The process dies while it works on the request.
+        drop(shared.lock().unwrap().take());
+        Reply::ThenClose(Vec::new())
+    })
+    .await;
+    let url = backend.url.clone();
+    let gateway = gateway(&[&backend]).await;
+    *address.lock().unwrap() = Some(backend);
+    let answer = http().put(format!("{}/broker/x", gateway.url)).body("b").send().await.unwrap();
+    assert_eq!(answer.status(), 504, "{url}");
+    assert_eq!(problem(answer).await.code, "indeterminate");
+}
+
+#[tokio::test]
 async fn nobody_listens_is_a_bad_gateway() {
     let dead = dead().await;
     let gateway = gateway(&[&dead]).await;
     let answer = http().post(format!("{}/broker/x", gateway.url)).body("b").send().await.unwrap();
     assert_eq!(answer.status(), 502);
     let problem = problem(answer).await;
-    assert_eq!(problem.code, "bad-gateway");
+    assert_eq!(problem.code, "unreachable");
     assert!(problem.detail.contains("nothing was sent"), "{}", problem.detail);
     let view = upstream(&gateway, "broker").await;
     assert!(view.endpoints[0].last_failure.as_deref().unwrap().contains("reached"), "{view:?}");

@@ -99,10 +99,14 @@ impl Backend {
         address: std::net::SocketAddr,
         respond: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(address).unwrap();
-        Self::on(socket.listen(64).unwrap(), respond, true)
+        let listener = super::eventually("the address is free again", async || {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(address).ok()?;
+            socket.listen(64).ok()
+        })
+        .await;
+        Self::on(listener, respond, true)
     }
 
     /// This one under an address at which it does not listen.

@@ -1,6 +1,7 @@
 //! A started gateway, upstreams that record what reaches them, and clients that see raw bytes.
 
 pub(crate) mod backend;
+pub(crate) mod etcd;
 pub(crate) mod raw;
 
 use std::collections::BTreeMap;
