@@ -109,5 +109,6 @@ fn batch(call: Call, lines: &[impl Serialize], idempotency_key: Option<&str>) ->
 fn waiting(call: Call, wait_seconds: Option<f64>) -> Call {
     const ORDINARY: Duration = Duration::from_secs(15);
     let wait = wait_seconds.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
-    call.timeout(ORDINARY + wait.unwrap_or_default())
+    let call = call.timeout(ORDINARY + wait.unwrap_or_default());
+    if wait.is_some() { call.waits() } else { call }
 }

@@ -116,7 +116,8 @@ impl Attempt<'_> {
             Err(_) => return Err(self.too_late(endpoint)),
         };
         if success {
-            endpoint.report(Report::Answered);
+            let waited = self.call.waits;
+            endpoint.report(if waited { Report::Waited } else { Report::Answered });
             return Ok(Answer { status, headers, body: Body::Whole(body) });
         }
         Err(self.refused(endpoint, status, &headers, body))

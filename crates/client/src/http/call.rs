@@ -30,6 +30,8 @@ pub struct Call {
     pub(super) body: Bytes,
     timeout: Option<Duration>,
     repeat: Option<Repeat>,
+    /// See [`Call::waits`].
+    pub(super) waits: bool,
     mistake: Option<String>,
 }
 
@@ -44,6 +46,7 @@ impl Call {
             body: Bytes::new(),
             timeout: None,
             repeat: None,
+            waits: false,
             mistake: None,
         }
     }
@@ -104,6 +107,13 @@ impl Call {
     /// Sets how long the call may take, retries included.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Says that the service may take its time on purpose, as in a long poll: that is no sign of
+    /// a slow endpoint.
+    pub const fn waits(mut self) -> Self {
+        self.waits = true;
         self
     }
 

@@ -65,8 +65,13 @@ impl<K> Default for Tried<K> {
 }
 
 impl<K: Clone + PartialEq> Tried<K> {
-    fn contains(&self, key: &K) -> bool {
-        self.0.lock().expect("nobody panics while holding it").contains(key)
+    /// Those of `indices` whose key was not tried yet.
+    fn leave_out<'a>(&self, indices: &[usize], key: impl Fn(usize) -> &'a K) -> Vec<usize>
+    where
+        K: 'a,
+    {
+        let tried = self.0.lock().expect("nobody panics while holding it");
+        indices.iter().copied().filter(|index| !tried.contains(key(*index))).collect()
     }
 
     fn add(&self, key: &K) {
@@ -167,39 +172,27 @@ impl<K: Ord + Clone, V, C: Clock> EndpointSet<K, V, C> {
         if endpoints.is_empty() {
             return Err(PickError::Empty);
         }
-        let fresh = |index: usize| {
-            !tried.contains(&endpoints[index].key) && endpoints[index].breaker.would_admit()
-        };
-        let any = |index: usize| endpoints[index].breaker.would_admit();
         // Between the look and the admission another caller may take the probe: look again.
         for _ in 0..=endpoints.len() {
-            let index = self
-                .choose(strategy, &endpoints, fresh)
-                .or_else(|| self.choose(strategy, &endpoints, any));
+            let now = self.clock.now();
+            let open = |index: &usize| endpoints[*index].breaker.would_admit_at(now);
+            let open: Vec<usize> = (0..endpoints.len()).filter(open).collect();
+            let fresh = tried.leave_out(&open, |index| &endpoints[index].key);
+            let usable = if fresh.is_empty() { &open } else { &fresh };
+            let index = match strategy {
+                Strategy::RoundRobin => self.robin.pick(usable.len(), |_| true),
+                Strategy::LeastLatency => {
+                    let cost = |index: usize| endpoints[usable[index]].load.cost(now);
+                    least_latency(usable.len(), |_| true, cost, (self.random)())
+                }
+            };
             let Some(index) = index else { break };
-            if let Some(picked) = self.admit(&endpoints[index]) {
+            if let Some(picked) = self.admit(&endpoints[usable[index]]) {
                 tried.add(&picked.endpoint.key);
                 return Ok(picked);
             }
         }
         self.last_resort(&endpoints, tried)
-    }
-
-    fn choose(
-        &self,
-        strategy: Strategy,
-        endpoints: &[Arc<Endpoint<K, V, C>>],
-        eligible: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        let count = endpoints.len();
-        match strategy {
-            Strategy::RoundRobin => self.robin.pick(count, eligible),
-            Strategy::LeastLatency => {
-                let now = self.clock.now();
-                let cost = |index: usize| endpoints[index].load.cost(now);
-                least_latency(count, eligible, cost, (self.random)())
-            }
-        }
     }
 
     fn admit(&self, endpoint: &Arc<Endpoint<K, V, C>>) -> Option<Picked<K, V, C>> {
@@ -243,6 +236,9 @@ impl<K: Ord + Clone, V, C: Clock> EndpointSet<K, V, C> {
 pub enum Report {
     /// It answered, with whatever status that is the caller's concern.
     Answered,
+    /// It answered after a wait that was asked for, as in a long poll: how long that took says
+    /// nothing about it.
+    Waited,
     /// It did not, or said that it cannot serve.
     Failed { retry_after: Option<Duration> },
 }
@@ -266,6 +262,7 @@ impl<K, V, C: Clock> Picked<K, V, C> {
             Report::Answered => {
                 (Sample::Answered(now.saturating_duration_since(self.began)), Outcome::Success)
             }
+            Report::Waited => (Sample::Cancelled, Outcome::Success),
             Report::Failed { retry_after } => (Sample::Failed { retry_after }, Outcome::Failure),
         };
         self.in_flight.finish(sample, now);

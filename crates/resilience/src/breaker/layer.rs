@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tower::{Layer, Service, ServiceExt};
 
@@ -39,7 +39,12 @@ impl<C: Clock> BreakerHandle<C> {
     /// See [`CircuitBreaker::would_admit`].
     #[must_use]
     pub fn would_admit(&self) -> bool {
-        self.lock().would_admit(self.clock.now())
+        self.would_admit_at(self.clock.now())
+    }
+
+    /// The same at a time that was read already.
+    pub(crate) fn would_admit_at(&self, now: Instant) -> bool {
+        self.lock().would_admit(now)
     }
 
     /// Asks for one call; the guard takes its outcome.

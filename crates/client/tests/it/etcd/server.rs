@@ -1,6 +1,7 @@
 //! A server of the etcd v3 JSON API in a child process, with its own directory and ports.
 
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,9 @@ use tempfile::TempDir;
 
 /// Names the coordinator to ask: this package does not build it, and an old one would mislead.
 const COORDINATOR: &str = "QUARTET_COORDINATOR";
+
+/// What a server said before it failed, in its directory.
+const LOG: &str = "stderr.log";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -60,13 +64,16 @@ impl Server {
 
     async fn ready(&self) {
         // A new client each time: the breaker of one would slow the polling down.
+        let mut last = None;
         for _ in 0..200 {
-            if self.client().range(&RangeRequest::key("x").limit(1)).await.is_ok() {
-                return;
+            match self.client().range(&RangeRequest::key("x").limit(1)).await {
+                Ok(_) => return,
+                Err(error) => last = Some(error),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("{:?} does not answer on {}", self.kind, self.url());
+        let log = std::fs::read_to_string(self.dir.path().join(LOG)).unwrap();
+        panic!("{:?} does not answer: {last:?}; it said: {log}", self.kind);
     }
 }
 
@@ -88,7 +95,8 @@ fn spawn(kind: Kind, dir: &Path, [client, peer]: [u16; 2]) -> Option<Child> {
             }
         },
     };
-    match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+    let log = OpenOptions::new().create(true).append(true).open(dir.join(LOG)).unwrap();
+    match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn() {
         Ok(child) => Some(child),
         Err(error) if kind == Kind::Etcd && error.kind() == ErrorKind::NotFound => {
             println!("skipped: there is no `etcd` on the path");
@@ -107,16 +115,18 @@ fn etcd(dir: &Path, client: u16, peer: u16) -> Command {
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("one={peer}")])
         .arg("--data-dir")
-        .arg(dir);
+        .arg(dir.join("data"));
     command
 }
 
 fn coordinator(program: &OsStr, dir: &Path, [client, peer]: [u16; 2]) -> Command {
     let mut command = Command::new(program);
     command
+        // To the coordinator itself it would be a setting it does not know.
+        .env_remove(COORDINATOR)
         .env("QUARTET_LISTEN", format!("127.0.0.1:{client}"))
         .env("QUARTET_PEER_LISTEN", format!("127.0.0.1:{peer}"))
-        .env("QUARTET_DATA_DIR", dir);
+        .env("QUARTET_DATA_DIR", dir.join("data"));
     command
 }
 
