@@ -27,6 +27,10 @@ mod publish;
 mod state_machine;
 mod time;
 mod upkeep;
+mod watching;
+
+mod checks;
+mod registry;
 
 mod handlers;
 
@@ -79,6 +83,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let stop = || context.stop.clone();
     context.tasks.spawn(publish::run(group, publish, stop()));
     context.tasks.spawn(upkeep::run(coordinator.clone(), config.history_revisions, stop()));
+    context.tasks.spawn(checks::run(coordinator.clone(), config.max_concurrent_checks, stop()));
     watch_health(&context, &groups);
 
     let cluster_id = coordinator

@@ -27,17 +27,13 @@ impl Metrics {
             deletes: registry.counter("etcd_mvcc_delete", "Deletes asked for."),
             ranges: registry.counter("etcd_mvcc_range", "Ranges read."),
             txns: registry.counter("etcd_mvcc_txn", "Transactions with comparisons."),
-            leases_granted: registry
-                .counter("etcd_debugging_lease_granted", "Leases asked for."),
-            leases_revoked: registry
-                .counter("etcd_debugging_lease_revoked", "Leases given back."),
+            leases_granted: registry.counter("etcd_debugging_lease_granted", "Leases asked for."),
+            leases_revoked: registry.counter("etcd_debugging_lease_revoked", "Leases given back."),
             leases_renewed: registry.counter("etcd_debugging_lease_renewed", "Keepalives."),
             leases_expired: registry
                 .counter("etcd_debugging_server_lease_expired", "Leases that ran out."),
-            proposals_failed: registry.counter(
-                "etcd_server_proposals_failed",
-                "Commands that were not carried out.",
-            ),
+            proposals_failed: registry
+                .counter("etcd_server_proposals_failed", "Commands that were not carried out."),
             watch_streams: registry
                 .gauge("etcd_debugging_mvcc_watch_stream_total", "Open watch streams."),
             watchers: registry.gauge("etcd_debugging_mvcc_watcher_total", "Watches in them."),

@@ -1,13 +1,25 @@
 //! HTTP: the native face under `/v1`, and the face of an etcd under `/v3`.
 
+mod cluster;
+mod condition;
 mod etcd;
+mod kv;
+mod leases;
+mod params;
+mod refusal;
+mod services;
+mod txn;
 mod version;
+mod watch;
+mod wire;
 
 use std::sync::Arc;
 
+use api::problem::Code;
 use axum::Router;
 use axum::routing::get;
 use chassis::Context;
+use chassis::problem::Problem;
 use raft_node::Groups;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
@@ -69,6 +81,16 @@ impl App {
         self.0.max_request_bytes
     }
 
+    /// Refuses what a command cannot carry.
+    fn check_len(&self, len: usize) -> Result<(), Problem> {
+        let max = self.max_request_bytes();
+        if len <= max {
+            return Ok(());
+        }
+        let detail = format!("the value is {len} bytes, the limit is {max}; store it elsewhere");
+        Err(Problem::new(Code::TooLarge, detail).with("max_bytes", max))
+    }
+
     /// The newest state, or, if the caller does not need the newest, one that costs nobody
     /// anything.
     async fn read(&self, serializable: bool) -> Result<Snapshot, Failure> {
@@ -80,7 +102,16 @@ impl App {
 }
 
 pub(crate) fn router(app: App) -> Router {
-    Router::new().route("/version", get(version::version)).merge(etcd::router()).with_state(app)
+    Router::new()
+        .route("/version", get(version::version))
+        .merge(kv::router())
+        .merge(txn::router())
+        .merge(watch::router())
+        .merge(leases::router())
+        .merge(services::router())
+        .merge(cluster::router())
+        .merge(etcd::router())
+        .with_state(app)
 }
 
 #[derive(utoipa::OpenApi)]
@@ -89,7 +120,29 @@ pub(crate) fn router(app: App) -> Router {
         title = "quartet-coordinator",
         description = "Linearizable keys, watches, leases, services."
     ),
-    paths(version::version)
+    paths(
+        kv::read,
+        kv::write,
+        kv::remove,
+        kv::list,
+        txn::txn,
+        txn::compact,
+        watch::watch,
+        leases::grant,
+        leases::list,
+        leases::show,
+        leases::keep_alive,
+        leases::revoke,
+        services::list,
+        services::show,
+        services::one,
+        services::register,
+        services::heartbeat,
+        services::deregister,
+        services::watch,
+        cluster::show,
+        version::version,
+    )
 )]
 struct Document;
 

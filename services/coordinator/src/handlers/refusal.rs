@@ -1,0 +1,108 @@
+//! Errors of the store and of the coordinator as problem documents.
+
+use api::problem::Code;
+use chassis::problem::Problem;
+
+use crate::coordinator::{CommandError, Failure};
+use crate::registry::RegistryError;
+use crate::store::{
+    GrantError, HistoryCompacted, LeaseNotFound, NoSpace, RevisionError, TxnError, TxnInvalid,
+};
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let code = match failure {
+            Failure::Overloaded => Code::Overloaded,
+            Failure::TooLarge { .. } => Code::TooLarge,
+            Failure::DiskFull => Code::DiskFull,
+            Failure::NoLeader => Code::NoLeader,
+            Failure::Stopped => Code::Unavailable,
+            Failure::Indeterminate => Code::Indeterminate,
+        };
+        Self::from_error(code, &failure)
+    }
+}
+
+/// What the state refuses, with a code of its own.
+pub(super) trait Refusal: std::error::Error + 'static {
+    fn problem(&self) -> Problem;
+}
+
+pub(super) fn refused<E: Refusal>(error: CommandError<E>) -> Problem {
+    match error {
+        CommandError::Refused(refusal) => refusal.problem(),
+        CommandError::Failed(failure) => failure.into(),
+    }
+}
+
+impl Refusal for TxnError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::LeaseNotFound(error) => error.problem(),
+            Self::NothingToKeep => Problem::from_error(Code::KeyNotFound, self),
+            Self::Revision(error) => error.problem(),
+            Self::NoSpace(error) => error.problem(),
+        }
+    }
+}
+
+impl Refusal for RevisionError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Compacted { oldest } => {
+                Problem::from_error(Code::Compacted, self).with("oldest_revision", oldest.0)
+            }
+            Self::Future { newest, .. } => {
+                Problem::from_error(Code::RangeNotSatisfiable, self).with("revision", newest.0)
+            }
+        }
+    }
+}
+
+impl Refusal for HistoryCompacted {
+    fn problem(&self) -> Problem {
+        Problem::from_error(Code::Compacted, self).with("oldest_revision", self.oldest.0)
+    }
+}
+
+impl Refusal for LeaseNotFound {
+    fn problem(&self) -> Problem {
+        Problem::from_error(Code::LeaseNotFound, self)
+    }
+}
+
+impl Refusal for NoSpace {
+    fn problem(&self) -> Problem {
+        Problem::from_error(Code::LimitReached, self)
+    }
+}
+
+impl Refusal for GrantError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Exists(_) => Problem::from_error(Code::AlreadyExists, self),
+            Self::TtlTooLarge => Problem::from_error(Code::InvalidRequest, self),
+            Self::NoSpace(error) => error.problem(),
+        }
+    }
+}
+
+impl Refusal for TxnInvalid {
+    fn problem(&self) -> Problem {
+        Problem::from_error(Code::InvalidRequest, self)
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        match &error {
+            RegistryError::NotFound { .. } => Self::from_error(Code::ServiceNotFound, &error),
+            RegistryError::NoHeartbeat { .. } | RegistryError::Contended { .. } => {
+                Self::from_error(Code::Conflict, &error)
+            }
+            RegistryError::Lease(error) => error.problem(),
+            RegistryError::Store(error) => error.problem(),
+            RegistryError::Failed(failure) => (*failure).into(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `/v1/watch`: changes as server-sent events.
+
+use std::time::Duration;
+
+use api::coordinator::{BookmarkEvent, CompactedEvent, Text, WatchEvent};
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use chassis::problem::Problem;
+use chassis::sse::{self, Event};
+
+use super::App;
+use super::params::{Params, check_key, invalid};
+use super::refusal::Refusal as _;
+use super::wire::{attached, key_value};
+use crate::store::{self, HistoryCompacted, KeyRange, Revision, WatchFilter};
+use crate::watching::{Seen, Watching};
+
+/// How often a quiet watch hears where the store is, if the store has moved.
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
+
+pub(super) fn router() -> Router<App> {
+    Router::new().route(api::coordinator::WATCH, get(watch))
+}
+
+/// Changes of a key or of all keys with a prefix, from now or from a revision on.
+#[utoipa::path(get, path = "/v1/watch", tag = "kv",
+    params(("key" = Option<String>, Query), ("prefix" = Option<String>, Query, description = "empty: every key"),
+           ("from_revision" = Option<u64>, Query), ("prev" = Option<bool>, Query),
+           ("Last-Event-ID" = Option<u64>, Header, description = "resumes behind this revision")),
+    responses((status = 200, content_type = "text/event-stream", body = WatchEvent,
+               description = "events put, delete, bookmark, compacted"),
+              (status = 410, description = "compacted; oldest_revision says where a watch can start")))]
+pub(super) async fn watch(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let params = Params::parse(query.as_deref(), &["key", "prefix", "from_revision", "prev"])?;
+    let range = match (params.bytes("key"), params.bytes("prefix")) {
+        (Some(key), None) => KeyRange::One(check_key(key)?),
+        (None, Some(prefix)) => KeyRange::prefix(prefix),
+        _ => return Err(invalid("name what to watch: key=K or prefix=P; prefix= is every key")),
+    };
+    let previous = params.flag("prev")?;
+    let from = start(&params, &headers)?;
+    let filter = WatchFilter { range, puts: true, deletes: true, previous };
+    let watching = open(&app, filter, from).await?;
+    Ok(stream(&app, watching, put_or_delete))
+}
+
+/// `Last-Event-ID` wins: it is what a reconnecting client has really seen.
+pub(super) fn start(params: &Params, headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
+    let asked = params.number("from_revision")?.map(Revision);
+    if asked == Some(Revision(0)) {
+        return Err(invalid("from_revision must be at least 1; leave it out to watch from now"));
+    }
+    let Some(seen) = sse::last_event_id(headers) else { return Ok(asked) };
+    match seen.parse::<u64>() {
+        Ok(seen) if seen < u64::MAX => Ok(Some(Revision(seen).next())),
+        _ => Err(invalid("Last-Event-ID must be a revision: the id of an event of this stream")),
+    }
+}
+
+/// Fails with 410 at once if history from there on is gone.
+pub(super) async fn open(
+    app: &App,
+    filter: WatchFilter,
+    from: Option<Revision>,
+) -> Result<Watching, Problem> {
+    let (now, compacted) =
+        app.coordinator().query(|store| (store.revision(), store.mvcc.compacted())).await?;
+    let from = from.unwrap_or(now.next());
+    if from < compacted {
+        return Err(HistoryCompacted { oldest: compacted }.problem());
+    }
+    Ok(Watching::new(app.coordinator(), filter, from, BOOKMARK_PERIOD))
+}
+
+/// Begins with what is there now, then goes on with what changes.
+pub(super) async fn open_with_state(app: &App, filter: WatchFilter) -> Result<Watching, Problem> {
+    let store = app.coordinator().snapshot().await?;
+    let from = store.revision().next();
+    let watching = Watching::new(app.coordinator(), filter, from, BOOKMARK_PERIOD);
+    Ok(watching.beginning_with(&store))
+}
+
+/// Turns what is seen into events. `encode` may drop a change by answering `None`.
+pub(super) fn stream(
+    app: &App,
+    watching: Watching,
+    encode: impl Fn(&store::Event) -> Option<Event> + Send + 'static,
+) -> Response {
+    let events = futures_util::stream::unfold(Some((watching, encode)), async |state| {
+        let (mut watching, encode) = state?;
+        let (event, ended) = loop {
+            match watching.next().await? {
+                Seen::Change { event, completes } => {
+                    let Some(encoded) = encode(&event) else { continue };
+                    // Resuming behind an id skips its revision, so only a whole one has an id.
+                    let encoded =
+                        if completes { encoded.id(event.record.mod_revision) } else { encoded };
+                    break (encoded, false);
+                }
+                Seen::Bookmark(revision) => break (bookmark(revision), false),
+                Seen::Compacted(oldest) => break (compacted(oldest), true),
+            }
+        };
+        Some((event, (!ended).then_some((watching, encode))))
+    });
+    sse::response(events, app.draining())
+}
+
+fn put_or_delete(event: &store::Event) -> Option<Event> {
+    let record = &event.record;
+    let is_put = !record.is_delete();
+    let data = WatchEvent {
+        revision: record.mod_revision.0,
+        key: Text::from_bytes(&record.key),
+        value: is_put.then(|| Text::from_bytes(&record.value)),
+        create_revision: is_put.then_some(record.create_revision.0),
+        version: is_put.then_some(record.version),
+        lease: attached(record.lease),
+        prev: event.previous.as_deref().map(|previous| key_value(previous, false)),
+    };
+    Some(json(&data).named(if is_put { "put" } else { "delete" }))
+}
+
+fn bookmark(revision: Revision) -> Event {
+    json(&BookmarkEvent { revision: revision.0 }).named("bookmark").id(revision)
+}
+
+fn compacted(oldest: Revision) -> Event {
+    json(&CompactedEvent { oldest_revision: oldest.0 }).named("compacted")
+}
+
+pub(super) fn json(data: &impl serde::Serialize) -> Event {
+    Event::json(data).expect("wire types are plain data with string keys")
+}

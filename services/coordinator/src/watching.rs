@@ -1,0 +1,119 @@
+//! One watch outside a stream of the etcd face: it pulls events from published snapshots.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::coordinator::Coordinator;
+use crate::metrics::Metrics;
+use crate::store::{Event, Revision, Snapshot, Store, WatchFilter};
+
+/// Bytes of keys and values read at once.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// `completes`: the last change of its revision that this watch sees.
+    Change { event: Event, completes: bool },
+    /// Everything up to here has been told.
+    Bookmark(Revision),
+    /// The watch fell behind a compaction and ends.
+    Compacted(Revision),
+}
+
+pub(crate) struct Watching {
+    changes: watch::Receiver<Snapshot>,
+    filter: WatchFilter,
+    /// The first revision that was not read.
+    next: Revision,
+    /// Read and not told: one batch at most.
+    waiting: VecDeque<Event>,
+    /// Where the watcher knows the store to be.
+    told: Revision,
+    bookmark_period: Duration,
+    bookmark_at: Instant,
+    metrics: Metrics,
+}
+
+impl Watching {
+    pub(crate) fn new(
+        coordinator: &Coordinator,
+        filter: WatchFilter,
+        from: Revision,
+        bookmark_period: Duration,
+    ) -> Self {
+        coordinator.metrics().watchers.inc();
+        Self {
+            changes: coordinator.subscribe(),
+            filter,
+            next: from,
+            waiting: VecDeque::new(),
+            // The first bookmark comes at once: it says from where the watch counts.
+            told: Revision(0),
+            bookmark_period,
+            bookmark_at: Instant::now(),
+            metrics: coordinator.metrics().clone(),
+        }
+    }
+
+    /// Tells what `store` holds first, as if it had just been put. Oldest changes come first, so
+    /// that whoever resumes behind one of them misses nothing.
+    pub(crate) fn beginning_with(mut self, store: &Store) -> Self {
+        let mut records: Vec<_> = store.mvcc.scan(&self.filter.range, None).cloned().collect();
+        records.sort_by_key(|record| record.mod_revision);
+        self.waiting = records.into_iter().map(|record| Event { record, previous: None }).collect();
+        self
+    }
+
+    /// `None` when the process stops.
+    pub(crate) async fn next(&mut self) -> Option<Seen> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                let revision = event.record.mod_revision;
+                let following = self.waiting.front();
+                let completes = following.is_none_or(|next| revision < next.record.mod_revision);
+                if completes {
+                    self.tell(revision);
+                }
+                return Some(Seen::Change { event, completes });
+            }
+            let store = self.changes.borrow_and_update().clone();
+            if self.next <= store.revision() {
+                match store.mvcc.events(self.next, &self.filter, BATCH_BYTES) {
+                    Ok(batch) => {
+                        self.next = batch.next;
+                        self.waiting = batch.events.into();
+                    }
+                    Err(compacted) => return Some(Seen::Compacted(compacted.oldest)),
+                }
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // A watch that waits for the future has not seen what lies before it.
+            let seen = Revision(self.next.0 - 1);
+            if self.told < seen && seen <= store.revision() && self.bookmark_at <= Instant::now() {
+                self.tell(seen);
+                return Some(Seen::Bookmark(seen));
+            }
+            let is_behind = self.told < seen;
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = tokio::time::sleep_until(self.bookmark_at), if is_behind && seen <= store.revision() => {}
+            }
+        }
+    }
+
+    fn tell(&mut self, revision: Revision) {
+        self.told = revision;
+        self.bookmark_at = Instant::now() + self.bookmark_period;
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.metrics.watchers.dec();
+    }
+}
