@@ -2,7 +2,6 @@
 //!
 //! The coordinator may be away, now or later: the node serves all the same, and tries again.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use api::coordinator::InstanceValue;
@@ -24,7 +23,7 @@ pub(crate) fn register<C: ServiceConfig>(
         address,
         port,
         tags: Vec::new(),
-        meta: BTreeMap::new(),
+        meta: context.config.meta(),
         check: None,
         status: None,
     };

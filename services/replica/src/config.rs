@@ -1,5 +1,6 @@
 //! Replica settings: `deploy/config/replica.toml`, then `QUARTET_*` variables, then flags.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::{Base, ServiceConfig};
@@ -125,6 +126,16 @@ impl ServiceConfig for Config {
 
     fn base(&self) -> &Base {
         &self.base
+    }
+
+    /// So that whoever looks for the primary finds it without asking every node.
+    fn meta(&self) -> BTreeMap<String, String> {
+        let role = match self.replication.role {
+            Role::Primary => "primary",
+            Role::Replica => "replica",
+        };
+        let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        BTreeMap::from([entry("role", role), entry("group", &self.replication.group)])
     }
 
     fn validate(&self) -> Result<(), String> {

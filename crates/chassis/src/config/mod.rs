@@ -40,6 +40,11 @@ pub trait ServiceConfig:
     /// The settings that all services share.
     fn base(&self) -> &Base;
 
+    /// What is registered in the coordinator besides the address, such as a node's role.
+    fn meta(&self) -> std::collections::BTreeMap<String, String> {
+        std::collections::BTreeMap::new()
+    }
+
     /// What types cannot say. The error names the key and what to write instead.
     fn validate(&self) -> Result<(), String> {
         Ok(())

@@ -116,7 +116,8 @@ impl Driver {
         let settled = self.tokens.is_empty();
         if !self.following.is(connection) || !settled {
             self.following.disconnected(connection);
-            return Ok(self.upkeep.discard(&self.generations, name, engine));
+            self.upkeep.discard(&self.generations, &name, engine);
+            return Ok(());
         }
         let at = applied.head;
         self.generations.choose(&name)?;

@@ -102,9 +102,9 @@ impl Upkeep {
     }
 
     /// An install came too late.
-    pub(super) fn discard(&self, generations: &Generations, name: String, engine: Arc<dyn Engine>) {
+    pub(super) fn discard(&self, generations: &Generations, name: &str, engine: Arc<dyn Engine>) {
         drop(engine);
-        if let Err(error) = generations.remove(&name) {
+        if let Err(error) = generations.remove(name) {
             tracing::warn!(%error, "an unused state stays until the next start");
         }
     }

@@ -141,6 +141,6 @@ fn records_start_anywhere_in_either_space() {
     assert_eq!(from(Bound::Included(user(b""))).len(), 3);
     assert_eq!(from(Bound::Excluded(user(b""))), [user(b"a"), user(b"\xff\xff")]);
     assert_eq!(from(Bound::Included(user(b"b"))), [user(b"\xff\xff")]);
-    assert_eq!(from(Bound::Included(Bytes::from_static(b"z"))), [Bytes::new(); 0]);
+    assert!(from(Bound::Included(Bytes::from_static(b"z"))).is_empty());
     assert_eq!(snapshot.applied().head.index(), Index(1));
 }

@@ -10,7 +10,6 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
-use chassis::deadline::Deadline;
 use chassis::extract::{Json, Query};
 use chassis::problem::Problem;
 use http::request::Parts;
@@ -38,7 +37,6 @@ pub(super) fn router() -> Router<ReplicaHandle> {
 pub(super) async fn batch(
     State(replica): State<ReplicaHandle>,
     Query(query): Query<WriteQuery>,
-    deadline: Option<Deadline>,
     parts: Parts,
     Json(batch): Json<BatchRequest>,
 ) -> Result<Response, Problem> {
@@ -54,7 +52,7 @@ pub(super) async fn batch(
         request: kv::request(&parts.headers, &[b"batch", &body])?,
         ack: input::level(query.ack),
     };
-    let until = replica.until(deadline.map(|deadline| deadline.0));
+    let until = kv::give_up_at(&replica, &parts);
     kv::answer(&replica, write, query, (&parts, body), until).await
 }
 

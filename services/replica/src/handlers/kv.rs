@@ -53,14 +53,13 @@ pub(super) async fn put(
     State(replica): State<ReplicaHandle>,
     key: Key,
     Query(query): Query<WriteQuery>,
-    deadline: Option<Deadline>,
     parts: Parts,
     Body(value): Body,
 ) -> Result<Response, Problem> {
     input::check_value(&value)?;
     let content_type = input::content_type(&parts.headers)?;
     let expires_at_ms = input::expires_at_ms(query.ttl_seconds, replica.now_ms())?;
-    let until = replica.until(deadline.map(|deadline| deadline.0));
+    let until = give_up_at(&replica, &parts);
     let full = Space::User.key(&key.0);
     let ttl = query.ttl_seconds.unwrap_or_default().to_be_bytes();
     let typed = content_type.clone().unwrap_or_default();
@@ -83,7 +82,6 @@ pub(super) async fn delete(
     State(replica): State<ReplicaHandle>,
     key: Key,
     Query(query): Query<WriteQuery>,
-    deadline: Option<Deadline>,
     parts: Parts,
 ) -> Result<Response, Problem> {
     if query.ttl_seconds.is_some() {
@@ -91,7 +89,7 @@ pub(super) async fn delete(
             "ttl_seconds belongs to PUT; a deleted key has no time to live",
         ));
     }
-    let until = replica.until(deadline.map(|deadline| deadline.0));
+    let until = give_up_at(&replica, &parts);
     let change = Change::Delete { key: Space::User.key(&key.0) };
     let write = single(&parts.headers, query, &key, change, &[b"delete", &key.0])?;
     answer(&replica, write, query, (&parts, Bytes::new()), until).await
@@ -113,6 +111,11 @@ fn single(
         request: request(headers, asked)?,
         ack: input::level(query.ack),
     })
+}
+
+/// When to give up on a request: when its caller does, or else by our own patience.
+pub(super) fn give_up_at(replica: &ReplicaHandle, parts: &Parts) -> Instant {
+    replica.until(parts.extensions.get::<Deadline>().map(|deadline| deadline.0))
 }
 
 /// What makes a request repeatable: its key, and what it asked for.
@@ -206,12 +209,11 @@ pub(super) async fn get(
     State(replica): State<ReplicaHandle>,
     key: Key,
     Query(query): Query<ReadQuery>,
-    deadline: Option<Deadline>,
     parts: Parts,
 ) -> Result<Response, Problem> {
     let freshness = query.freshness(&parts.headers)?;
     let known = input::tags(&parts.headers, &header::IF_NONE_MATCH)?;
-    let until = replica.until(deadline.map(|deadline| deadline.0));
+    let until = give_up_at(&replica, &parts);
     if freshness == Freshness::Strong && is_elsewhere(&replica) {
         return pass_on(&replica, &parts, Bytes::new(), until).await;
     }
@@ -302,12 +304,11 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(replica): State<ReplicaHandle>,
     Query(query): Query<ListQuery>,
-    deadline: Option<Deadline>,
     parts: Parts,
 ) -> Result<Response, Problem> {
     let read = ReadQuery { consistency: query.consistency, max_lag_ms: query.max_lag_ms };
     let freshness = read.freshness(&parts.headers)?;
-    let until = replica.until(deadline.map(|deadline| deadline.0));
+    let until = give_up_at(&replica, &parts);
     if freshness == Freshness::Strong && is_elsewhere(&replica) {
         return pass_on(&replica, &parts, Bytes::new(), until).await;
     }
@@ -355,7 +356,7 @@ fn range(query: &ListQuery, raw: &str) -> Result<(Range, usize), Problem> {
 /// A parameter as bytes: what a form decoder makes of it is text.
 fn parameter(raw: &str, name: &str) -> Result<Option<Vec<u8>>, Problem> {
     let pairs = raw.split('&').filter_map(|pair| pair.split_once('='));
-    let Some((_, value)) = pairs.filter(|(key, _)| *key == name).last() else { return Ok(None) };
+    let Some((_, value)) = pairs.rev().find(|(key, _)| *key == name) else { return Ok(None) };
     let value = input::decode(&value.replace('+', " "));
     let value = value.ok_or_else(|| {
         input::invalid(&format!("a `%` in `{name}` must be followed by two hex digits"))

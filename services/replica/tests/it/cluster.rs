@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::support::{Answer, http, send};
 
@@ -34,16 +35,18 @@ pub(crate) struct Relay {
 
 impl Relay {
     async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let (link, mode) = watch::channel(Link::Open);
         let target = Arc::new(Mutex::new(None));
         let to = Arc::clone(&target);
-        tokio::task::spawn(async move {
+        let tasks = TaskTracker::new();
+        let connections = tasks.clone();
+        tasks.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let target = *to.lock().unwrap();
+                let target = *to.lock().expect("nobody panics with it");
                 let mode = mode.clone();
-                tokio::task::spawn(async move {
+                connections.spawn(async move {
                     if let Some(target) = target {
                         carry(socket, target, mode).await;
                     }
@@ -58,8 +61,10 @@ impl Relay {
     }
 
     fn point_to(&self, url: Option<&str>) {
-        let address = url.map(|url| url.trim_start_matches("http://").parse().unwrap());
-        *self.target.lock().unwrap() = address;
+        let address = url.map(|url| {
+            url.trim_start_matches("http://").parse().expect("the URL of a server under test")
+        });
+        *self.target.lock().expect("nobody panics with it") = address;
     }
 }
 
@@ -110,7 +115,7 @@ impl Cluster {
             change,
         };
         for _ in 0..count {
-            cluster.dirs.push(tempfile::tempdir().unwrap());
+            cluster.dirs.push(tempfile::tempdir().expect("a directory of our own"));
             cluster.public.push(Relay::new().await);
             cluster.peer.push(Relay::new().await);
             cluster.nodes.push(None);
@@ -193,7 +198,7 @@ impl Cluster {
     /// Waits until every running node has applied what the first has, and compares digests.
     pub(crate) async fn converged(&self) {
         let status = self.status(0).await;
-        let at = status["last"].as_str().unwrap().to_owned();
+        let at = status["last"].as_str().expect("a position").to_owned();
         let mut digests = Vec::new();
         for node in 0..self.nodes.len() {
             if self.nodes[node].is_some() {

@@ -41,7 +41,7 @@ impl Answer {
 
     pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}"));
-        value.to_str().unwrap()
+        value.to_str().expect("our headers are text")
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -54,14 +54,14 @@ impl Answer {
         let problem = self.json();
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
         assert_eq!(problem["status"], self.status.as_u16());
-        problem["code"].as_str().unwrap().to_owned()
+        problem["code"].as_str().expect("a code").to_owned()
     }
 
     pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
+        std::str::from_utf8(&self.body).expect("text")
     }
 }
 
 pub(crate) fn http() -> Client {
-    Client::builder().no_proxy().build().unwrap()
+    Client::builder().no_proxy().build().expect("a client without any settings")
 }
