@@ -84,7 +84,9 @@ impl Group {
     /// Notes one entry at its place. On a damaged log there may be a gap before it.
     fn add(&mut self, entry: Placed, segment: u64) {
         let Placed { term, index, at, bytes } = entry;
-        let fits = |run: &Run| run.segment == segment && run.term == term && run.span.end < index;
+        // Across a gap there may stand truncated entries that had the same indexes.
+        let fits =
+            |run: &Run| run.segment == segment && run.term == term && run.span.end + 1 == index;
         if self.split || !self.runs.last().is_some_and(fits) {
             self.split = false;
             self.runs.push(Run::new(term, segment, index));

@@ -1,4 +1,13 @@
 //! What the log promises, from the outside: one module per way to break it.
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod disk_matrix;
+#[cfg(test)]
 mod wal;

@@ -1,0 +1,275 @@
+//! Damage of every kind at every place: what is served is what was written, and whatever
+//! acknowledged entry cannot be served is reported, never silently missing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use consensus::{GroupId, Index};
+use sim::Rng;
+use sim::disk::SimDisk;
+use storage::{Config, Log, LogView, OpenError, ReadError, Recovery};
+
+use crate::model::Model;
+use crate::world::{DIR, World, tiny};
+
+/// A log that ended well, and after which batches which model was acknowledged.
+struct Recorded {
+    disk: SimDisk,
+    config: Config,
+    model: Model,
+    /// The file written last, how far it was after each flush, and what was acknowledged then.
+    steps: Vec<(PathBuf, u64, Model)>,
+}
+
+/// Records a run until `enough` of it.
+fn record(seed: u64, config: Config, enough: impl Fn(&World) -> bool) -> Recorded {
+    let mut world = World::new(seed, config);
+    world.open_intact().unwrap();
+    let mut steps = Vec::new();
+    while !enough(&world) {
+        world.stage().unwrap();
+        assert!(world.flush());
+        assert!(world.tidy());
+        let newest = newest(&world.disk);
+        let bytes = world.disk.contents(&newest).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        steps.push((newest, used, world.acked.clone()));
+    }
+    let model = world.acked.clone();
+    let config = world.config.clone();
+    world.kill();
+    Recorded { disk: world.disk, config, model, steps }
+}
+
+fn segments(disk: &SimDisk, extension: &str) -> Vec<PathBuf> {
+    let files = disk.files().into_iter();
+    files.filter(|path| path.extension().is_some_and(|e| e == extension)).collect()
+}
+
+fn newest(disk: &SimDisk) -> PathBuf {
+    segments(disk, "wal").pop().unwrap()
+}
+
+fn open(disk: &SimDisk, config: &Config) -> Result<(Log, Recovery), OpenError> {
+    Log::open(Arc::new(disk.clone()), Path::new(DIR), config.clone())
+}
+
+/// Every entry that is served is the one that was written; every acknowledged one is served, or
+/// its group is reported. Returns the groups that were.
+fn check_honest(log: &Log, recovery: &Recovery, model: &Model) -> BTreeSet<GroupId> {
+    let view = log.view();
+    let mut reported: BTreeSet<GroupId> = recovery.faulty.iter().map(|(group, _)| *group).collect();
+    for (id, group) in &model.groups {
+        let Some(state) = view.group(*id) else {
+            // A group that only damaged bytes spoke of cannot be named; the damage is.
+            assert!(!recovery.damage.is_empty() || recovery.torn.is_some(), "{id} vanished");
+            continue;
+        };
+        let read = read_group(&view, *id);
+        match read {
+            Ok(entries) if state.faulty.is_none() => {
+                let expected: Vec<u64> = group.entries.keys().copied().collect();
+                let served: Vec<u64> = entries.iter().map(|entry| entry.index.0).collect();
+                assert_eq!(served, expected, "group {id} is incomplete: {recovery:?}");
+                for entry in entries {
+                    let (term, payload) = &group.entries[&entry.index.0];
+                    assert_eq!((entry.term.0, &entry.payload), (*term, payload), "garbage served");
+                }
+                assert_eq!(state.hard_state, group.hard_state, "group {id}: {recovery:?}");
+            }
+            Ok(_) => panic!("a faulty group is served"),
+            Err(ReadError::Corrupt { .. }) => {
+                reported.insert(*id);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    reported
+}
+
+fn read_group(view: &LogView, group: GroupId) -> Result<Vec<storage::Entry>, ReadError> {
+    let mut all: Vec<storage::Entry> = Vec::new();
+    loop {
+        let from = all.last().map_or(Index(1), |last| last.index.next());
+        let some = view.read(group, from, 2_000)?;
+        if some.is_empty() {
+            return Ok(all);
+        }
+        all.extend(some);
+    }
+}
+
+/// The prefix that was acknowledged when the file was `len` bytes long is all there, and what is
+/// there is a prefix: the cut falls between batches.
+fn check_cut(recorded: &Recorded, path: &Path, len: u64, log: &Log, recovery: &Recovery) {
+    assert!(recovery.faulty.is_empty() && recovery.damage.is_empty(), "len {len}: {recovery:?}");
+    let mut expected = None;
+    for (file, used, model) in &recorded.steps {
+        if file.as_path() < path || (file == path && *used <= len) {
+            expected = Some(model);
+        }
+    }
+    let empty = Model::default();
+    let expected = expected.unwrap_or(&empty);
+    expected
+        .compare(&log.view(), &mut Rng::new(len))
+        .unwrap_or_else(|error| panic!("cut at {len}: {error}"));
+}
+
+#[test]
+fn a_cut_at_any_byte_loses_only_what_was_not_yet_written() {
+    let config = Config { segment_bytes: 64 << 10, queue_bytes: 8 << 10, ..tiny() };
+    let recorded = record(1, config, |world| world.flushes == 14);
+    let path = newest(&recorded.disk);
+    let bytes = recorded.disk.contents(&path).unwrap();
+    let end = recorded.steps.last().unwrap().1;
+    // The head is durable before the file has its name, so the cuts begin behind it.
+    let head = 1024 + 2 * 512;
+    for len in head..=end {
+        let keep = usize::try_from(len).unwrap();
+        for zeros in [false, true] {
+            // The file ends there, or is zeros from there on.
+            let mut cut = bytes[..keep].to_vec();
+            if zeros {
+                cut.resize(bytes.len(), 0);
+            }
+            let disk = recorded.disk.fork(len);
+            disk.replace(&path, cut);
+            let (log, recovery) = open(&disk, &recorded.config).unwrap();
+            check_cut(&recorded, &path, len, &log, &recovery);
+        }
+    }
+}
+
+/// Small enough that every bit can be flipped, and several groups with all kinds of records.
+fn small_run() -> Recorded {
+    let config = Config { segment_bytes: 16 << 10, queue_bytes: 4 << 10, ..tiny() };
+    record(4, config, |world| world.flushes == 12)
+}
+
+#[test]
+fn every_flipped_bit_of_the_newest_segment_is_noticed() {
+    let recorded = small_run();
+    let path = newest(&recorded.disk);
+    let end = recorded.steps.last().unwrap().1;
+    let (mut detected, mut harmless) = (0, 0);
+    for bit in 0..end * 8 {
+        let disk = recorded.disk.fork(bit);
+        disk.flip_bit(&path, bit);
+        match open(&disk, &recorded.config) {
+            Ok((log, recovery)) => {
+                let reported = check_honest(&log, &recovery, &recorded.model);
+                let told =
+                    !reported.is_empty() || !recovery.damage.is_empty() || recovery.torn.is_some();
+                if told {
+                    detected += 1
+                } else {
+                    harmless += 1
+                }
+                assert_eq!(recovery.torn, None, "bit {bit}: damage was cut like a torn tail");
+            }
+            Err(OpenError::Corrupt { .. }) => detected += 1,
+            Err(error) => panic!("bit {bit}: {error}"),
+        }
+    }
+    // Harmless are the header's second copy and the unused rest of its sectors.
+    assert!(detected > 7 * harmless, "{detected} detected, {harmless} harmless");
+    assert!(harmless <= 2 * 512 * 8);
+}
+
+/// The same over a log with sealed and cold segments: a bit of every few bytes.
+#[test]
+fn flipped_bits_in_old_segments_hit_only_the_groups_that_live_there() {
+    let recorded = record(3, tiny(), |world| {
+        let paths = world.segments();
+        let cold = paths.iter().filter(|path| path.extension().is_some_and(|e| e == "cold"));
+        cold.count() > 0 && paths.len() > 3 && world.acked.groups.len() > 2
+    });
+    let (mut spared, mut hit) = (0, 0);
+    for path in recorded.disk.files() {
+        if path == newest(&recorded.disk) || path.extension().is_none_or(|e| e == "spare") {
+            continue;
+        }
+        let bits = recorded.disk.contents(&path).unwrap().len() as u64 * 8;
+        for bit in (0..bits).step_by(997) {
+            let disk = recorded.disk.fork(bit);
+            disk.flip_bit(&path, bit);
+            let (log, recovery) = open(&disk, &recorded.config).unwrap();
+            let reported = check_honest(&log, &recovery, &recorded.model);
+            hit += reported.len();
+            spared += recorded.model.groups.len() - reported.len();
+        }
+    }
+    assert!(hit > 100, "some flips hit live entries: {hit}");
+    assert!(spared > hit, "most groups are spared: {spared} to {hit}");
+}
+
+#[test]
+fn a_lost_segment_is_reported_by_the_groups_that_lived_there() {
+    let recorded = record(3, tiny(), |world| world.segments().len() > 3);
+    let mut hit = 0;
+    for path in segments(&recorded.disk, "wal").into_iter().chain(segments(&recorded.disk, "cold"))
+    {
+        if path == newest(&recorded.disk) {
+            continue;
+        }
+        let disk = recorded.disk.fork(1);
+        disk.lose_file(&path);
+        let (log, recovery) = open(&disk, &recorded.config).unwrap();
+        hit += check_honest(&log, &recovery, &recorded.model).len();
+    }
+    assert!(hit > 0);
+}
+
+#[test]
+fn zeroed_sectors_in_the_middle_are_damage_and_not_a_torn_tail() {
+    let recorded = small_run();
+    let path = newest(&recorded.disk);
+    let bytes = recorded.disk.contents(&path).unwrap();
+    // All but the last batch: whatever is followed by a later batch was acknowledged.
+    let last = recorded.steps[recorded.steps.len() - 2].1;
+    for sector in (1024 + 2 * 512) / 512..last / 512 {
+        let at = usize::try_from(sector * 512).unwrap();
+        let mut bad = bytes.clone();
+        bad[at..at + 512].fill(0);
+        let disk = recorded.disk.fork(sector);
+        disk.replace(&path, bad);
+        let (log, recovery) = open(&disk, &recorded.config).unwrap();
+        assert_eq!(recovery.torn, None, "sector {sector}");
+        assert!(!recovery.damage.is_empty(), "sector {sector}");
+        check_honest(&log, &recovery, &recorded.model);
+    }
+}
+
+#[test]
+fn damage_stays_reported_until_the_group_is_reset_or_removed() {
+    let recorded = small_run();
+    let path = newest(&recorded.disk);
+    let disk = recorded.disk.fork(1);
+    // Inside the first batch.
+    disk.flip_bit(&path, (1024 + 2 * 512 + 60) * 8);
+    let faulty = |recovery: &Recovery| -> Vec<GroupId> {
+        recovery.faulty.iter().map(|(group, _)| *group).collect()
+    };
+    let (log, recovery) = open(&disk, &recorded.config).unwrap();
+    let groups = faulty(&recovery);
+    assert!(!groups.is_empty());
+    drop(log);
+    disk.kill();
+
+    let (mut log, recovery) = open(&disk, &recorded.config).unwrap();
+    assert_eq!(faulty(&recovery), groups, "a restart heals nothing");
+    for group in &groups {
+        let next = Index(1_000);
+        log.stage(vec![storage::Write::Reset { group: *group, next, term: consensus::Term(9) }])
+            .unwrap();
+    }
+    log.flush().unwrap();
+    drop(log);
+    disk.kill();
+
+    let (log, recovery) = open(&disk, &recorded.config).unwrap();
+    assert_eq!(faulty(&recovery), []);
+    assert_eq!(log.view().group(groups[0]).unwrap().last, Index(999));
+}
