@@ -26,6 +26,10 @@ mod wal;
 
 mod error;
 mod file_system;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 pub mod snapshot;
 
 pub use config::Config;

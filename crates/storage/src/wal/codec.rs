@@ -54,6 +54,7 @@ impl Encoder {
             run.span.end - run.span.start,
             run.term,
             run.segment,
+            run.begin,
             run.entries,
             run.bytes,
         ] {
@@ -143,6 +144,7 @@ impl<'a> Decoder<'a> {
             span,
             term: self.number()?,
             segment: self.number()?,
+            begin: self.number()?,
             entries: self.number()?.max(1),
             bytes: self.number()?,
             points: Vec::new(),

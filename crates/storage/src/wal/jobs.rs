@@ -19,6 +19,7 @@ use super::segments::{Spare, spare_name};
 use super::state::Segment;
 use crate::error::{Fault, SubmitError, WriteError};
 use crate::file_system::{File, FileSystem};
+use crate::mutants::{self, Mutant};
 
 /// Spares in waiting: one is reserved for what frees space on a full disk.
 const SPARES: usize = 2;
@@ -77,6 +78,7 @@ impl Housekeeping {
         // What was accepted already, queued and in flight, must still fit.
         let roomy = left >= 2 * queue_bytes;
         let spares = self.spares.len();
+        let entries = entries && !mutants::is(Mutant::NoReserve);
         let enough = if entries {
             spares >= SPARES || (roomy && (spares > 0 || !self.full))
         } else {

@@ -93,17 +93,14 @@ impl<'a> Locator<'a> {
         let Some(log) = self.opening.state.groups.get_mut(&group) else { return };
         let at = log.runs.partition_point(|run| run.span.end < index);
         let Some(run) = log.runs.get_mut(at) else { return };
-        let ours =
-            run.segment == segment && run.term == found.header.term && run.span.start <= index;
+        let ours = run.segment == segment
+            && run.term == found.header.term
+            && run.span.start <= index
+            && run.begin <= found.at;
         if !ours {
             return;
         }
         let seen = self.found.entry((group, run.span.start)).or_default();
-        // An index that comes again replaces what was truncated, and everything behind it.
-        if seen.spans().last().is_some_and(|last| index <= last.end) {
-            seen.truncate(index);
-            run.points.retain(|point| point.index < index);
-        }
         seen.push(Span::new(index, index));
         run.add_point(index, found.at);
     }

@@ -30,6 +30,7 @@ use super::view::LogView;
 use crate::config::Config;
 use crate::error::{SubmitError, WriteError};
 use crate::file_system::{FileSystem, Lock};
+use crate::mutants::{self, Mutant};
 use crate::types::{Entry, IoToken, Write};
 
 /// A write-ahead log with one owner.
@@ -164,7 +165,14 @@ impl Log {
         let path = |active: &Active| self.dir.join(active.file_name());
         let failed = |action, source| WriteError { action, path: path(&self.active), source };
         self.active.open.file.write_at(bytes, from.at).map_err(|e| failed("write", e))?;
-        self.active.open.file.sync_data().map_err(|e| failed("sync", e))?;
+        let mut synced = Ok(());
+        if !mutants::is(Mutant::AckBeforeSync) {
+            synced = self.active.open.file.sync_data();
+        }
+        if mutants::is(Mutant::RetriedSync) && synced.is_err() {
+            synced = self.active.open.file.sync_data();
+        }
+        synced.map_err(|e| failed("sync", e))?;
         self.stats.batches += 1;
         self.stats.fsyncs += 1;
         self.stats.written_bytes += bytes.len() as u64;

@@ -86,17 +86,6 @@ impl Ranges {
         }
         both
     }
-
-    /// Drops everything from `from` on.
-    pub(crate) fn truncate(&mut self, from: u64) {
-        self.spans.retain_mut(|span| {
-            if span.start >= from {
-                return false;
-            }
-            span.end = span.end.min(from - 1);
-            true
-        });
-    }
 }
 
 #[cfg(test)]
@@ -128,9 +117,6 @@ mod tests {
             let window = Span::new(cut, cut + 10);
             let inside = naive(&a).iter().filter(|i| (cut..=cut + 10).contains(i)).count() as u64;
             prop_assert_eq!(ranges_a.count(window), inside);
-            let mut shorter = ranges_a;
-            shorter.truncate(cut);
-            prop_assert_eq!(set(&shorter), naive(&a).range(..cut).copied().collect());
         }
     }
 }

@@ -30,6 +30,7 @@ use super::view::LogView;
 use crate::config::Config;
 use crate::error::{Fault, OpenError, WriteError};
 use crate::file_system::{FileSystem, Lock};
+use crate::mutants::{self, Mutant};
 use crate::types::IoToken;
 
 /// What opening a log found.
@@ -234,6 +235,9 @@ impl Opening {
         if verdict.damage.is_empty() {
             // Also where a copy of the directory lost the reserved space.
             active.open.file.allocate(active.size.max(self.config.segment_bytes))?;
+        }
+        if mutants::is(Mutant::NoSyncOnOpen) {
+            return Ok(());
         }
         active.open.file.sync_data()
     }

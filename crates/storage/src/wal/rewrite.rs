@@ -19,6 +19,7 @@ use super::state::{Install, Op, OpenFile, Segment, State};
 use crate::config::Config;
 use crate::error::{Fault, WriteError};
 use crate::file_system::FileSystem;
+use crate::mutants::{self, Mutant};
 
 /// Segments rewritten together: more give longer sequential stretches per group.
 const SOURCES: usize = 4;
@@ -218,12 +219,20 @@ impl Log {
             open: Some(moved.open),
         };
         self.stats.rewritten_bytes += moved.size;
-        self.housekeeping.arriving = Some((moved.number, segment));
-        self.stage_op(Op::Install(Install {
+        let install = Op::Install(Install {
             cold: moved.number,
             end: moved.end,
             sources: moved.sources,
             groups: moved.contents,
-        }));
+        });
+        if mutants::is(Mutant::MoveNotLogged) {
+            let mut state = self.view.state_mut();
+            state.segments.insert(moved.number, segment);
+            state.apply(install);
+            self.housekeeping.dirty = true;
+            return;
+        }
+        self.housekeeping.arriving = Some((moved.number, segment));
+        self.stage_op(install);
     }
 }

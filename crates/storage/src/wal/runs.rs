@@ -23,6 +23,9 @@ pub(crate) struct Run {
     pub(crate) span: Span,
     pub(crate) term: u64,
     pub(crate) segment: u64,
+    /// Offset of its first entry. What stands before it was truncated, even if it has an index of
+    /// this run.
+    pub(crate) begin: u64,
     /// Entries written, dead or live; with `bytes` this gives the average size.
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
@@ -34,11 +37,14 @@ impl Run {
     /// With its first entry.
     pub(crate) fn new(term: u64, segment: u64, first: u64) -> Self {
         let span = Span::new(first, first);
-        Self { span, term, segment, entries: 0, bytes: 0, points: Vec::new() }
+        Self { span, term, segment, begin: 0, entries: 0, bytes: 0, points: Vec::new() }
     }
 
     /// Notes one more entry, at the end.
     pub(crate) fn add(&mut self, index: u64, at: u64, bytes: u64) {
+        if self.entries == 0 {
+            self.begin = at;
+        }
         self.span.end = index;
         self.entries += 1;
         self.bytes += bytes;

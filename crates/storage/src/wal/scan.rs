@@ -12,6 +12,7 @@ use std::io;
 use super::batch::Position;
 use super::format::{Kind, RECORD, RecordHeader, SECTOR, SegmentHeader, TRAILER, Trailer, chain};
 use super::source::{Source, for_each_sector};
+use crate::mutants::{self, Mutant};
 
 /// A record in its place.
 #[derive(Clone, Debug)]
@@ -62,7 +63,9 @@ pub(crate) fn scan(
             continue;
         }
         let survey = Survey::new(source, header.salt, from)?;
-        if sealed.is_none() && !survey.later && walk.is_torn(source, header, &survey)? {
+        let cut = mutants::is(Mutant::DamageCut);
+        let torn = cut || (!survey.later && walk.is_torn(source, header, &survey)?);
+        if sealed.is_none() && torn {
             let begun = survey.same.is_some() || walk.failed_at() > from.at;
             let visible = if header.zeroed { survey.data_end > from.at } else { begun };
             verdict.torn_until = visible.then_some(survey.data_end);
@@ -102,7 +105,9 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn follows(&self, position: Position) -> bool {
-        self.trailer.lsn == position.lsn && self.trailer.previous_chain == position.chain
+        let continues =
+            self.trailer.lsn == position.lsn && self.trailer.previous_chain == position.chain;
+        continues || mutants::is(Mutant::NoChainCheck)
     }
 
     fn next(&self) -> Position {

@@ -11,6 +11,7 @@ use super::log::Log;
 use super::state::{OpenFile, Segment};
 use crate::error::{SubmitError, WriteError};
 use crate::file_system::{File, FileSystem};
+use crate::mutants::{self, Mutant};
 
 /// The segment that takes the next batch.
 pub(crate) struct Active {
@@ -85,7 +86,9 @@ pub(crate) fn begin(
     spare.file.write_at(&bytes, 0).map_err(failed("write", &from))?;
     spare.file.sync_data().map_err(failed("sync", &from))?;
     file_system.rename(&from, &to).map_err(failed("rename", &from))?;
-    file_system.sync_dir(dir).map_err(failed("sync", dir))?;
+    if !mutants::is(Mutant::NoDirectorySync) {
+        file_system.sync_dir(dir).map_err(failed("sync", dir))?;
+    }
     let start = header.data_start();
     let position = Position { at: start, lsn: header.first_lsn + 2, chain: header.chain };
     let open = OpenFile { file: spare.file, salt: header.salt };

@@ -14,6 +14,7 @@ use super::runs::{self, Run};
 use super::tail::{Tail, TailCache};
 use crate::error::Fault;
 use crate::file_system::File;
+use crate::mutants::{self, Mutant};
 use crate::types::{Entry, GroupState};
 
 /// One group. Live entries are `retained` and everything in `base + 1 ..= last`.
@@ -87,7 +88,8 @@ impl Group {
         // Across a gap there may stand truncated entries that had the same indexes.
         let fits =
             |run: &Run| run.segment == segment && run.term == term && run.span.end + 1 == index;
-        if self.split || !self.runs.last().is_some_and(fits) {
+        let split = self.split && !mutants::is(Mutant::NoSplit);
+        if split || !self.runs.last().is_some_and(fits) {
             self.split = false;
             self.runs.push(Run::new(term, segment, index));
         }
@@ -108,6 +110,9 @@ impl Group {
     }
 
     fn compact(&mut self, through: u64, keep: &Ranges) {
+        let none = Ranges::default();
+        let keep = if mutants::is(Mutant::KeptDropped) { &none } else { keep };
+        let through = through + u64::from(mutants::is(Mutant::CompactOneMore));
         let below: Vec<Span> = self.live(Span::new(1, through)).collect();
         let mut retained = Ranges::from_spans(below).intersect(keep);
         for span in self.retained.within(Span::new(through + 1, u64::MAX)) {

@@ -41,7 +41,7 @@ pub(crate) fn survive(mut world: World, seed: u64) -> Result<World, String> {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_in_a_power_cut() {
+pub(crate) fn nothing_acknowledged_is_lost_in_a_power_cut() {
     let (mut rewritten, mut flushes, mut runs) = (0, 0, 0);
     for seed in sim::seeds(150) {
         let world = World::new(seed, tiny());
@@ -56,7 +56,7 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
 
 /// A kill -9 in the middle of writes is not a crash: everything handed to the kernel is there.
 #[test]
-fn a_killed_process_loses_nothing_it_wrote() {
+pub(crate) fn a_killed_process_loses_nothing_it_wrote() {
     for seed in sim::seeds(50) {
         let mut world = World::new(seed, tiny());
         world.open_intact().unwrap();

@@ -28,6 +28,7 @@ fn record(seed: u64, config: Config, enough: impl Fn(&World) -> bool) -> Recorde
     world.open_intact().unwrap();
     let mut steps = Vec::new();
     while !enough(&world) {
+        assert!(world.flushes < 2_000, "the run never gets there");
         world.stage().unwrap();
         assert!(world.flush());
         assert!(world.tidy());
@@ -118,9 +119,8 @@ fn check_cut(recorded: &Recorded, path: &Path, len: u64, log: &Log, recovery: &R
 }
 
 #[test]
-fn a_cut_at_any_byte_loses_only_what_was_not_yet_written() {
-    let config = Config { segment_bytes: 64 << 10, queue_bytes: 8 << 10, ..tiny() };
-    let recorded = record(1, config, |world| world.flushes == 14);
+pub(crate) fn a_cut_at_any_byte_loses_only_what_was_not_yet_written() {
+    let recorded = small_run();
     let path = newest(&recorded.disk);
     let bytes = recorded.disk.contents(&path).unwrap();
     let end = recorded.steps.last().unwrap().1;
@@ -145,54 +145,53 @@ fn a_cut_at_any_byte_loses_only_what_was_not_yet_written() {
 /// Small enough that every bit can be flipped, and several groups with all kinds of records.
 fn small_run() -> Recorded {
     let config = Config { segment_bytes: 16 << 10, queue_bytes: 4 << 10, ..tiny() };
-    record(4, config, |world| world.flushes == 12)
+    record(4, config, |world| world.flushes == 6)
 }
 
+/// One bit of every byte, each of the eight in turn; all of them if `QUARTET_SIM_SEEDS` asks for
+/// a long run.
 #[test]
-fn every_flipped_bit_of_the_newest_segment_is_noticed() {
+pub(crate) fn every_flipped_bit_of_the_newest_segment_is_noticed() {
     let recorded = small_run();
     let path = newest(&recorded.disk);
     let end = recorded.steps.last().unwrap().1;
-    let (mut detected, mut harmless) = (0, 0);
-    for bit in 0..end * 8 {
+    let every = if sim::seeds(1).end > 1 { 1 } else { 7 };
+    for bit in (0..end * 8).step_by(every) {
         let disk = recorded.disk.fork(bit);
         disk.flip_bit(&path, bit);
-        match open(&disk, &recorded.config) {
+        let told = match open(&disk, &recorded.config) {
             Ok((log, recovery)) => {
-                let reported = check_honest(&log, &recovery, &recorded.model);
-                let told =
-                    !reported.is_empty() || !recovery.damage.is_empty() || recovery.torn.is_some();
-                if told {
-                    detected += 1
-                } else {
-                    harmless += 1
-                }
                 assert_eq!(recovery.torn, None, "bit {bit}: damage was cut like a torn tail");
+                let reported = check_honest(&log, &recovery, &recorded.model);
+                !reported.is_empty() || !recovery.damage.is_empty()
             }
-            Err(OpenError::Corrupt { .. }) => detected += 1,
+            Err(OpenError::Corrupt { .. }) => true,
             Err(error) => panic!("bit {bit}: {error}"),
-        }
+        };
+        // There are two headers, so one may be damaged unnoticed; behind them nothing may.
+        assert!(told || bit < 1024 * 8, "bit {bit} changed nothing that anyone noticed");
     }
-    // Harmless are the header's second copy and the unused rest of its sectors.
-    assert!(detected > 7 * harmless, "{detected} detected, {harmless} harmless");
-    assert!(harmless <= 2 * 512 * 8);
+}
+
+/// With live entries in a sealed segment and in a cold one.
+fn long_run() -> Recorded {
+    record(3, tiny(), |world| {
+        let sealed = segments(&world.disk, "wal").len() > 1;
+        sealed && !segments(&world.disk, "cold").is_empty() && world.acked.groups.len() > 2
+    })
 }
 
 /// The same over a log with sealed and cold segments: a bit of every few bytes.
 #[test]
-fn flipped_bits_in_old_segments_hit_only_the_groups_that_live_there() {
-    let recorded = record(3, tiny(), |world| {
-        let paths = world.segments();
-        let cold = paths.iter().filter(|path| path.extension().is_some_and(|e| e == "cold"));
-        cold.count() > 0 && paths.len() > 3 && world.acked.groups.len() > 2
-    });
+pub(crate) fn flipped_bits_in_old_segments_hit_only_the_groups_that_live_there() {
+    let recorded = long_run();
     let (mut spared, mut hit) = (0, 0);
     for path in recorded.disk.files() {
         if path == newest(&recorded.disk) || path.extension().is_none_or(|e| e == "spare") {
             continue;
         }
         let bits = recorded.disk.contents(&path).unwrap().len() as u64 * 8;
-        for bit in (0..bits).step_by(997) {
+        for bit in (0..bits).step_by(1_999) {
             let disk = recorded.disk.fork(bit);
             disk.flip_bit(&path, bit);
             let (log, recovery) = open(&disk, &recorded.config).unwrap();
@@ -201,13 +200,13 @@ fn flipped_bits_in_old_segments_hit_only_the_groups_that_live_there() {
             spared += recorded.model.groups.len() - reported.len();
         }
     }
-    assert!(hit > 100, "some flips hit live entries: {hit}");
+    assert!(hit > 20, "some flips hit live entries: {hit}");
     assert!(spared > hit, "most groups are spared: {spared} to {hit}");
 }
 
 #[test]
-fn a_lost_segment_is_reported_by_the_groups_that_lived_there() {
-    let recorded = record(3, tiny(), |world| world.segments().len() > 3);
+pub(crate) fn a_lost_segment_is_reported_by_the_groups_that_lived_there() {
+    let recorded = long_run();
     let mut hit = 0;
     for path in segments(&recorded.disk, "wal").into_iter().chain(segments(&recorded.disk, "cold"))
     {
@@ -223,7 +222,7 @@ fn a_lost_segment_is_reported_by_the_groups_that_lived_there() {
 }
 
 #[test]
-fn zeroed_sectors_in_the_middle_are_damage_and_not_a_torn_tail() {
+pub(crate) fn zeroed_sectors_in_the_middle_are_damage_and_not_a_torn_tail() {
     let recorded = small_run();
     let path = newest(&recorded.disk);
     let bytes = recorded.disk.contents(&path).unwrap();
@@ -242,8 +241,34 @@ fn zeroed_sectors_in_the_middle_are_damage_and_not_a_torn_tail() {
     }
 }
 
+/// What a misdirected write leaves: intact, but not what belongs there.
 #[test]
-fn damage_stays_reported_until_the_group_is_reset_or_removed() {
+pub(crate) fn a_batch_in_the_place_of_another_is_noticed() {
+    let recorded = small_run();
+    let path = newest(&recorded.disk);
+    let bytes = recorded.disk.contents(&path).unwrap();
+    let ends: Vec<usize> =
+        recorded.steps.iter().map(|(_, end, _)| usize::try_from(*end).unwrap()).collect();
+    let mut swapped = 0;
+    for (a, b) in (1..ends.len()).flat_map(|b| (1..b).map(move |a| (a, b))) {
+        let (first, second) = (ends[a - 1]..ends[a], ends[b - 1]..ends[b]);
+        if first.len() != second.len() || first.is_empty() {
+            continue;
+        }
+        let mut bad = bytes.clone();
+        bad.copy_within(second, first.start);
+        let disk = recorded.disk.fork(1);
+        disk.replace(&path, bad);
+        let (log, recovery) = open(&disk, &recorded.config).unwrap();
+        assert!(!recovery.damage.is_empty(), "batch {b} stood in for batch {a}");
+        check_honest(&log, &recovery, &recorded.model);
+        swapped += 1;
+    }
+    assert!(swapped > 0, "no two batches of one length");
+}
+
+#[test]
+pub(crate) fn damage_stays_reported_until_the_group_is_reset_or_removed() {
     let recorded = small_run();
     let path = newest(&recorded.disk);
     let disk = recorded.disk.fork(1);

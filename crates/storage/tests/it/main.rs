@@ -10,4 +10,10 @@ mod crash;
 #[cfg(test)]
 mod disk_matrix;
 #[cfg(test)]
+mod full_disk;
+#[cfg(all(test, feature = "mutants"))]
+mod mutants;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod wal;

@@ -205,7 +205,7 @@ impl User {
                 let next = log.last + self.rng.range(1..50);
                 Write::Reset { group, next: Index(next), term: Term(log.last_term + 1) }
             }
-            27 if self.rng.chance(1, 4) => {
+            27 if self.removed.len() as u64 + 3 < self.groups => {
                 self.removed.insert(id);
                 Write::Remove { group }
             }
@@ -233,7 +233,7 @@ impl User {
             _ => self.rng.index(200),
         };
         let mut payload = format!("{}:", self.payloads).into_bytes();
-        payload.resize(payload.len() + len, 0);
+        payload.resize(payload.len() + len, 7);
         payload.into()
     }
 

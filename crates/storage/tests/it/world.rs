@@ -1,6 +1,6 @@
 //! One log on a simulated disk, next to the model of what it owes its user.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -155,13 +155,5 @@ impl World {
     pub(crate) fn kill(&mut self) {
         self.log = None;
         self.disk.kill();
-    }
-
-    /// The files of the log, spares left out.
-    pub(crate) fn segments(&self) -> Vec<PathBuf> {
-        let segment = |path: &PathBuf| {
-            path.extension().is_some_and(|extension| extension == "wal" || extension == "cold")
-        };
-        self.disk.files().into_iter().filter(segment).collect()
     }
 }
