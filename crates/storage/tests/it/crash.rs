@@ -68,3 +68,22 @@ pub(crate) fn a_killed_process_loses_nothing_it_wrote() {
         }
     }
 }
+
+/// A batch that was written but not synced when the process died is read back at the start. From
+/// then on it counts, so the start has to sync it.
+#[test]
+pub(crate) fn what_a_start_has_read_survives_the_next_power_cut() {
+    for seed in sim::seeds(50) {
+        let mut world = World::new(seed, tiny());
+        world.open_intact().unwrap();
+        world.steps(3).unwrap();
+        world.stage().unwrap();
+        // The write passes, its sync does not.
+        world.disk.lose_power_at(2);
+        world.flush();
+        world.kill();
+        world.open_intact().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        world.crash();
+        world.open_intact().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    }
+}

@@ -204,6 +204,24 @@ pub(crate) fn flipped_bits_in_old_segments_hit_only_the_groups_that_live_there()
     assert!(spared > hit, "most groups are spared: {spared} to {hit}");
 }
 
+/// Behind the back of an open log, which has already seen that all was well.
+#[test]
+pub(crate) fn a_bit_that_flips_under_an_open_log_is_not_served() {
+    let recorded = long_run();
+    let mut hit = 0;
+    for path in segments(&recorded.disk, "wal").into_iter().chain(segments(&recorded.disk, "cold"))
+    {
+        let bits = recorded.disk.contents(&path).unwrap().len() as u64 * 8;
+        for bit in (0..bits).step_by(4_999) {
+            let disk = recorded.disk.fork(bit);
+            let (log, recovery) = open(&disk, &recorded.config).unwrap();
+            disk.flip_bit(&path, bit);
+            hit += check_honest(&log, &recovery, &recorded.model).len();
+        }
+    }
+    assert!(hit > 10, "some flips hit live entries: {hit}");
+}
+
 #[test]
 pub(crate) fn a_lost_segment_is_reported_by_the_groups_that_lived_there() {
     let recorded = long_run();

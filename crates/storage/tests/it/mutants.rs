@@ -28,11 +28,11 @@ macro_rules! caught {
 caught! {
     m01_ack_before_sync: AckBeforeSync by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m02_no_directory_sync: NoDirectorySync by crash::nothing_acknowledged_is_lost_in_a_power_cut;
-    m03_no_sync_on_open: NoSyncOnOpen by crash::nothing_acknowledged_is_lost_in_a_power_cut;
+    m03_no_sync_on_open: NoSyncOnOpen by crash::what_a_start_has_read_survives_the_next_power_cut;
     m04_retried_sync: RetriedSync by full_disk::the_first_failed_sync_is_the_last;
     m05_damage_cut: DamageCut by disk_matrix::zeroed_sectors_in_the_middle_are_damage_and_not_a_torn_tail;
     m06_no_chain_check: NoChainCheck by disk_matrix::a_batch_in_the_place_of_another_is_noticed;
-    m07_payload_unchecked: PayloadUnchecked by disk_matrix::flipped_bits_in_old_segments_hit_only_the_groups_that_live_there;
+    m07_payload_unchecked: PayloadUnchecked by disk_matrix::a_bit_that_flips_under_an_open_log_is_not_served;
     m08_kept_dropped: KeptDropped by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m09_compact_one_more: CompactOneMore by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m10_move_not_logged: MoveNotLogged by crash::nothing_acknowledged_is_lost_in_a_power_cut;
