@@ -35,8 +35,9 @@ pub const SERVICE_KEYS: &str = "quartet/services/";
 pub const MAX_NAME_BYTES: usize = 128;
 /// Longest path of a method, path prefix of a route or URL of an endpoint, in bytes.
 pub const MAX_PATH_BYTES: usize = 2048;
-/// Longest timeout a method or route may ask for: an hour.
-pub const MAX_TIMEOUT_MS: u64 = 3_600_000;
+/// Longest timeout a method or route may ask for: by default no request takes longer than this
+/// (`limits.request_timeout_seconds`).
+pub const MAX_TIMEOUT_MS: u64 = 120_000;
 /// Most repeats a route may ask for.
 pub const MAX_RETRIES: u32 = 5;
 /// Most endpoints one route may name.
@@ -220,7 +221,7 @@ pub struct MethodSpec {
     /// How. `POST` if absent.
     #[serde(default)]
     pub http_method: HttpMethod,
-    /// How long a call may take, 1 to 3,600,000 ms. 15,000 if absent.
+    /// How long a call may take, 1 to 120,000 ms. 15,000 if absent.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
     /// Whether a call may be sent twice when the answer to the first is lost. Absent: what the
@@ -287,7 +288,7 @@ pub enum Balance {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoutePolicy {
-    /// From the request's arrival to the response's head, repeats included. 1 to 3,600,000 ms.
+    /// From the request's arrival to the response's head, repeats included. 1 to 120,000 ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// The same for one attempt.

@@ -71,11 +71,12 @@ async fn pass(gateway: &Gateway, mut head: Parts, body: BoxBody) -> Answer {
     if !destination.ours {
         target::unambiguous(head.uri.path()).map_err(refuse)?;
     }
+    refuse_loop(gateway, &head)?;
     let deadline = head.extensions.get::<Deadline>().map(|deadline| deadline.0);
     let upgrade = take_upgrade(&mut head);
     let client = Client { address: peer(&head), host: target.authority.clone() };
     let repeat = Repeat::of(&head.method, &head.headers);
-    to_upstream(&mut head.headers, &client);
+    to_upstream(&mut head.headers, &client, &gateway.shared.us, head.version);
     if let Some(host) = target.authority {
         // Whoever routed by this host and whoever is served by it must mean the same (T2).
         head.headers.insert(HOST, host);
@@ -99,6 +100,15 @@ fn route(gateway: &Gateway, target: &Target, head: &Parts) -> Result<Destination
         );
         Problem::new(Code::RouteNotFound, detail)
     })
+}
+
+fn refuse_loop(gateway: &Gateway, head: &Parts) -> Result<(), Problem> {
+    if !gateway.shared.us.is_in(&head.headers) {
+        return Ok(());
+    }
+    let detail = "this request has come back to the gateway that passed it on: a route or an \
+                  endpoint leads to the gateway itself; correct it";
+    Err(Problem::new(Code::BadGateway, detail))
 }
 
 /// HTTP/1.1 only: HTTP/2 changes protocols in another way, which is not offered (U4).

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::BoxBody;
 use crate::call::{Call, CallError, Plan, Upgrade, call};
+use crate::headers::Pseudonym;
 use crate::metrics::Metrics;
 use crate::table::{Policy, Table};
 use crate::upstream::Upstreams;
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) upstreams: Upstreams,
     pub(crate) metrics: Metrics,
     pub(crate) idle: Duration,
+    pub(crate) us: Pseudonym,
     /// Cancelled when the gateway shuts down: event streams end, their readers go elsewhere.
     pub(crate) draining: CancellationToken,
 }
@@ -51,9 +53,10 @@ impl Gateway {
         upstreams: Upstreams,
         metrics: Metrics,
         idle: Duration,
-        draining: CancellationToken,
+        (us, draining): (Pseudonym, CancellationToken),
     ) -> Self {
-        let shared = Shared { table: ArcSwap::default(), upstreams, metrics, idle, draining };
+        let table = ArcSwap::default();
+        let shared = Shared { table, upstreams, metrics, idle, us, draining };
         Self { shared: Arc::new(shared) }
     }
 

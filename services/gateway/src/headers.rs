@@ -7,10 +7,11 @@
 use std::net::IpAddr;
 
 use api::headers::{FORWARDED_BY, TRACEPARENT, TRACESTATE};
+use http::Version;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap,
     HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -107,9 +108,46 @@ pub(crate) struct Client {
     pub host: Option<HeaderValue>,
 }
 
+/// What this gateway calls itself in `Via`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pseudonym {
+    name: String,
+}
+
+impl Pseudonym {
+    /// Of this process: two gateways may have the same node name when one is behind the other.
+    pub(crate) fn new(node: &str, random: u64) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let node: String = node.chars().map(plain).collect();
+        Self { name: format!("{node}.{:08x}", random as u32) }
+    }
+
+    /// Whether a request has been here before: passing it on once more would go on forever.
+    pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
+        let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
+        let mut hops = lines.flat_map(|line| line.split(','));
+        hops.any(|hop| hop.split_ascii_whitespace().nth(1) == Some(self.name.as_str()))
+    }
+
+    /// RFC 9110 §7.6.3: a proxy adds itself.
+    fn add_to(&self, headers: &mut HeaderMap, version: Version) {
+        let version = match version {
+            Version::HTTP_2 => "2.0",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        };
+        headers.append(VIA, text(&format!("{version} {}", self.name)));
+    }
+}
+
 /// Turns the header of a client's request into that of the request to an upstream. `Host`,
 /// framing and per-attempt fields are added later.
-pub(crate) fn to_upstream(headers: &mut HeaderMap, client: &Client) {
+pub(crate) fn to_upstream(
+    headers: &mut HeaderMap,
+    client: &Client,
+    us: &Pseudonym,
+    version: Version,
+) {
     let te_trailers = accepts_trailers(headers);
     let announced = announced_trailers(headers);
     strip_hop_by_hop(headers);
@@ -132,6 +170,7 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, client: &Client) {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    us.add_to(headers, version);
 }
 
 /// Turns the header of an upstream's response into that of the response to the client.
@@ -178,6 +217,21 @@ mod tests {
         Client { address: None, host: None }
     }
 
+    fn pass(map: &mut HeaderMap, client: &Client) {
+        to_upstream(map, client, &Pseudonym::new("gw", 1), Version::HTTP_11);
+        assert_eq!(map.remove(VIA).unwrap(), "1.1 gw.00000001");
+    }
+
+    #[test]
+    fn a_request_that_comes_back_is_recognized() {
+        let us = Pseudonym::new("gate way", 7);
+        let mut map = headers(&[("via", "1.0 fred, 1.1 other.00000007 (comment)")]);
+        assert!(!us.is_in(&map));
+        to_upstream(&mut map, &nobody(), &us, Version::HTTP_2);
+        assert!(us.is_in(&map));
+        assert_eq!(map.get_all(VIA).iter().next_back().unwrap(), "2.0 gate-way.00000007");
+    }
+
     #[test]
     fn h1_connection_fields_end_here() {
         let mut map = headers(&[
@@ -214,7 +268,7 @@ mod tests {
             ("traceparent", "00-1-2-01"),
         ]);
         let client = Client { address: Some("192.0.2.7".parse().unwrap()), host: None };
-        to_upstream(&mut map, &client);
+        pass(&mut map, &client);
         assert_eq!(map["authorization"], "Bearer t");
         assert_eq!(map["traceparent"], "00-1-2-01");
         assert_eq!(map["x-forwarded-for"], "192.0.2.7");
@@ -223,10 +277,10 @@ mod tests {
     #[test]
     fn h4_te_keeps_trailers_and_nothing_else() {
         let mut map = headers(&[("te", "gzip, Trailers;q=1"), ("te", "trailers")]);
-        to_upstream(&mut map, &nobody());
+        pass(&mut map, &nobody());
         assert_eq!(map["te"], "trailers");
         let mut map = headers(&[("te", "gzip")]);
-        to_upstream(&mut map, &nobody());
+        pass(&mut map, &nobody());
         assert!(!map.contains_key("te"));
     }
 
@@ -243,7 +297,7 @@ mod tests {
             address: Some("2001:db8::1".parse().unwrap()),
             host: Some(HeaderValue::from_static("shop.example")),
         };
-        to_upstream(&mut map, &client);
+        pass(&mut map, &client);
         let expected = headers(&[
             ("x-forwarded-for", "2001:db8::1"),
             ("x-forwarded-host", "shop.example"),

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::discovery::{self, Sources};
 use crate::gateway::Gateway;
 use crate::handlers::{self, Description, Registered, State};
+use crate::headers::Pseudonym;
 use crate::metrics::Metrics;
 use crate::pool::Tasks;
 use crate::registry::Registry;
@@ -51,7 +52,9 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     };
     let idle = Duration::from_secs(config.idle_timeout_seconds);
     let metrics = Metrics::new(&context.metrics);
-    let gateway = Gateway::new(Upstreams::new(parts), metrics, idle, context.draining.clone());
+    let us = Pseudonym::new(&context.node, resilience::system_random());
+    let ending = (us, context.draining.clone());
+    let gateway = Gateway::new(Upstreams::new(parts), metrics, idle, ending);
     let services = discovery.as_ref().map(Discovery::watch);
     let mut sources = Sources {
         configured: configured(config)?,

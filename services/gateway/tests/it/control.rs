@@ -315,6 +315,17 @@ async fn routes_take_effect_at_once_and_end_at_once() {
 }
 
 #[tokio::test]
+async fn a_route_to_the_gateway_itself_does_not_go_round_forever() {
+    let etcd = Etcd::start().await;
+    let gateway = discovery::gateway(&etcd).await;
+    let route = format!(r#"{{"match":{{"path_prefix":"/loop"}},"endpoints":["{}"]}}"#, gateway.url);
+    assert_eq!(send(&gateway, "PUT", "/v1/routes/loop", &route).await.status(), 201);
+    let answer = send(&gateway, "POST", "/loop", "x").await;
+    assert_eq!(answer.status(), 502);
+    assert!(problem(answer).await.detail.contains("come back"));
+}
+
+#[tokio::test]
 async fn the_description_names_every_path() {
     let gateway = gateway(&[]).await;
     let text = http().get(format!("{}/openapi.json", gateway.url)).send().await.unwrap();
