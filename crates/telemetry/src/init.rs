@@ -34,11 +34,15 @@ pub fn init(
     env: Lookup<'_>,
 ) -> Result<Telemetry, InitError> {
     let plan = Plan::new(settings, env)?;
-    let logs = logs::init(&settings.log_level, settings.log_json)?;
+    let logs = logs::init(&settings.log_level, plan.sdk_log_level.as_deref(), settings.log_json)?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
     plan.propagators.install();
+    plan.exemplars.install();
+    if let Some(max) = plan.max_attribute_len {
+        trace::limit_attributes(max);
+    }
     let name = env("OTEL_SERVICE_NAME").filter(|name| !name.is_empty());
     let export = start_export(&plan, resource(settings, name), registry)?;
     Ok(Telemetry { plan, export, _logs: logs })

@@ -15,8 +15,12 @@ use crate::trace;
 const MAX_WAITING_LINES: usize = 16 * 1024;
 
 /// Starts logging. A process that logs already (a test) goes on as it did.
-pub(crate) fn init(level: &str, json: bool) -> Result<WorkerGuard, InitError> {
-    let filter = filter(level)?;
+pub(crate) fn init(
+    level: &str,
+    sdk_level: Option<&str>,
+    json: bool,
+) -> Result<WorkerGuard, InitError> {
+    let filter = filter(level, sdk_level)?;
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES).finish(io::stderr());
     let lines = tracing_subscriber::fmt::layer().with_writer(move || Traced(writer.clone()));
@@ -30,8 +34,8 @@ pub(crate) fn init(level: &str, json: bool) -> Result<WorkerGuard, InitError> {
 }
 
 /// `Targets`, since `EnvFilter` takes a lock on every span. The SDK's own complaints are replaced
-/// by ours, which come once and say what to do.
-fn filter(level: &str) -> Result<Targets, InitError> {
+/// by ours, which come once and say what to do; `OTEL_LOG_LEVEL` brings them back.
+fn filter(level: &str, sdk_level: Option<&str>) -> Result<Targets, InitError> {
     let rejected = || InitError::LogLevel { level: level.to_owned() };
     // A bare word that is no level would be taken for a module, and everything else be silenced.
     let mut words = level.split(',').filter(|part| !part.contains('='));
@@ -40,8 +44,9 @@ fn filter(level: &str) -> Result<Targets, InitError> {
     }
     let filter: Targets = level.parse().map_err(|_error| rejected())?;
     let is_set = filter.iter().any(|(target, _)| target.starts_with("opentelemetry"));
-    let off = LevelFilter::OFF;
-    Ok(if is_set { filter } else { filter.with_target("opentelemetry", off) })
+    let sdk_level = sdk_level.and_then(|level| level.trim().parse().ok());
+    let sdk_level = sdk_level.unwrap_or(LevelFilter::OFF);
+    Ok(if is_set { filter } else { filter.with_target("opentelemetry", sdk_level) })
 }
 
 /// Adds the trace id of the current request to a line, text or JSON.
@@ -72,7 +77,7 @@ impl<W: Write> Write for Traced<W> {
 
 /// Whether [`init`] would take this level.
 pub fn check_level(level: &str) -> Result<(), InitError> {
-    filter(level).map(drop)
+    filter(level, None).map(drop)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::metrics::Exemplars;
 use crate::trace::{Propagators, Sampler};
 
 /// Spans that wait for export, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise.
@@ -85,6 +86,11 @@ pub(crate) struct Plan {
     pub(crate) sampler: Sampler,
     pub(crate) propagators: Propagators,
     pub(crate) queue: usize,
+    pub(crate) exemplars: Exemplars,
+    /// Characters of a text attribute that are kept; `None`: all.
+    pub(crate) max_attribute_len: Option<usize>,
+    /// The level of the SDK's own log lines.
+    pub(crate) sdk_log_level: Option<String>,
     /// What was asked for and not understood; logged once logging works.
     pub(crate) warnings: Vec<String>,
 }
@@ -100,7 +106,26 @@ impl Plan {
         let propagators = propagators(&get, &mut warnings);
         let queue = get("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|value| value.trim().parse().ok());
         let queue = queue.filter(|queue| 0 < *queue).unwrap_or(DEFAULT_QUEUE);
-        Ok(Self { destination, sampler, propagators, queue, warnings })
+        let exemplars = exemplars(&get, &mut warnings);
+        let max_attribute_len = get("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+            .or_else(|| get("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"))
+            .and_then(|value| value.trim().parse().ok());
+        let sdk_log_level = get("OTEL_LOG_LEVEL");
+        if get("OTEL_METRICS_EXPORTER").is_some_and(|name| !matches!(&*name, "prometheus" | "none"))
+        {
+            let text = "OTEL_METRICS_EXPORTER: metrics are not pushed; scrape /metrics";
+            warnings.push(text.to_owned());
+        }
+        Ok(Self {
+            destination,
+            sampler,
+            propagators,
+            queue,
+            exemplars,
+            max_attribute_len,
+            sdk_log_level,
+            warnings,
+        })
     }
 }
 
@@ -145,6 +170,19 @@ fn destination(
         return Err(InitError::Endpoint { url });
     }
     Ok(Destination::Otlp { url })
+}
+
+fn exemplars(get: Lookup<'_>, warnings: &mut Vec<String>) -> Exemplars {
+    match get("OTEL_METRICS_EXEMPLAR_FILTER").as_deref().map(str::trim) {
+        None | Some("trace_based") => Exemplars::Sampled,
+        Some("always_on") => Exemplars::All,
+        Some("always_off") => Exemplars::None,
+        Some(other) => {
+            let text = format!("OTEL_METRICS_EXEMPLAR_FILTER: `{other}` is not known; ignored");
+            warnings.push(text);
+            Exemplars::Sampled
+        }
+    }
 }
 
 /// A base that names the path already is a common and harmless mistake.
@@ -275,6 +313,12 @@ mod tests {
         let b3 = plan("", &[("OTEL_PROPAGATORS", "b3,baggage")]).unwrap();
         assert!(b3.propagators.baggage && !b3.propagators.trace_context);
         assert_eq!(b3.warnings.len(), 1);
+        let off = plan("", &[("OTEL_METRICS_EXEMPLAR_FILTER", "always_off")]).unwrap();
+        assert_eq!(off.exemplars, Exemplars::None);
+        let short = plan("", &[("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "64")]).unwrap();
+        assert_eq!(short.max_attribute_len, Some(64));
+        let pushed = plan("", &[("OTEL_METRICS_EXPORTER", "otlp")]).unwrap();
+        assert!(pushed.warnings[0].contains("/metrics"));
         assert_eq!(plan("", &[("OTEL_BSP_MAX_QUEUE_SIZE", "65536")]).unwrap().queue, 65536);
     }
 }

@@ -3,11 +3,23 @@
 use std::fmt::Write as _;
 
 use crate::VERSION;
-use crate::config::ServiceConfig;
+use crate::config::{LogFormat, ServiceConfig};
+use crate::context::Context;
 use crate::server::Server;
 
+/// Says that the node is ready: a few lines for people, or one event for collectors.
+pub(super) fn announce<C: ServiceConfig>(server: &Server<C>, tracing: &str) {
+    if server.context.config.base().log.format == LogFormat::Text {
+        eprint!("{}", banner(server, tracing));
+        return;
+    }
+    let Context { node, listen, peer_listen, config, .. } = &server.context;
+    let data_dir = config.base().data_dir.display();
+    tracing::info!(node, %listen, %peer_listen, %data_dir, tracing, "ready");
+}
+
 /// Where it listens, where its data is, where traces go, and one line to try.
-pub(super) fn banner<C: ServiceConfig>(server: &Server<C>, tracing: &str) -> String {
+fn banner<C: ServiceConfig>(server: &Server<C>, tracing: &str) -> String {
     let context = &server.context;
     let base = context.config.base();
     let listen = context.listen;

@@ -1,6 +1,6 @@
 //! Tells systemd what the process is doing (`Type=notify`): one datagram, no library.
 
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 
 /// Sends `state`, such as `READY=1`, to the socket that systemd named. Does nothing elsewhere.
 pub(super) fn notify(socket: Option<&str>, state: &str) {
@@ -12,17 +12,14 @@ pub(super) fn notify(socket: Option<&str>, state: &str) {
 
 fn send(socket: &str, state: &str) -> std::io::Result<()> {
     let datagram = UnixDatagram::unbound()?;
-    match socket.strip_prefix('@') {
-        Some(name) => {
-            use std::os::linux::net::SocketAddrExt as _;
-            let address = SocketAddr::from_abstract_name(name)?;
-            datagram.send_to_addr(state.as_bytes(), &address)?;
-        }
-        None => {
-            datagram.send_to(state.as_bytes(), socket)?;
-        }
+    // `@name` is an address without a file, which only Linux (and so systemd) has.
+    #[cfg(target_os = "linux")]
+    if let Some(name) = socket.strip_prefix('@') {
+        use std::os::linux::net::SocketAddrExt as _;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        return datagram.send_to_addr(state.as_bytes(), &address).map(drop);
     }
-    Ok(())
+    datagram.send_to(state.as_bytes(), socket).map(drop)
 }
 
 #[cfg(test)]

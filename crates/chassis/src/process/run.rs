@@ -1,5 +1,6 @@
 //! `main` of every service.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use telemetry::metrics::Registry;
 use telemetry::{Settings, Telemetry, register_process_metrics};
 use tokio::runtime::{Builder, Runtime};
 
-use super::banner::banner;
+use super::banner::announce;
 use super::flags::{self, Task};
 use super::healthcheck;
 use super::notify::notify;
@@ -62,14 +63,19 @@ fn complain<C: ServiceConfig>(error: &(dyn std::error::Error + 'static), code: u
 }
 
 fn check_config<C>(loaded: &Loaded<C>) -> ExitCode {
-    print!("{}", config::show(&loaded.effective));
+    say(&config::show(&loaded.effective));
     ExitCode::SUCCESS
+}
+
+/// To standard output. A reader that has gone (`| head`) is not an error.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn ask(base: &Base) -> ExitCode {
     match healthcheck::ask(base.listen) {
         Ok(Ok(answer)) => {
-            println!("{answer}");
+            say(&format!("{answer}\n"));
             ExitCode::SUCCESS
         }
         Ok(Err(answer)) => {
@@ -173,7 +179,7 @@ impl Process<'_> {
             // Nothing was acknowledged yet, so there is nothing to drain.
             name = signals.next() => return Err(StartError::new(format!("{name} during the start"))),
         };
-        eprint!("{}", banner(&server, &self.telemetry.summary()));
+        announce(&server, &self.telemetry.summary());
         notify(self.systemd, "READY=1");
         let failure = tokio::select! {
             name = signals.next() => {

@@ -114,3 +114,21 @@ async fn a_body_that_stops_arriving_is_given_up() {
     timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
 }
+
+#[tokio::test]
+async fn what_is_not_http_is_refused_and_the_server_goes_on() {
+    let server = running(|_| ()).await;
+    let long = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &[b'y'; 128 * 1024]].concat();
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200)).into_bytes();
+    let two = b"POST /echo HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx".to_vec();
+    for head in [b"GARBAGE\r\n\r\n".to_vec(), long, many, two, b"\x16\x03\x01\x00".to_vec()] {
+        let mut stream = connect(&server).await;
+        let _ = stream.write_all(&head).await;
+        let _ = stream.shutdown().await;
+        let answer = until_closed(&mut stream).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let mut stream = connect(&server).await;
+    stream.write_all(REQUEST).await.unwrap();
+    one_answer(&mut stream).await;
+}

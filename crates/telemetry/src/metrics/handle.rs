@@ -1,6 +1,6 @@
 //! The handles that code holds on to. Cloning one is an `Arc` clone.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use prometheus_client::metrics::{counter, exemplar, gauge};
 
@@ -65,6 +65,32 @@ impl Gauge {
     }
 }
 
+/// `OTEL_METRICS_EXEMPLAR_FILTER`: which observations leave an exemplar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exemplars {
+    /// Those of requests whose trace is recorded.
+    Sampled,
+    /// Those of all requests.
+    All,
+    /// None.
+    None,
+}
+
+/// A process-wide setting.
+static EXEMPLARS: AtomicU8 = AtomicU8::new(Exemplars::Sampled as u8);
+
+impl Exemplars {
+    /// Makes this the process's choice.
+    pub(crate) fn install(self) {
+        EXEMPLARS.store(self as u8, Ordering::Relaxed);
+    }
+
+    fn wants(context: TraceContext) -> bool {
+        let choice = EXEMPLARS.load(Ordering::Relaxed);
+        choice == Self::All as u8 || (choice == Self::Sampled as u8 && context.sampled)
+    }
+}
+
 /// The one label of an exemplar.
 type ExemplarLabels = [(&'static str, String); 1];
 
@@ -85,7 +111,7 @@ impl Histogram {
     /// Counts `value` for the request of `context`.
     pub fn observe_for(&self, value: f64, context: Option<TraceContext>) {
         let exemplar = context
-            .filter(|context| context.sampled)
+            .filter(|context| Exemplars::wants(*context))
             .map(|context| [("trace_id", context.trace_id.to_string())]);
         self.0.observe(value, exemplar, None);
     }

@@ -17,7 +17,7 @@ use prometheus_client::registry;
 
 pub use encode::Format;
 pub use family::{Family, MAX_SERIES};
-pub use handle::{Counter, Gauge, Histogram};
+pub use handle::{Counter, Exemplars, Gauge, Histogram};
 
 /// Bucket bounds, in seconds, for anything a request waits for: 100 µs to 10 s. The convention's
 /// list starts at 5 ms, which is where our requests end.

@@ -21,3 +21,4 @@ pub use value::Value;
 pub(crate) use ids::Ids;
 pub(crate) use propagate::extract;
 pub(crate) use span::install;
+pub(crate) use value::limit_attributes;
