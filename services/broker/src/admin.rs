@@ -141,8 +141,9 @@ impl Broker {
             if let Ok(group) = partition.served.group() {
                 configure_partition(group, number, &entry).await?;
             }
-            // Consumers that wait find a subscription gone.
+            // Consumers that wait find a subscription gone, the keeper another retention.
             partition.served.changed.notify_one();
+            partition.served.keeper.notify_one();
             partitions.push(partition);
         }
         let subscriptions = entry.subscriptions.iter().map(|(subscription, entry)| {
@@ -198,8 +199,9 @@ impl Broker {
                 let (version, config) = (queue.entry.version, queue.entry.config.clone());
                 group.propose(payload(&QueueCommand::Configure { version, config })).await?;
             }
-            if known.is_none() {
-                keeper::spawn_queue(self.clone(), &queue);
+            match known {
+                Some(_) => queue.served.keeper.notify_one(),
+                None => keeper::spawn_queue(self.clone(), &queue),
             }
         }
         Ok(queue)

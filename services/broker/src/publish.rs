@@ -79,7 +79,16 @@ impl Broker {
             let command = PartitionCommand::Publish { now, idempotency_key, sizes };
             let payload = frame::encode(&command, &records);
             let handle = topic.partition(partition).cloned();
-            async move { append_to(&*handle?, partition, payload).await }
+            let expires = topic.entry.retention.age_ms.is_some();
+            async move {
+                let handle = handle?;
+                let appended = append_to(&handle, partition, payload).await;
+                // What grows old is the keeper's to remove, and it may be asleep.
+                if expires {
+                    handle.served.keeper.notify_one();
+                }
+                appended
+            }
         });
         let results = join_all(appends).await;
         let some = results.iter().any(Result::is_ok);

@@ -50,12 +50,18 @@ impl Broker {
         let queue = self.directory().queue(queue)?;
         let Batch { jobs, idempotency_key, tracestate } = batch;
         let mut span = producer(&queue.name, jobs.iter().map(|job| &job.message));
+        let expires =
+            queue.entry.config.ttl_ms.is_some() || jobs.iter().any(|job| job.ttl_ms.is_some());
         let creator = Creator { context: span.context(), tracestate };
         let now = self.now_ms();
         let mut records = Records::default();
         let messages = jobs.into_iter().map(|job| outgoing(job, &creator, &mut records)).collect();
         let command = QueueCommand::Send { now, idempotency_key, messages };
         let result = propose(&queue, &command, &records).in_span(&span).await;
+        // What expires is the keeper's to remove, and it may be asleep.
+        if expires {
+            queue.served.keeper.notify_one();
+        }
         match &result {
             Ok(stored) => {
                 let new = stored.iter().filter(|reply| !reply.duplicate).count() as u64;

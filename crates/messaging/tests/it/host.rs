@@ -1,0 +1,125 @@
+//! One group as a test drives it: a log, the machine over it, and crashes.
+
+use bytes::Bytes;
+use consensus::Index;
+use messaging::ack::AckId;
+use messaging::dispatch::Verdict;
+use messaging::frame::{self, Envelope, Records};
+use messaging::ids::{Epoch, MessageId, Millis};
+use messaging::queue::{Outgoing, Queue, QueueCommand, QueueReply, Receipt, Why};
+use messaging::subscription::SettleReply;
+
+/// A queue over its log.
+pub(crate) struct QueueHost {
+    pub(crate) log: Vec<Bytes>,
+    pub(crate) queue: Queue,
+    pub(crate) epoch: Epoch,
+    pub(crate) now: Millis,
+    snapshot: Option<(usize, Vec<u8>)>,
+}
+
+impl QueueHost {
+    pub(crate) fn new() -> Self {
+        let mut queue = Queue::new();
+        queue.lead(Epoch(1));
+        Self { log: Vec::new(), queue, epoch: Epoch(1), now: 1_000, snapshot: None }
+    }
+
+    pub(crate) fn propose(&mut self, command: &QueueCommand) -> QueueReply {
+        self.append(frame::encode(command, &Records::default()))
+    }
+
+    /// Sends one message for each body, with this as its other properties.
+    pub(crate) fn send(&mut self, bodies: &[u64], outgoing: &Outgoing) -> QueueReply {
+        let mut records = Records::default();
+        for body in bodies {
+            records.push(&Envelope::default(), body.to_string().as_bytes());
+        }
+        let messages =
+            records.sizes.iter().map(|size| Outgoing { size: *size, ..outgoing.clone() });
+        let messages = messages.collect();
+        let command = QueueCommand::Send { now: self.now, idempotency_key: None, messages };
+        self.append(frame::encode(&command, &records))
+    }
+
+    fn append(&mut self, payload: Bytes) -> QueueReply {
+        self.log.push(payload.clone());
+        self.queue.apply(Index(self.log.len() as u64), &payload)
+    }
+
+    pub(crate) fn receive(&mut self, max: usize) -> Vec<Receipt> {
+        self.queue.receive(self.now, max, None).receipts
+    }
+
+    /// The body a receipt points at, read back from the log.
+    pub(crate) fn body(&self, receipt: &Receipt) -> u64 {
+        let stored = &receipt.stored;
+        let payload = &self.log[usize::try_from(stored.index.0).unwrap() - 1];
+        let record = frame::record(payload, stored.at as usize, stored.size).unwrap();
+        std::str::from_utf8(&record.body).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn ack_id(&self, receipt: &Receipt) -> AckId {
+        AckId {
+            group: 7,
+            subscription: 0,
+            generation: 0,
+            message: receipt.taken.id,
+            delivery: receipt.taken.delivery,
+            epoch: self.epoch,
+        }
+    }
+
+    pub(crate) fn verdict(&mut self, id: &AckId) -> Verdict {
+        self.queue.advance(self.now);
+        self.queue.verdict(MessageId(id.message), id.delivery, id.epoch)
+    }
+
+    /// As the broker does it: judged by the leader, then through the log.
+    pub(crate) fn ack(&mut self, id: &AckId) -> SettleReply {
+        match self.verdict(id) {
+            Verdict::Held => self.settle(id.message, id.delivery, Why::Acked),
+            Verdict::Late => SettleReply::Late,
+            Verdict::Unknown => SettleReply::Unknown,
+        }
+    }
+
+    pub(crate) fn settle(&mut self, id: u64, delivery: u32, why: Why) -> SettleReply {
+        match self.propose(&QueueCommand::Settle { why, items: vec![(id, delivery)] }) {
+            QueueReply::Settled(replies) => replies[0],
+            other => panic!("a settle answers {other:?}"),
+        }
+    }
+
+    /// What the keeper does now and then: reports, and gives up what is doomed.
+    pub(crate) fn tend(&mut self) {
+        self.queue.advance(self.now);
+        let progress = self.queue.take_progress(usize::MAX);
+        if !progress.is_empty() {
+            self.propose(&QueueCommand::Delivered { progress });
+        }
+        for (doomed, _) in self.queue.doomed(usize::MAX) {
+            self.settle(doomed.id, doomed.attempts, Why::Discarded);
+        }
+    }
+
+    pub(crate) fn take_snapshot(&mut self) {
+        self.snapshot = Some((self.log.len(), self.queue.snapshot()()));
+    }
+
+    /// The process is gone; another one starts from the snapshot and the log.
+    pub(crate) fn restart(&mut self) {
+        let mut queue = Queue::new();
+        let mut from = 0;
+        if let Some((applied, snapshot)) = &self.snapshot {
+            queue.restore(snapshot).unwrap();
+            from = *applied;
+        }
+        for (at, payload) in self.log.iter().enumerate().skip(from) {
+            queue.apply(Index(at as u64 + 1), payload);
+        }
+        self.epoch = Epoch(self.epoch.0 + 1);
+        queue.lead(self.epoch);
+        self.queue = queue;
+    }
+}

@@ -1,0 +1,280 @@
+//! A queue against a list that is searched from end to end.
+
+use messaging::config::{Backoff, Policy, QueueConfig};
+use messaging::ids::MessageId;
+use messaging::queue::{Outgoing, QueueCommand, QueueReply, Receipt};
+use messaging::subscription::SettleReply;
+use proptest::prelude::*;
+
+use crate::host::QueueHost;
+
+const CAPACITY: u64 = 12;
+const TIMEOUT: u64 = 100;
+const MAX_DELIVERIES: u32 = 3;
+const BACKOFF: Backoff = Backoff { initial_ms: 20, max_ms: 50 };
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send {
+        priority: u8,
+        group: Option<u64>,
+        delay_ms: u64,
+        ttl_ms: Option<u64>,
+        count: usize,
+    },
+    Receive {
+        max: usize,
+    },
+    /// Which of the deliveries so far.
+    Ack(prop::sample::Index),
+    Nack(prop::sample::Index, Option<u64>),
+    Extend(prop::sample::Index),
+    Wait(u64),
+    Tend,
+    Purge,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let ttl = prop_oneof![3 => Just(None), 1 => (1_u64..200).prop_map(Some)];
+    let delay = prop_oneof![3 => Just(0_u64), 1 => 1_u64..100];
+    let group = prop_oneof![2 => Just(None), 2 => (1_u64..4).prop_map(Some)];
+    let send = (0_u8..4, group, delay, ttl, 1_usize..4).prop_map(
+        |(priority, group, delay_ms, ttl_ms, count)| Step::Send {
+            priority,
+            group,
+            delay_ms,
+            ttl_ms,
+            count,
+        },
+    );
+    let wait = prop_oneof![Just(None), (0_u64..80).prop_map(Some)];
+    prop_oneof![
+        4 => send,
+        4 => (1_usize..5).prop_map(|max| Step::Receive { max }),
+        3 => any::<prop::sample::Index>().prop_map(Step::Ack),
+        1 => (any::<prop::sample::Index>(), wait).prop_map(|(at, delay)| Step::Nack(at, delay)),
+        1 => any::<prop::sample::Index>().prop_map(Step::Extend),
+        3 => (1_u64..150).prop_map(Step::Wait),
+        1 => Just(Step::Tend),
+        1 => Just(Step::Purge),
+    ]
+}
+
+/// One message, as simply as it can be put.
+#[derive(Clone, Debug)]
+struct Naive {
+    id: u64,
+    priority: u8,
+    group: Option<u64>,
+    due: u64,
+    expires: u64,
+    deliveries: u32,
+    held_until: Option<u64>,
+    doomed: bool,
+}
+
+#[derive(Default)]
+struct Model {
+    messages: Vec<Naive>,
+    next: u64,
+    now: u64,
+}
+
+impl Model {
+    /// Deadlines in the order they pass.
+    fn advance(&mut self, now: u64) {
+        self.now = now;
+        for message in &mut self.messages {
+            if message.held_until.is_some_and(|until| until <= now) {
+                fail(message, now, None);
+            }
+            if message.held_until.is_none() && message.expires != 0 && message.expires <= now {
+                message.doomed = true;
+            }
+        }
+    }
+
+    fn receive(&mut self, max: usize) -> Vec<(u64, u32)> {
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            let first_of_group = |message: &Naive| {
+                message.group.is_none()
+                    || !self
+                        .messages
+                        .iter()
+                        .any(|other| other.group == message.group && other.id < message.id)
+            };
+            let best = self
+                .messages
+                .iter()
+                .filter(|message| !message.doomed && message.held_until.is_none())
+                .filter(|message| message.due <= self.now && first_of_group(message))
+                .max_by_key(|message| (message.priority, std::cmp::Reverse(message.id)))
+                .map(|message| message.id);
+            let Some(id) = best else { break };
+            let now = self.now;
+            let message = self.get(id).unwrap();
+            message.held_until = Some(now + TIMEOUT);
+            message.deliveries += 1;
+            taken.push((id, message.deliveries));
+        }
+        taken
+    }
+
+    fn get(&mut self, id: u64) -> Option<&mut Naive> {
+        self.messages.iter_mut().find(|message| message.id == id)
+    }
+
+    /// What an ack of this delivery must answer.
+    fn judge(&mut self, id: u64, delivery: u32) -> SettleReply {
+        match self.get(id) {
+            None => SettleReply::Unknown,
+            Some(it) if it.held_until.is_some() && it.deliveries == delivery => {
+                SettleReply::Settled
+            }
+            Some(_) => SettleReply::Late,
+        }
+    }
+}
+
+fn fail(message: &mut Naive, now: u64, delay: Option<u64>) {
+    message.held_until = None;
+    let expired = message.expires != 0 && message.expires <= now;
+    message.doomed = MAX_DELIVERIES <= message.deliveries || expired;
+    message.due = now + delay.unwrap_or_else(|| BACKOFF.after(message.deliveries));
+}
+
+struct Both {
+    host: QueueHost,
+    model: Model,
+    deliveries: Vec<Receipt>,
+}
+
+impl Both {
+    fn new() -> Self {
+        let mut host = QueueHost::new();
+        let max_deliveries = Some(MAX_DELIVERIES);
+        let policy = Policy { ack_timeout_ms: TIMEOUT, max_deliveries, backoff: BACKOFF };
+        let config = QueueConfig { max_messages: CAPACITY, policy, ..QueueConfig::default() };
+        host.propose(&QueueCommand::Configure { version: 1, config });
+        Self { host, model: Model { next: 1, ..Model::default() }, deliveries: Vec::new() }
+    }
+
+    fn run(&mut self, step: &Step) {
+        let now = self.host.now;
+        self.model.advance(now);
+        self.host.queue.advance(now);
+        match step {
+            Step::Send { priority, group, delay_ms, ttl_ms, count } => {
+                let (priority, group, delay_ms, ttl_ms) = (*priority, *group, *delay_ms, *ttl_ms);
+                let outgoing =
+                    Outgoing { priority, group, delay_ms, ttl_ms, ..Outgoing::default() };
+                self.send(&outgoing, *count);
+            }
+            Step::Receive { max } => {
+                let receipts = self.host.receive(*max);
+                let taken: Vec<_> =
+                    receipts.iter().map(|it| (it.taken.id, it.taken.delivery)).collect();
+                assert_eq!(taken, self.model.receive(*max));
+                for receipt in &receipts {
+                    assert_eq!(self.host.body(receipt), receipt.taken.id);
+                }
+                self.deliveries.extend(receipts);
+            }
+            Step::Ack(at) if !self.deliveries.is_empty() => {
+                let id = self.host.ack_id(at.get(&self.deliveries));
+                let expected = self.model.judge(id.message, id.delivery);
+                assert_eq!(self.host.ack(&id), expected);
+                if expected == SettleReply::Settled {
+                    self.model.messages.retain(|message| message.id != id.message);
+                }
+            }
+            Step::Nack(at, delay) if !self.deliveries.is_empty() => {
+                let id = self.host.ack_id(at.get(&self.deliveries));
+                if self.model.judge(id.message, id.delivery) == SettleReply::Settled {
+                    self.host.queue.release(MessageId(id.message), *delay);
+                    fail(self.model.get(id.message).unwrap(), now, *delay);
+                }
+            }
+            Step::Extend(at) if !self.deliveries.is_empty() => {
+                let id = self.host.ack_id(at.get(&self.deliveries));
+                if self.model.judge(id.message, id.delivery) == SettleReply::Settled {
+                    self.host.queue.extend(MessageId(id.message), now + 300);
+                    self.model.get(id.message).unwrap().held_until = Some(now + 300);
+                }
+            }
+            Step::Ack(_) | Step::Nack(..) | Step::Extend(_) => (),
+            // One at a time: the list does not order what happens at different moments.
+            Step::Wait(ms) => {
+                for _ in 0..*ms {
+                    self.host.now += 1;
+                    self.model.advance(self.host.now);
+                    self.host.queue.advance(self.host.now);
+                }
+            }
+            Step::Tend => {
+                self.host.tend();
+                self.model.messages.retain(|message| !message.doomed);
+            }
+            Step::Purge => {
+                let removed = self.model.messages.drain(..).count() as u64;
+                let reply = self.host.propose(&QueueCommand::Purge);
+                assert_eq!(reply, QueueReply::Purged(removed));
+            }
+        }
+        self.compare();
+    }
+
+    fn send(&mut self, outgoing: &Outgoing, count: usize) {
+        let ids: Vec<u64> = (0..count as u64).map(|at| self.model.next + at).collect();
+        let fits = (self.model.messages.len() + count) as u64 <= CAPACITY;
+        match self.host.send(&ids, outgoing) {
+            QueueReply::Sent(replies) => {
+                assert!(fits, "beyond its capacity");
+                let stored: Vec<u64> = replies.iter().map(|reply| reply.id.0).collect();
+                assert_eq!(stored, ids);
+            }
+            QueueReply::Refused(_) => {
+                assert!(!fits, "refused though there is room");
+                return;
+            }
+            other => panic!("a send answers {other:?}"),
+        }
+        let now = self.host.now;
+        self.model.next += count as u64;
+        self.model.messages.extend(ids.into_iter().map(|id| Naive {
+            id,
+            priority: outgoing.priority,
+            group: outgoing.group,
+            due: now + outgoing.delay_ms,
+            expires: outgoing.ttl_ms.map_or(0, |ttl| now + ttl),
+            deliveries: 0,
+            held_until: None,
+            doomed: false,
+        }));
+    }
+
+    fn compare(&self) {
+        let depth = self.host.queue.dispatcher().depth();
+        let count = |what: fn(&Naive) -> bool| {
+            self.model.messages.iter().filter(|message| what(message)).count() as u64
+        };
+        assert_eq!(self.host.queue.len(), self.model.messages.len() as u64);
+        assert_eq!(depth.in_flight, count(|message| message.held_until.is_some()));
+        assert_eq!(depth.doomed, count(|message| message.doomed));
+        let waiting = count(|message| message.held_until.is_none() && !message.doomed);
+        assert_eq!(depth.ready + depth.delayed, waiting);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn the_queue_equals_a_naive_list(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut both = Both::new();
+        for step in &steps {
+            both.run(step);
+        }
+    }
+}

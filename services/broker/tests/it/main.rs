@@ -1,0 +1,10 @@
+//! The broker over HTTP: a real server on a free port, with a directory of its own.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod bad_input;
+mod consumers;
+mod queues;
+mod restart;
+mod server;
+mod topics;
