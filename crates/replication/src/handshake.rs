@@ -111,7 +111,9 @@ impl Join {
         if local.epoch < hello.epoch {
             return Err(Refusal::StalePrimary { epoch: hello.epoch });
         }
-        if hello.birth.is_some() && hello.birth != local.birth {
+        // A history of which nothing is committed never came to be: it may be dropped whole.
+        let came_to_be = hello.commit != Index::ZERO;
+        if came_to_be && hello.birth.is_some() && hello.birth != local.birth {
             return Err(Refusal::ForeignHistory);
         }
         let compare = hello.head.index().min(local.head.index());
@@ -252,7 +254,7 @@ mod tests {
             birth: Some(heads[1].hash),
             head: heads[3],
             base: Index::ZERO,
-            commit: Index::ZERO,
+            commit: Index(1),
         };
         let local = Local {
             group: "g".into(),

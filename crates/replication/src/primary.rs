@@ -79,6 +79,16 @@ impl Primary {
     /// `nonce` is random; it names the history if this is its first entry.
     #[must_use]
     pub fn start(replicas: u32, recovered: Recovered, nonce: u128) -> Self {
+        Self::with_members((0..replicas).map(MemberId), recovered, nonce)
+    }
+
+    /// The same with replicas of these numbers.
+    #[must_use]
+    pub fn with_members(
+        replicas: impl IntoIterator<Item = MemberId>,
+        recovered: Recovered,
+        nonce: u128,
+    ) -> Self {
         let Recovered { epoch, head, commit, epochs } = recovered;
         // A new epoch in every run: what the last run sent without keeping it has other names.
         let epoch = epoch.max(head.position.epoch).next();
@@ -90,7 +100,7 @@ impl Primary {
             durable: head.index(),
             commit,
             epochs,
-            replicas: (0..replicas).map(|id| (MemberId(id), Progress::default())).collect(),
+            replicas: replicas.into_iter().map(|id| (id, Progress::default())).collect(),
             sessions: 0,
             waiting: Waiting::default(),
             tokens: Tokens::default(),
