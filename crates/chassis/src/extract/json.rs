@@ -22,7 +22,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
-        decode(&read(request).await?).map(Self)
+        let body = read(request).await?;
+        check_object(&body)?;
+        decode(&body).map(Self)
     }
 }
 
@@ -58,6 +60,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> axum::extract::OptionalFromR
             return Ok(None);
         }
         check_content_type(&headers)?;
+        check_object(&body)?;
         decode(&body).map(Self).map(Some)
     }
 }
@@ -77,6 +80,17 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let detail = "send the body as JSON with the header `content-type: application/json`";
     Err(Problem::new(Code::UnsupportedMediaType, detail))
+}
+
+/// Every request of ours is an object. Serde would take an array as its fields, in order.
+fn check_object(body: &[u8]) -> Result<(), Problem> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => {
+            let detail = "the body is a JSON array; send an object with named fields";
+            Err(Problem::new(Code::InvalidJson, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
@@ -112,6 +126,12 @@ mod tests {
         check(&[form], true);
         check(&[form, ("sec-fetch-site", "cross-site")], false);
         check(&[("content-type", "text/plain")], false);
+    }
+
+    #[test]
+    fn fields_have_names() {
+        assert!(check_object(b" [1, 2]").is_err());
+        assert!(check_object(b" {}").is_ok());
     }
 
     #[test]

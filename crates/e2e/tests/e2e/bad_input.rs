@@ -227,6 +227,9 @@ fn node<'a>(nodes: &'a [Node], service: &str) -> &'a Node {
 
 /// A 4xx with a problem document, or a line in `wrong`.
 async fn check(wrong: &mut Vec<String>, what: &str, request: reqwest::RequestBuilder) {
+    // A server that refuses a body without reading it closes the connection: no other request may
+    // wait on it.
+    let request = request.header("connection", "close");
     match request.timeout(Duration::from_secs(10)).send().await {
         Err(error) => wrong.push(format!("{what}: {error:?}")),
         Ok(answer) => {

@@ -44,16 +44,15 @@ async fn check(mut node: Node) {
     let file = damage(&node.data_dir());
     node.spawn();
     let name = file.file_name().and_then(|name| name.to_str()).expect("segments have plain names");
-    let said = match node.ended_or_alive().await {
-        Some(status) => {
+    let said = match node.ended_or_started().await {
+        Ok(status) => {
             assert!(!status.success(), "it ended as if nothing had happened");
             node.log()
         }
         // Alive, so that an operator can look; not ready, so that nobody is served.
-        None => {
-            let answer = node.get("/readyz?verbose").send().await.expect("an answer");
-            assert_eq!(answer.status(), 503, "{}", node.service());
-            answer.text().await.unwrap() + &node.log()
+        Err((status, said)) => {
+            assert_eq!(status, 503, "{}: {said}", node.service());
+            said + &node.log()
         }
     };
     let line = said.lines().find(|line| line.contains(name));

@@ -140,16 +140,21 @@ impl Node {
         }
     }
 
-    /// Waits for the process to end by itself; `None` if it still runs and answers `/livez`.
-    pub(crate) async fn ended_or_alive(&mut self) -> Option<ExitStatus> {
+    /// Waits for the process to end by itself, or to be as far as it will come: then what
+    /// `/readyz?verbose` says.
+    pub(crate) async fn ended_or_started(&mut self) -> Result<ExitStatus, (u16, String)> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let child = self.child.as_mut().expect("it was started");
             if let Some(status) = child.try_wait().expect("its status") {
-                return Some(status);
+                return Ok(status);
             }
-            if self.get("/livez").send().await.is_ok() {
-                return None;
+            if let Ok(answer) = self.get("/readyz?verbose").send().await {
+                let status = answer.status().as_u16();
+                let said = answer.text().await.unwrap_or_default();
+                if !said.contains("is starting") {
+                    return Err((status, said));
+                }
             }
             assert!(Instant::now() < deadline, "neither up nor down\n{}", self.log());
             sleep(POLL).await;
