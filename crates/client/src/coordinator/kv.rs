@@ -1,7 +1,7 @@
-//! Keys, transactions, watches.
+//! Keys and transactions.
 
 use api::coordinator::{
-    DeleteReply, KEY, KEYS, KeyPage, KeyValue, LeaseId, PutReply, TXN, TxnReply, TxnRequest, WATCH,
+    DeleteReply, KEY, KEYS, KeyPage, KeyValue, LeaseId, PutReply, TXN, TxnReply, TxnRequest,
 };
 use bytes::Bytes;
 use http::Method;
@@ -9,7 +9,7 @@ use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 
 use super::Coordinator;
 use crate::Error;
-use crate::http::{Call, Events, Path, Query};
+use crate::http::{Call, Path, Query};
 
 /// What a write is conditional on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,32 +166,5 @@ impl Coordinator {
     /// As for every call.
     pub async fn txn(&self, request: &TxnRequest) -> Result<TxnReply, Error> {
         self.http.call(Method::POST, TXN).json(request).send().await?.json()
-    }
-
-    /// Follows the changes of one key. The events' data is `api::coordinator::WatchEvent`.
-    ///
-    /// # Errors
-    ///
-    /// `compacted` when that revision is gone.
-    pub async fn watch(&self, key: &[u8], from_revision: Option<u64>) -> Result<Events, Error> {
-        self.watch_by(Query::new().bytes("key", key), from_revision).await
-    }
-
-    /// Follows the changes of all keys that begin with `prefix`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Coordinator::watch`].
-    pub async fn watch_prefix(
-        &self,
-        prefix: &[u8],
-        from_revision: Option<u64>,
-    ) -> Result<Events, Error> {
-        self.watch_by(Query::new().bytes("prefix", prefix), from_revision).await
-    }
-
-    async fn watch_by(&self, query: Query, from_revision: Option<u64>) -> Result<Events, Error> {
-        let query = query.maybe("from_revision", from_revision);
-        Events::open(self.http.call(Method::GET, WATCH).query(query)).await
     }
 }

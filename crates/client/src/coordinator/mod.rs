@@ -4,6 +4,7 @@
 
 mod kv;
 mod leases;
+mod watch;
 
 use api::coordinator::{
     CLUSTER, COMPACT, Cluster, CompactReply, CompactRequest, INSTANCE, INSTANCE_HEARTBEAT,
@@ -16,6 +17,7 @@ use crate::Error;
 use crate::http::{Client, Events, Path, Query};
 
 pub use kv::{Condition, GetOptions, ListOptions, Value};
+pub use watch::{Watch, WatchItem};
 
 /// Calls a coordinator, directly or through the gateway (`http://host:8080/coordinator`). Clones
 /// share connections.

@@ -1,13 +1,18 @@
-//! The client against scripted servers, and against a real etcd.
+//! The client against scripted servers, a real etcd and our own services.
+
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod process;
 
 #[cfg(test)]
 mod breaker;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
-mod outcome;
+mod live;
 #[cfg(test)]
-mod peer;
+mod outcome;
 #[cfg(test)]
 mod retry;
 #[cfg(test)]

@@ -1,21 +1,14 @@
-//! A server of the etcd v3 JSON API in a child process, with its own directory and ports.
+//! A server of the etcd v3 JSON API that can be killed and started again.
 
-use std::ffi::OsStr;
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use client::Url;
 use client::etcd::{Etcd, RangeRequest};
 use tempfile::TempDir;
 
-/// Names the coordinator to ask: this package does not build it, and an old one would mislead.
-const COORDINATOR: &str = "QUARTET_COORDINATOR";
-
-/// What a server said before it failed, in its directory.
-const LOG: &str = "stderr.log";
+use crate::process::{LOG, free_ports, service, spawn};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -34,9 +27,8 @@ pub(crate) struct Server {
 impl Server {
     /// `None`, with the reason on stdout, if this server is not here.
     pub(crate) async fn start(kind: Kind) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let ports = free_ports();
-        let child = spawn(kind, dir.path(), ports)?;
+        let (dir, ports) = (tempfile::tempdir().unwrap(), free_ports());
+        let child = spawn(command(kind, dir.path(), ports), dir.path())?;
         let server = Self { kind, dir, ports, child };
         server.ready().await;
         Some(server)
@@ -58,7 +50,8 @@ impl Server {
 
     /// Starts it again with the same data and the same address.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(self.kind, self.dir.path(), self.ports).expect("it was here before");
+        let command = command(self.kind, self.dir.path(), self.ports);
+        self.child = spawn(command, self.dir.path()).expect("it was here before");
         self.ready().await;
     }
 
@@ -84,31 +77,16 @@ impl Drop for Server {
     }
 }
 
-fn spawn(kind: Kind, dir: &Path, [client, peer]: [u16; 2]) -> Option<Child> {
-    let mut command = match kind {
-        Kind::Etcd => etcd(dir, client, peer),
-        Kind::Coordinator => match std::env::var_os(COORDINATOR) {
-            Some(program) => coordinator(&program, dir, [client, peer]),
-            None => {
-                println!("skipped: {COORDINATOR} does not name a quartet-coordinator");
-                return None;
-            }
-        },
-    };
-    let log = OpenOptions::new().create(true).append(true).open(dir.join(LOG)).unwrap();
-    match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn() {
-        Ok(child) => Some(child),
-        Err(error) if kind == Kind::Etcd && error.kind() == ErrorKind::NotFound => {
-            println!("skipped: there is no `etcd` on the path");
-            None
-        }
-        Err(error) => panic!("{command:?}: {error}"),
+fn command(kind: Kind, dir: &Path, ports: [u16; 2]) -> Command {
+    match kind {
+        Kind::Etcd => etcd(dir, ports),
+        Kind::Coordinator => service("coordinator", dir, ports),
     }
 }
 
-fn etcd(dir: &Path, client: u16, peer: u16) -> Command {
+fn etcd(dir: &Path, ports: [u16; 2]) -> Command {
     let mut command = Command::new("etcd");
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    let [client, peer] = ports.map(|port| format!("http://127.0.0.1:{port}"));
     command
         .args(["--name", "one", "--log-level", "error"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -117,22 +95,4 @@ fn etcd(dir: &Path, client: u16, peer: u16) -> Command {
         .arg("--data-dir")
         .arg(dir.join("data"));
     command
-}
-
-fn coordinator(program: &OsStr, dir: &Path, [client, peer]: [u16; 2]) -> Command {
-    let mut command = Command::new(program);
-    command
-        // To the coordinator itself it would be a setting it does not know.
-        .env_remove(COORDINATOR)
-        .env("QUARTET_LISTEN", format!("127.0.0.1:{client}"))
-        .env("QUARTET_PEER_LISTEN", format!("127.0.0.1:{peer}"))
-        .env("QUARTET_DATA_DIR", dir.join("data"));
-    command
-}
-
-/// Free now. Another process may take one before the server does: then the test fails on start,
-/// which is rare and loud.
-fn free_ports() -> [u16; 2] {
-    let listeners = [0, 1].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
