@@ -26,7 +26,7 @@ impl Default for Config {
             segment_bytes: 64 << 20,
             queue_bytes: 16 << 20,
             batch_bytes: 4 << 20,
-            cache_bytes: 32 << 20,
+            cache_bytes: 16 << 20,
             hot_segments: 8,
             rewrite_live_percent: 40,
         }

@@ -13,6 +13,9 @@ use rustix::io::Errno;
 
 use super::{File, FileSystem, Lock};
 
+/// How file systems say that they cannot reserve space.
+const NO_FALLOCATE: [Errno; 4] = [Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS, Errno::INVAL];
+
 /// Zeros are written in pieces of this size where space cannot be reserved otherwise.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -134,15 +137,14 @@ impl File for RealFile {
         }
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.write_zeros(now, len),
+            Err(error) if NO_FALLOCATE.contains(&error) => self.write_zeros(now, len),
             Err(error) => Err(error.into()),
         }
     }
 }
 
 impl RealFile {
-    /// Reserves space by using it: not every file system knows fallocate, and macOS's variant
-    /// leaves the length alone.
+    /// Reserves space by using it: not every file system knows fallocate.
     fn write_zeros(&self, from: u64, to: u64) -> io::Result<()> {
         let mut position = from;
         while position < to {

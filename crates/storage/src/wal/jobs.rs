@@ -25,6 +25,8 @@ use crate::mutants::{self, Mutant};
 const SPARES: usize = 2;
 /// Zeros are written in pieces of this size, so that a job can be stopped soon.
 const ZEROS: usize = 1 << 20;
+/// Zeros are synced in pieces of this size: the log's own fsyncs may have to wait for them (B37).
+const SYNC_ZEROS: u64 = 8 << 20;
 
 /// What the log keeps for itself about its files.
 #[derive(Default)]
@@ -214,6 +216,9 @@ fn fill_with_zeros(file: &dyn File, size: u64, cancel: &AtomicBool) -> io::Resul
         let len = usize::try_from(size - at).unwrap_or(ZEROS).min(ZEROS);
         file.write_at(&zeros[..len], at)?;
         at += len as u64;
+        if at.is_multiple_of(SYNC_ZEROS) {
+            file.sync_data()?;
+        }
     }
     Ok(true)
 }
@@ -224,12 +229,8 @@ impl Log {
         if self.housekeeping.running || self.failed.is_some() {
             return None;
         }
-        let work = self.discard_work().or_else(|| self.prepare_work()).or_else(|| {
-            let number = self.housekeeping.next_number;
-            let rewrite = Rewrite::choose(self, number)?;
-            self.housekeeping.next_number += 1;
-            Some(Work::Rewrite(rewrite))
-        })?;
+        let work = self.discard_work().or_else(|| self.prepare_work());
+        let work = work.or_else(|| self.rewrite_work())?;
         self.housekeeping.running = true;
         let (file_system, dir) = (Arc::clone(&self.file_system), self.dir.clone());
         Some(Job { file_system, dir, work })
@@ -240,11 +241,25 @@ impl Log {
         if keep.spares.len() >= SPARES || (keep.full && !keep.retry) {
             return None;
         }
-        keep.retry = false;
-        // The first is needed soon, so it is only reserved; the others have time to be written.
+        // The first is needed soon, so it is only reserved; the second has time to be written, and
+        // a log that hardly grows never needs it.
         let write_zeros = !keep.spares.is_empty();
+        if write_zeros && self.active.position.at < self.active.size / 4 {
+            return None;
+        }
+        keep.retry = false;
         let number = keep.take_number();
         Some(Work::Prepare { number, size: self.spare_size(), write_zeros })
+    }
+
+    fn rewrite_work(&mut self) -> Option<Work> {
+        if self.housekeeping.full && !self.housekeeping.retry {
+            return None;
+        }
+        let rewrite = Rewrite::choose(self, self.housekeeping.next_number)?;
+        self.housekeeping.next_number += 1;
+        self.housekeeping.retry = false;
+        Some(Work::Rewrite(rewrite))
     }
 
     fn discard_work(&mut self) -> Option<Work> {
@@ -289,7 +304,10 @@ impl Log {
                 keep.retry |= freed;
                 keep.spares.extend(spares);
             }
-            Ok(Outcome::Moved(moved)) => self.finish_rewrite(*moved),
+            Ok(Outcome::Moved(moved)) => {
+                self.housekeeping.full = false;
+                self.finish_rewrite(*moved);
+            }
             Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!(path = %error.path.display(), "the disk is full");
                 self.housekeeping.full = true;
