@@ -12,7 +12,7 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use resilience::balance::{PickError, Strategy, Tried};
 use resilience::deadline::Deadline;
-use resilience::retry::{self, Decision, Failure, Repeat, ReplayHandle};
+use resilience::retry::{self, Decision, Failure, Repeat, ReplayHandle, Stop};
 use resilience::{Clock, SystemClock, system_random};
 
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,9 @@ pub(crate) struct Plan {
     pub per_try: Option<Duration>,
     pub retry: retry::Policy,
     pub repeat: Repeat,
+    /// Someone before us repeats what was sent. Two layers that do so multiply; what was never
+    /// written is still taken elsewhere.
+    pub outer_retries: bool,
     pub strategy: Strategy,
     /// Whether the upstream is told how much time is left. An event stream without a deadline of
     /// the client's own would otherwise end with ours.
@@ -180,6 +183,9 @@ fn decide(
     retries: u32,
     (endpoint, latency): (&EndpointKey, Duration),
 ) -> Decision {
+    if call.plan.outer_retries && failure != Failure::NotSent {
+        return Decision::Stop(Stop::NotRepeatable);
+    }
     // What an endpoint asks to wait concerns that endpoint: another one may be asked at once.
     let failure = match failure {
         Failure::Status { status, .. } if call.upstream.has_other_than(endpoint) => {

@@ -50,6 +50,8 @@ pub struct Pool {
     pub wait_ms: u64,
     /// How long an unused one is kept: less than upstreams do, or requests meet a closing one.
     pub idle_timeout_ms: u64,
+    /// How old one becomes, more or less: a name may mean another address by then.
+    pub max_age_seconds: u64,
     /// How long connecting may take.
     pub connect_timeout_ms: u64,
 }
@@ -103,6 +105,7 @@ impl Default for Pool {
             max_waiting: 100,
             wait_ms: 50,
             idle_timeout_ms: 4_000,
+            max_age_seconds: 300,
             connect_timeout_ms: 1_000,
         }
     }
@@ -165,6 +168,7 @@ impl Pool {
             max_waiting: self.max_waiting,
             wait: Duration::from_millis(self.wait_ms),
             idle_timeout: Duration::from_millis(self.idle_timeout_ms),
+            max_age: Duration::from_secs(self.max_age_seconds),
             connect_timeout: Duration::from_millis(self.connect_timeout_ms),
         }
     }

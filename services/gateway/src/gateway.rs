@@ -89,16 +89,14 @@ impl Gateway {
         let ours = Deadline::after(now, policy.timeout);
         let theirs =
             outbound.deadline.map(|at| Deadline::after(now, at.saturating_duration_since(now)));
-        // A retry at every layer multiplies: where an outer one retries, this one does not, and a
-        // protocol change is never tried twice (U3).
-        let outer_retries = outbound.head.headers.contains_key(api::headers::ATTEMPT);
-        let once = outer_retries || outbound.upgrade.is_some();
-        let retries_max = if once { 0 } else { policy.retries };
+        // A protocol change is never tried twice (U3).
+        let retries_max = if outbound.upgrade.is_some() { 0 } else { policy.retries };
         Plan {
             deadline: theirs.map_or(ours, |theirs| theirs.sooner(ours)),
             per_try: policy.per_try,
             retry: retry::Policy { retries_max, ..retry::Policy::default() },
             repeat: outbound.repeat,
+            outer_retries: outbound.head.headers.contains_key(api::headers::ATTEMPT),
             strategy: policy.strategy,
             tell_deadline: theirs.is_some() || !wants_events(&outbound.head),
             idle: self.shared.idle,

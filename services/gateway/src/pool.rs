@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use resilience::retry::ReplayBody;
+use resilience::system_random;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub(crate) struct PoolConfig {
     pub max_waiting: usize,
     pub wait: Duration,
     pub idle_timeout: Duration,
+    /// A connection this old carries no further request: a name may mean another address by now.
+    pub max_age: Duration,
     pub connect_timeout: Duration,
 }
 
@@ -73,6 +76,7 @@ struct Inner {
 
 struct Idle {
     sender: SendRequest<OutboundBody>,
+    retires: Instant,
     since: Instant,
 }
 
@@ -98,6 +102,7 @@ pub(crate) struct Connection {
     pub sender: SendRequest<OutboundBody>,
     /// It has carried a request before, so its other end may have closed it meanwhile.
     pub reused: bool,
+    retires: Instant,
     pool: Pool,
     _lent: OwnedSemaphorePermit,
 }
@@ -129,11 +134,11 @@ impl Pool {
             Want::Fresh => None,
         };
         let reused = used.is_some();
-        let sender = match used {
-            Some(sender) => sender,
-            None => self.connect().await?,
+        let (sender, retires) = match used {
+            Some(used) => (used.sender, used.retires),
+            None => (self.connect().await?, self.retires(now)),
         };
-        Ok(Connection { sender, reused, pool: self.clone(), _lent: lent })
+        Ok(Connection { sender, reused, retires, pool: self.clone(), _lent: lent })
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
@@ -176,19 +181,26 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self, now: Instant) -> Option<SendRequest<OutboundBody>> {
+    fn take_idle(&self, now: Instant) -> Option<Idle> {
         let mut idle = self.idle();
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if self.inner.config.idle_timeout <= now.saturating_duration_since(since) {
+        while let Some(used) = idle.pop() {
+            if self.inner.config.idle_timeout <= now.saturating_duration_since(used.since) {
                 // The rest has been idle for even longer.
                 idle.clear();
                 return None;
             }
-            if sender.is_ready() {
-                return Some(sender);
+            if used.sender.is_ready() && now < used.retires {
+                return Some(used);
             }
         }
         None
+    }
+
+    /// When a connection made now carries its last request. Spread, so that connections made
+    /// together do not end together.
+    fn retires(&self, now: Instant) -> Instant {
+        let spread = 0.8 + 0.4 * (system_random() % 1000) as f64 / 1000.0;
+        now + self.inner.config.max_age.mul_f64(spread)
     }
 
     async fn connect(&self) -> Result<SendRequest<OutboundBody>, CheckoutError> {
@@ -216,10 +228,10 @@ impl Pool {
         Ok(sender)
     }
 
-    fn put_idle(&self, sender: SendRequest<OutboundBody>, now: Instant) {
+    fn put_idle(&self, used: Idle) {
         let mut idle = self.idle();
         if idle.len() < self.inner.config.max_idle && !self.inner.tasks.stop.is_cancelled() {
-            idle.push(Idle { sender, since: now });
+            idle.push(used);
         }
     }
 
@@ -241,14 +253,15 @@ impl Connection {
 
     /// Returns the connection for the next request, once it is ready for one.
     pub(crate) fn give_back(self, now: Instant) {
-        let Self { mut sender, pool, _lent: lent, .. } = self;
-        if sender.is_ready() {
-            return pool.put_idle(sender, now);
+        let Self { sender, retires, pool, _lent: lent, .. } = self;
+        let mut used = Idle { sender, retires, since: now };
+        if used.sender.is_ready() {
+            return pool.put_idle(used);
         }
         let tasks = pool.inner.tasks.clone();
         tasks.tracker.spawn(async move {
-            if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, sender.ready()).await {
-                pool.put_idle(sender, now);
+            if let Ok(Ok(())) = tokio::time::timeout(READY_WITHIN, used.sender.ready()).await {
+                pool.put_idle(used);
             }
             drop(lent);
         });

@@ -37,6 +37,32 @@ async fn b2_each_piece_of_a_stream_arrives_when_it_was_sent() {
 }
 
 #[tokio::test]
+async fn b2_each_piece_of_an_upload_arrives_when_it_was_sent() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = Backend::always("").await.renamed(listener.local_addr().unwrap());
+    let gateway = gateway(&[&backend]).await;
+    let mut raw = Raw::connect(&gateway.url).await;
+    raw.send(
+        "POST /broker/x HTTP/1.1\r\nhost: gw.test\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+    )
+    .await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"first\r\n") {
+        assert!(upstream.read_buf(&mut bytes).await.unwrap() > 0);
+    }
+    // The rest is sent only now that the first piece has arrived.
+    raw.send("4\r\nlast\r\n0\r\n\r\n").await;
+    while !bytes.ends_with(b"0\r\n\r\n") {
+        assert!(upstream.read_buf(&mut bytes).await.unwrap() > 0);
+    }
+    upstream.write_all(&response("200 OK", "ok")).await.unwrap();
+    assert_eq!(status(&raw.read_to_end().await), 200);
+}
+
+#[tokio::test]
 async fn an_event_stream_ends_with_the_drain() {
     let go = Arc::new(Notify::new());
     go.notify_one();
@@ -205,4 +231,15 @@ async fn a_connection_is_used_again_after_a_whole_answer() {
         assert_eq!(answer.text().await.unwrap(), "ok");
     }
     assert!(backend.connections() <= 2, "{}", backend.connections());
+}
+
+#[tokio::test]
+async fn p2_a_connection_that_is_old_enough_is_replaced() {
+    let backend = Backend::always("ok").await;
+    let gateway = gateway_with(&[&backend], |config| config.pool.max_age_seconds = 0).await;
+    for _ in 0..3 {
+        let answer = http().get(format!("{}/broker/x", gateway.url)).send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "ok");
+    }
+    assert_eq!(backend.connections(), 3);
 }

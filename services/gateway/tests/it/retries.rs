@@ -42,6 +42,18 @@ async fn a_dead_endpoint_costs_nobody_a_request() {
 }
 
 #[tokio::test]
+async fn what_was_never_sent_goes_elsewhere_also_when_the_client_repeats() {
+    let alive = Backend::always("alive").await;
+    let dead = dead().await;
+    let gateway = gateway(&[&dead, &alive]).await;
+    for _ in 0..10 {
+        let url = format!("{}/broker/x", gateway.url);
+        let answer = http().post(url).header("x-attempt", "2").body("b").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_killed_is_left_and_found_again() {
     let one = Backend::always("one").await;
     let two = Backend::always("two").await;
@@ -186,6 +198,32 @@ async fn p1_a_connection_that_died_while_idle_costs_nobody_a_request() {
 }
 
 #[tokio::test]
+async fn p1_each_post_arrives_at_most_once_over_connections_that_die() {
+    let backend = Backend::start(|seen| {
+        let answer = crate::support::backend::response("200 OK", "ok");
+        match seen.index % 3 {
+            0 => Reply::ThenClose(answer),
+            _ => Reply::Bytes(answer),
+        }
+    })
+    .await;
+    let gateway = gateway(&[&backend]).await;
+    let client = http();
+    for index in 0..200 {
+        let url = format!("{}/broker/{index}", gateway.url);
+        let answer = client.post(url).body("b").send().await.unwrap();
+        // Written to a connection that was about to close: nobody knows, and it is said.
+        assert!(matches!(answer.status().as_u16(), 200 | 504), "{answer:?}");
+    }
+    let mut lines: Vec<_> =
+        backend.seen().iter().map(|seen| seen.request_line().to_owned()).collect();
+    let arrived = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), arrived);
+}
+
+#[tokio::test]
 async fn retries_are_paid_from_a_budget() {
     let backend = Backend::start(|_| Reply::status("503 Service Unavailable", "")).await;
     let gateway = gateway_with(&[&backend], |config| {
@@ -249,10 +287,10 @@ async fn an_endpoint_that_does_not_answer_in_time_is_reported_as_such() {
     let backend = Backend::start(move |_| Reply::Hang(Arc::clone(&close))).await;
     let gateway = gateway(&[&backend]).await;
     let url = format!("{}/broker/x", gateway.url);
-    let read = http().get(&url).header("x-deadline-ms", "200").send().await.unwrap();
+    let read = http().get(&url).header("x-deadline-ms", "2000").send().await.unwrap();
     assert_eq!(read.status(), 504);
     closed.notified().await;
-    let write = http().post(&url).header("x-deadline-ms", "200").send().await.unwrap();
+    let write = http().post(&url).header("x-deadline-ms", "2000").send().await.unwrap();
     assert_eq!(write.status(), 504);
     assert_eq!(problem(write).await.code, "indeterminate");
     closed.notified().await;
