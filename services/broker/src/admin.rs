@@ -232,16 +232,10 @@ impl Broker {
         catalog: &Catalog,
         before: &Directory,
     ) -> Result<(), AdminError> {
-        let partitions = before.topics.values().flat_map(|topic| &topic.partitions);
-        let gone = partitions.map(|partition| (partition.served.id, &partition.served.gone));
-        let queues = before.queues.values().map(|queue| (queue.served.id, &queue.served.gone));
-        let gone: BTreeMap<_, _> = gone.chain(queues).collect();
         for group in catalog.removing() {
-            if let Some(gone) = gone.get(group) {
-                gone.cancel();
-            }
             match self.shared.groups.remove(*group).await {
                 Ok(()) => {
+                    before.end(*group);
                     let command = CatalogCommand::Removed { group: *group };
                     self.shared.catalog.propose(payload(&command)).await?.reply?;
                 }

@@ -104,6 +104,17 @@ impl Directory {
         self.queues.get(name).cloned().ok_or_else(|| NotFound::Queue(name.clone()))
     }
 
+    /// This group is deleted.
+    pub(crate) fn end(&self, group: GroupId) {
+        let mut partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        if let Some(partition) = partitions.find(|partition| partition.served.id == group) {
+            partition.served.end();
+        }
+        if let Some(queue) = self.queue_in(group.0) {
+            queue.served.end();
+        }
+    }
+
     /// The queue that lives in this group.
     pub(crate) fn queue_in(&self, group: u64) -> Option<Arc<QueueHandle>> {
         self.queues.values().find(|queue| queue.served.id.0 == group).cloned()
@@ -193,6 +204,12 @@ impl<M> Served<M> {
     /// The group, if its log was found in order.
     pub(crate) fn group(&self) -> Result<&Group<M>, LogError> {
         self.group.as_ref().map_err(|reason| LogError::Damaged { reason: reason.clone() })
+    }
+
+    /// Its group is deleted: the keeper ends, and whoever waits looks and finds it gone.
+    pub(crate) fn end(&self) {
+        self.gone.cancel();
+        self.changed.notify_one();
     }
 
     /// What is wrong with it, if anything.

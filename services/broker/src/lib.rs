@@ -59,6 +59,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let groups =
         Groups::open(raft_node::Config::new(data_dir), &context.tasks, context.stop.clone())
             .map_err(|error| StartError::new(error.to_string()))?;
+    chassis::log::observe(groups.wal(), &context.metrics, &context.health);
     let failed = groups.failed();
     let catalog = groups.start(CATALOG, CatalogMachine::default()).await;
     let catalog = catalog.map_err(|error| StartError::new(error.to_string()))?;

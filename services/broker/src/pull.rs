@@ -61,7 +61,12 @@ impl Broker {
             ask,
         };
         let wait = self.wait_for(&subscription.line, source, ask.patience);
-        let messages: Vec<Delivered> = wait.in_span(&span).await?;
+        let waited: Result<Vec<Delivered>, _> = wait.in_span(&span).await;
+        if matches!(waited, Err(MessageError::Log(LogError::Stopped))) {
+            // Deleted while this waited: say that rather than `repeat shortly`.
+            self.directory().topic(&topic.name)?;
+        }
+        let messages = waited?;
         let envelopes = messages.iter().map(|message| &message.record.envelope);
         trace::received(&mut span, self.shared.correlation, &topic.name, envelopes);
         Ok(messages)

@@ -59,7 +59,12 @@ impl Broker {
         };
         let mut span = trace::receive(&queue.name);
         let wait = self.wait_for(&queue.line, source, ask.patience);
-        let jobs: Vec<Job> = wait.in_span(&span).await?;
+        let waited: Result<Vec<Job>, _> = wait.in_span(&span).await;
+        if matches!(waited, Err(MessageError::Log(LogError::Stopped))) {
+            // Deleted while this waited: say that rather than `repeat shortly`.
+            self.directory().queue(&queue.name)?;
+        }
+        let jobs = waited?;
         let envelopes = jobs.iter().map(|job| &job.record.envelope);
         trace::received(&mut span, self.shared.correlation, &queue.name, envelopes);
         Ok(jobs)

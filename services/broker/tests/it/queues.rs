@@ -213,3 +213,17 @@ async fn a_purge_empties_a_queue() {
     assert!(broker.take(RECEIVE, 1, 0.0).await.is_empty());
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn deleting_a_queue_ends_the_wait_for_its_messages() {
+    let broker = queue(json!({})).await;
+    let receive = broker.request(Method::POST, RECEIVE).json(&json!({ "wait_seconds": 60 }));
+    let delete = async {
+        // The other request is on its way; either it finds the queue gone or it is told so.
+        broker.get("/v1/queues/q").await;
+        broker.call(Method::DELETE, "/v1/queues/q", json!({})).await
+    };
+    let (received, _) = tokio::join!(receive.send(), delete);
+    assert_eq!(problem(received.unwrap(), 404).await["code"], "queue-not-found");
+    broker.stop().await;
+}
