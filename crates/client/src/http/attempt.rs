@@ -200,13 +200,23 @@ impl Attempt<'_> {
             let trace_id = headers.get(headers::TRACE_ID).and_then(|id| id.to_str().ok());
             error.trace_id = trace_id.map(Into::into);
         }
-        let failure = Failure::from_response(status, headers);
+        let failure = failure(status, headers, &error);
         endpoint.report(match (failure, is_its_own(&error)) {
-            (Some(_), true) => Report::Failed { retry_after: error.retry_after },
-            _ => Report::Answered,
+            (Failure::Final, _) | (_, false) => Report::Answered,
+            (_, true) => Report::Failed { retry_after: error.retry_after },
         });
-        AttemptError::new(error, failure.unwrap_or(Failure::Final))
+        AttemptError::new(error, failure)
     }
+}
+
+/// How far the attempt got. A 503 with a code of ours promises that nothing was done, like a stream
+/// that HTTP/2 refuses: any method may go again.
+fn failure(status: StatusCode, headers: &HeaderMap, error: &Error) -> Failure {
+    let ours = status == StatusCode::SERVICE_UNAVAILABLE && error.known_code().is_some();
+    if ours && error.outcome == Outcome::NotDone {
+        return Failure::Rejected { retry_after: error.retry_after.unwrap_or_default() };
+    }
+    Failure::from_response(status, headers).unwrap_or(Failure::Final)
 }
 
 /// Whether a 502, 503, 504 or 429 says something about the endpoint itself. A gateway that finds

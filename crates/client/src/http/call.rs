@@ -162,8 +162,8 @@ impl Call {
         let shared = &self.client.shared;
         self.client.refresh();
         let timeout = self.timeout.unwrap_or(shared.config.timeout);
-        let deadline = Deadline::after(SystemClock.now(), timeout);
-        let deadline = of_caller().map_or(deadline, |callers| callers.sooner(deadline));
+        let own = Deadline::after(SystemClock.now(), timeout);
+        let deadline = of_caller().map_or(own, |callers| callers.sooner(own));
         let _slot = self.client.admit().await?;
         let repeat = self.repeat.unwrap_or_else(|| Repeat::of(&self.method, &self.headers));
         let plan = Plan { repeat, deadline, typical: Duration::ZERO };

@@ -6,7 +6,7 @@ use http::Method;
 use telemetry::testing::record;
 use telemetry::trace::{InSpan as _, Span};
 
-use crate::peer::{Peer, Step, client, nowhere, ok, problem};
+use crate::peer::{Peer, Step, answer_with, client, nowhere, ok, problem};
 
 #[tokio::test]
 async fn a_read_goes_to_another_endpoint_when_one_is_busy() {
@@ -63,6 +63,18 @@ async fn a_write_that_may_have_arrived_is_not_sent_again_unless_it_has_a_key() {
     assert_eq!(seen.len(), 3);
     assert!(seen[1..].iter().all(|request| request.header("idempotency-key") == Some("k-1")));
     assert!(seen.iter().all(|request| request.body == "m"));
+}
+
+#[tokio::test]
+async fn a_refusal_before_anything_was_done_is_no_reason_to_give_up() {
+    let peer = Peer::start([problem(503, "no-leader"), ok("stored")]).await;
+    let call = client(&[&peer]).call(Method::POST, "/x").body("text/plain", "m");
+    assert_eq!(call.send().await.unwrap().body, "stored");
+    // A 503 of somebody else promises nothing.
+    let proxy = Peer::start([answer_with(503, "", "busy"), ok("stored")]).await;
+    let call = client(&[&proxy]).call(Method::POST, "/x").body("text/plain", "m");
+    assert_eq!(call.send().await.unwrap_err().outcome, Outcome::Unknown);
+    assert_eq!(proxy.seen().len(), 1);
 }
 
 #[tokio::test]

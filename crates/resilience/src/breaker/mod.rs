@@ -157,8 +157,9 @@ impl CircuitBreaker {
             Phase::Open { until } | Phase::HalfOpen { probe_until: until } if until <= now => {
                 self.enter(Phase::HalfOpen { probe_until: now + self.config.probe_timeout });
             }
-            Phase::Open { until } | Phase::HalfOpen { probe_until: until } => {
-                return Err(Rejected { retry_after: until - now });
+            Phase::Open { until } => return Err(Rejected { retry_after: until - now }),
+            Phase::HalfOpen { probe_until } => {
+                return Err(Rejected { retry_after: self.until_probed(probe_until, now) });
             }
         }
         Ok(Permit { generation: self.generation })
@@ -203,9 +204,8 @@ impl CircuitBreaker {
     #[must_use]
     pub fn retry_after(&self, now: Instant) -> Option<Duration> {
         match self.phase {
-            Phase::Open { until } | Phase::HalfOpen { probe_until: until } => {
-                until.checked_duration_since(now)
-            }
+            Phase::Open { until } => until.checked_duration_since(now),
+            Phase::HalfOpen { probe_until } => Some(self.until_probed(probe_until, now)),
             Phase::Closed { .. } => None,
         }
     }
@@ -257,6 +257,12 @@ impl CircuitBreaker {
         let credit = if admitted { credit - 1000 } else { credit };
         self.phase = Phase::Closed { failures, ramp: Some(Ramp { credit, ..ramp }) };
         if admitted { Ok(()) } else { Err(Rejected { retry_after: self.config.ramp / 100 }) }
+    }
+
+    /// A probe usually ends long before it is given up: who is rejected meanwhile need not wait for
+    /// the worst case.
+    fn until_probed(&self, probe_until: Instant, now: Instant) -> Duration {
+        probe_until.saturating_duration_since(now).min(self.config.open_min)
     }
 
     fn ramp_permille(&self, ramp: Ramp, now: Instant) -> u32 {

@@ -87,7 +87,8 @@ fn exactly_one_probe_goes_through() {
     assert_eq!(bench.state(), State::HalfOpen);
     for _ in 0..10 {
         assert!(!bench.breaker.would_admit(bench.now));
-        bench.breaker.try_admit(bench.now).unwrap_err();
+        let rejected = bench.breaker.try_admit(bench.now).unwrap_err();
+        assert_eq!(rejected.retry_after, SECOND, "not the probe's whole timeout");
     }
     bench.breaker.record(probe, Outcome::Success, bench.now, MIDDLE);
     assert_eq!(bench.state(), State::Ramping);
