@@ -39,7 +39,9 @@ pub(crate) struct Housekeeping {
     /// Try again although it is full.
     pub(crate) retry: bool,
     /// Something may have become dead.
-    pub(crate) dirty: bool,
+    dirty: bool,
+    /// Something may have become worth rewriting.
+    mostly_dead: bool,
     dead: Vec<(u64, Segment)>,
     /// Damage that a job met; whoever admits writes has to know.
     pub(crate) faults: Vec<(GroupId, Fault)>,
@@ -49,7 +51,13 @@ pub(crate) struct Housekeeping {
 
 impl Housekeeping {
     pub(crate) fn new(next_number: u64, spares: Vec<Spare>) -> Self {
-        Self { spares, next_number, dirty: true, ..Self::default() }
+        Self { spares, next_number, dirty: true, mostly_dead: true, ..Self::default() }
+    }
+
+    /// Entries have died or moved, or a segment was sealed.
+    pub(crate) fn note_change(&mut self) {
+        self.dirty = true;
+        self.mostly_dead = true;
     }
 
     pub(crate) fn take_number(&mut self) -> u64 {
@@ -256,6 +264,9 @@ impl Log {
         if self.housekeeping.full && !self.housekeeping.retry {
             return None;
         }
+        if !std::mem::take(&mut self.housekeeping.mostly_dead) {
+            return None;
+        }
         let rewrite = Rewrite::choose(self, self.housekeeping.next_number)?;
         self.housekeeping.next_number += 1;
         self.housekeeping.retry = false;
@@ -311,6 +322,7 @@ impl Log {
             Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!(path = %error.path.display(), "the disk is full");
                 self.housekeeping.full = true;
+                self.housekeeping.mostly_dead = true;
             }
             Err(error) => return Err(self.fail(error)),
         }

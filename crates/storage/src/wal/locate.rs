@@ -34,6 +34,7 @@ impl<'a> Locator<'a> {
 
     /// Looks at every segment that holds live entries, except `newest`, which was just folded.
     pub(crate) fn locate(mut self, newest: u64) -> Result<(), OpenError> {
+        self.opening.state.recount();
         for dead in self.opening.state.dead_segments(newest) {
             self.opening.state.segments.remove(&dead);
         }

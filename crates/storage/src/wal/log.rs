@@ -200,7 +200,9 @@ impl Log {
                     }
                 }
                 Pending::Op(op) => {
-                    self.housekeeping.dirty = true;
+                    if !matches!(op, Op::HardState { .. }) {
+                        self.housekeeping.note_change();
+                    }
                     if matches!(op, Op::Install(_))
                         && let Some((number, segment)) = self.housekeeping.arriving.take()
                     {

@@ -239,7 +239,8 @@ impl Opening {
         if mutants::is(Mutant::NoSyncOnOpen) {
             return Ok(());
         }
-        active.open.file.sync_data()
+        active.open.file.sync_data()?;
+        self.file_system.sync_dir(&self.dir)
     }
 
     pub(crate) fn note(&mut self, file: &str, offset: u64) {

@@ -229,7 +229,7 @@ impl Log {
             let mut state = self.view.state_mut();
             state.segments.insert(moved.number, segment);
             state.apply(install);
-            self.housekeeping.dirty = true;
+            self.housekeeping.note_change();
             return;
         }
         self.housekeeping.arriving = Some((moved.number, segment));

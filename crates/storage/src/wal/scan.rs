@@ -225,10 +225,17 @@ fn trailer_of(payload: &[u8], header: &RecordHeader, salt: u32) -> Option<Traile
     (payload.len() == header.len as usize && trailer.lsn == header.index).then_some(trailer)
 }
 
+/// Compares with zeros, which is much faster than looking at each byte: a start looks at all the
+/// space behind the last batch.
+fn is_zero(sector: &[u8]) -> bool {
+    const ZEROS: [u8; SECTOR as usize] = [0; SECTOR as usize];
+    *sector == ZEROS[..sector.len()]
+}
+
 fn has_zero_sector(source: &mut impl Source, from: u64, to: u64) -> io::Result<bool> {
     let mut at = from / SECTOR * SECTOR;
     while at < to {
-        if source.get(at, SECTOR as usize)?.iter().all(|byte| *byte == 0) {
+        if is_zero(source.get(at, SECTOR as usize)?) {
             return Ok(true);
         }
         at += SECTOR;
@@ -252,10 +259,12 @@ impl Survey {
     fn new(source: &mut impl Source, salt: u32, from: Position) -> io::Result<Self> {
         let mut survey = Self { data_end: from.at, same: None, later: false, next: None };
         for_each_sector(source, from.at, |at, sector| {
-            if let Some(last) = sector.iter().rposition(|byte| *byte != 0) {
-                survey.data_end = at + last as u64 + 1;
-                survey.look_at(at, sector, salt, from);
+            if is_zero(sector) {
+                return;
             }
+            let last = sector.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            survey.data_end = at + last as u64 + 1;
+            survey.look_at(at, sector, salt, from);
         })?;
         Ok(survey)
     }

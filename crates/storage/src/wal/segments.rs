@@ -162,7 +162,7 @@ impl Log {
         state.segments.insert(self.active.number, self.active.segment());
         state.recount();
         drop(state);
-        self.housekeeping.dirty = true;
+        self.housekeeping.note_change();
         Ok(())
     }
 

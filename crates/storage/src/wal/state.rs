@@ -322,12 +322,18 @@ impl State {
     /// The segments without a live entry, except the one being written, and except where damage
     /// was found: that stays until the group is healed.
     pub(crate) fn dead_segments(&self, active: u64) -> Vec<u64> {
+        // `live_bytes` is an estimate, good enough to not look further most of the time.
+        let idle =
+            |(number, segment): &(&u64, &Segment)| **number != active && segment.live_bytes == 0;
+        let idle: Vec<u64> = self.segments.iter().filter(idle).map(|(number, _)| *number).collect();
+        if idle.is_empty() {
+            return idle;
+        }
         let runs = self.groups.values().flat_map(|log| log.runs.iter().map(|run| run.segment));
         let faults = self.groups.values().filter_map(|log| log.fault.as_ref());
         let damaged = faults.filter_map(|fault| parse_name(&fault.file).map(|(number, _)| number));
         let used: BTreeSet<u64> = runs.chain(damaged).collect();
-        let dead = |number: &u64| *number != active && !used.contains(number);
-        self.segments.keys().copied().filter(dead).collect()
+        idle.into_iter().filter(|number| !used.contains(number)).collect()
     }
 }
 

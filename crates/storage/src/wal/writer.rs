@@ -35,7 +35,7 @@ pub(crate) struct Shared {
 }
 
 struct Queue {
-    submits: VecDeque<Vec<Write>>,
+    submits: VecDeque<(Vec<Write>, usize)>,
     /// Of `submits` and of the batch being written.
     bytes: usize,
     token: IoToken,
@@ -95,7 +95,7 @@ impl Shared {
         if adds_entries(&writes) { queue.entries.clone() } else { queue.others.clone() }?;
         queue.admission.admit(&writes)?;
         queue.bytes += bytes;
-        queue.submits.push_back(writes);
+        queue.submits.push_back((writes, bytes));
         queue.token = IoToken(queue.token.0 + 1);
         let token = queue.token;
         drop(queue);
@@ -197,9 +197,9 @@ impl Writer {
             stopping: queue.stopping,
         };
         while taken.bytes < self.shared.config.batch_bytes
-            && let Some(writes) = queue.submits.pop_front()
+            && let Some((writes, bytes)) = queue.submits.pop_front()
         {
-            taken.bytes += encoded_len(&writes);
+            taken.bytes += bytes;
             taken.submits.push_back(writes);
         }
         taken
