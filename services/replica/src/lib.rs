@@ -29,6 +29,7 @@ mod apply;
 mod engine;
 mod log;
 mod overlay;
+mod recent;
 mod view;
 
 mod open;
@@ -59,6 +60,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let others = context.config.replication.others(&context.node);
     let (log, digests) = (parts.log.clone(), parts.digests.clone());
     let generations = parts.generations.clone();
+    let recent = parts.recent.clone();
     let (driver, inbox, view) = Driver::new(parts);
     let forward = Forward::new(&context.node, &others)?;
     let metrics = Metrics::new(&context.metrics);
@@ -92,6 +94,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
         context.tasks.spawn(follower.run(context.stop.clone()));
     }
     let server = Server {
+        recent,
         log,
         inbox,
         view,

@@ -16,6 +16,7 @@ use crate::engine::generations::Generations;
 use crate::engine::{Applied, Engine, Step};
 use crate::log::{GROUP, Log};
 use crate::overlay::Tail;
+use crate::recent::Recent;
 
 /// Entries read at once.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -42,7 +43,21 @@ pub(crate) fn open(config: Arc<Config>, node: String, clock: Clock) -> Result<Pa
     let digests = Digests::default();
     let (apply, done) = Apply::start(Arc::clone(&engine), digests.clone())
         .map_err(|error| StartError::with_source("cannot start the engine's thread", error))?;
-    Ok(Parts { config, node, clock, core, log, tail, engine, generations, apply, done, digests })
+    let recent = Recent::default();
+    Ok(Parts {
+        config,
+        node,
+        clock,
+        core,
+        log,
+        tail,
+        recent,
+        engine,
+        generations,
+        apply,
+        done,
+        digests,
+    })
 }
 
 /// A primary has begun its epoch with an entry of its own, which changes nothing but has to be

@@ -156,6 +156,16 @@ impl ReplicaHandle {
         }
     }
 
+    /// Waits until the engine has carried out the entry at `index`. Whether it has in time.
+    pub(crate) async fn carried_out(&self, index: Index, until: Instant) -> bool {
+        let digests = &self.shared.digests;
+        let mut views = self.shared.view.clone();
+        // The owner publishes whenever the engine has answered.
+        let done =
+            views.wait_for(|_| digests.last().is_some_and(|(head, _)| index <= head.index()));
+        timeout_at(until.into(), done).await.is_ok_and(|done| done.is_ok())
+    }
+
     /// A primary may read strongly once an entry of its own epoch is committed: only then does it
     /// know that everything before it is.
     async fn leading(&self, view: &Arc<View>, until: Instant) -> Result<Arc<View>, ReadError> {

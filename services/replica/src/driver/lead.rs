@@ -185,6 +185,7 @@ impl Driver {
             Ok(theirs) => {
                 self.tokens.push_back((theirs, token));
                 self.logged = entries.last().map_or(self.logged, Entry::head);
+                self.recent.push(entries);
                 return Ok(());
             }
             Err(SubmitError::QueueFull) => Refusal::QueueFull,

@@ -28,6 +28,7 @@ use crate::engine::generations::Generations;
 use crate::engine::{Applied, Engine, EngineError, Step};
 use crate::log::{self, GROUP, Log};
 use crate::overlay::Tail;
+use crate::recent::Recent;
 use crate::view::{Side, View};
 use crate::write::{Accepted, Write, WriteError};
 
@@ -147,6 +148,7 @@ pub(crate) struct Parts {
     pub(crate) core: Core,
     pub(crate) log: Log,
     pub(crate) tail: Tail,
+    pub(crate) recent: Recent,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) generations: Generations,
     pub(crate) apply: Apply,
@@ -163,6 +165,7 @@ pub(crate) struct Driver {
     durable: watch::Receiver<Durable>,
     inbox: mpsc::Receiver<Input>,
     tail: Tail,
+    recent: Recent,
     engine: Arc<dyn Engine>,
     generations: Generations,
     apply: Apply,
@@ -213,6 +216,7 @@ impl Driver {
             core: parts.core,
             log: parts.log,
             tail: parts.tail,
+            recent: parts.recent,
             engine: parts.engine,
             generations: parts.generations,
             apply: parts.apply,

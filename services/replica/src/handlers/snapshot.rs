@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use api::headers;
+use api::problem::Code;
 use api::replica::SNAPSHOT;
 use axum::Router;
 use axum::body::Body;
@@ -40,6 +41,11 @@ pub(super) fn router() -> Router<ReplicaHandle> {
     responses((status = 200, content_type = "application/x-ndjson", body = String))
 )]
 pub(super) async fn snapshot(State(replica): State<ReplicaHandle>) -> Result<Response, Problem> {
+    let commit = replica.view().commit;
+    if !replica.carried_out(commit, replica.until(None)).await {
+        let detail = "the store is still catching up with its log; repeat shortly";
+        return Err(Problem::new(Code::TooStale, detail));
+    }
     let engine = Arc::clone(&replica.view().engine);
     let pin = tokio::task::spawn_blocking(move || engine.snapshot()).await;
     let pinned = pin.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));

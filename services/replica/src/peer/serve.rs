@@ -9,7 +9,7 @@ use futures_util::Stream;
 use replication::ack::Confirmed;
 use replication::handshake::{Hello, Join, Plan, Refusal, Step};
 use replication::wire::{self, FromPrimary, FromReplica, Stamp};
-use replication::{Hash, Head, Index, MemberId};
+use replication::{Entry, Hash, Head, Index, MemberId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use super::{Frames, HANDSHAKE_TIMEOUT, PeerError};
 use crate::driver::{Input, Joined, Session};
 use crate::engine::Snapshot;
 use crate::log::Log;
+use crate::recent::Recent;
 use crate::view::{Side, View};
 
 /// Payload bytes of one frame of entries; a larger entry travels alone.
@@ -29,6 +30,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// What serving takes. Clones serve other replicas.
 #[derive(Clone)]
 pub(crate) struct Server {
+    pub(crate) recent: Recent,
     pub(crate) log: Log,
     pub(crate) inbox: mpsc::Sender<Input>,
     pub(crate) view: watch::Receiver<Arc<View>>,
@@ -188,7 +190,7 @@ impl Exchange {
         }
         let entries = self.server.log.fetch(index, 1).await?;
         // It was there when it was compared; a compaction in between is answered by a new try.
-        entries.first().map(replication::Entry::head).ok_or(PeerError::Ended)
+        entries.first().map(Entry::head).ok_or(PeerError::Ended)
     }
 
     async fn send_snapshot(&self, snapshot: Arc<dyn Snapshot>) -> Result<(), PeerError> {
@@ -241,7 +243,7 @@ impl Exchange {
             };
             let stamp = Stamp { last: head, now_ms: self.server.clock.unix_ms() };
             let entries = match next <= head {
-                true => self.server.log.fetch(next, FRAME_BYTES).await?,
+                true => self.entries(next).await?,
                 false => Vec::new(),
             };
             if let Some(last) = entries.last() {
@@ -264,6 +266,14 @@ impl Exchange {
                 Err(_elapsed) => told = None,
             }
         }
+    }
+
+    async fn entries(&self, from: Index) -> Result<Vec<Entry>, PeerError> {
+        let recent = self.server.recent.read(from, FRAME_BYTES);
+        if !recent.is_empty() {
+            return Ok(recent);
+        }
+        Ok(self.server.log.fetch(from, FRAME_BYTES).await?)
     }
 
     async fn send(&self, message: &FromPrimary) -> Result<(), PeerError> {
