@@ -248,7 +248,7 @@ fn conclude(
         });
         return switched.ok_or(AttemptError::WrongSwitch { endpoint });
     }
-    report(pick, &response, &mut exchange);
+    report(pick, call.plan.waits, &response, &mut exchange);
     let (mut head, body) = response.into_parts();
     to_client(&mut head.headers);
     head.version = Version::HTTP_11;
@@ -259,24 +259,22 @@ fn conclude(
 }
 
 /// 502, 503 and 504 count against the endpoint. 429 does not: a full queue is the queue's matter,
-/// and must not close the way to every other queue of that node.
-fn report(pick: Pick, response: &Response<Incoming>, exchange: &mut Exchange) {
+/// and must not close the way to every other queue of that node. Nor does its time count: an
+/// endpoint that refuses at once is not a fast one.
+fn report(pick: Pick, waits: bool, response: &Response<Incoming>, exchange: &mut Exchange) {
     let status = response.status();
-    let failed = matches!(
-        status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    );
-    if failed {
-        let retry_after = retry::retry_after(response.headers());
+    if status.is_server_error() || status.is_client_error() {
         exchange.span.fail(status.as_str());
-        exchange.endpoint.value.failed(format!("it answered {status}"));
-        pick.report(Report::Failed { retry_after });
-    } else {
-        if status.is_server_error() || status.is_client_error() {
-            exchange.span.fail(status.as_str());
-        }
-        pick.report(Report::Answered);
     }
+    pick.report(match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            exchange.endpoint.value.failed(format!("it answered {status}"));
+            Report::Failed { retry_after: retry::retry_after(response.headers()) }
+        }
+        StatusCode::TOO_MANY_REQUESTS => Report::Waited,
+        _ if waits => Report::Waited,
+        _ => Report::Answered,
+    });
 }
 
 fn start_span(call: &Call, endpoint: &str, number: u32) -> ActiveSpan {

@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     /// Whether the upstream is told how much time is left. An event stream without a deadline of
     /// the client's own would otherwise end with ours.
     pub tell_deadline: bool,
+    /// A long poll: how long its answer takes says nothing, and a drain ends it.
+    pub waits: bool,
     /// Longest pause inside the response.
     pub idle: Duration,
     /// Ends event streams.
@@ -85,6 +87,8 @@ pub(crate) enum CallError {
     NoEndpoint { service: String },
     #[error("every endpoint of `{service}` failed lately; GET /v1/upstreams says why")]
     AllEjected { service: String, retry_after: Duration },
+    #[error("the gateway is shutting down and does not wait for `{service}`; repeat elsewhere")]
+    Draining { service: String },
     #[error("the deadline had passed before the request was sent to `{service}`")]
     DeadlineExceeded { service: String },
     /// The client's own body failed.

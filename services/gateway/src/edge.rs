@@ -81,10 +81,11 @@ async fn pass(gateway: &Gateway, mut head: Parts, body: BoxBody) -> Answer {
         // Whoever routed by this host and whoever is served by it must mean the same (T2).
         head.headers.insert(HOST, host);
     }
+    let waits = destination.ours && is_long_poll(&destination.target);
     head.uri = Uri::from(destination.target);
     head.version = Version::HTTP_11;
     let Destination { upstream, policy, .. } = destination;
-    let outbound = Outbound { upstream, head, body, policy, deadline, repeat, upgrade };
+    let outbound = Outbound { upstream, head, body, policy, deadline, repeat, upgrade, waits };
     gateway.send(outbound).await.map_err(problem)
 }
 
@@ -122,6 +123,13 @@ fn take_upgrade(head: &mut Parts) -> Option<Upgrade> {
     Some(Upgrade { protocol, client })
 }
 
+/// The paths of our services that wait when they are asked to; those that say so in their body do
+/// so at these two.
+fn is_long_poll(target: &PathAndQuery) -> bool {
+    let asks = target.query().is_some_and(|query| query.contains("wait_seconds="));
+    asks || target.path().ends_with("/pull") || target.path().ends_with("/receive")
+}
+
 fn peer(head: &Parts) -> Option<IpAddr> {
     chassis::peer_address(&head.extensions).map(|address| address.ip())
 }
@@ -152,6 +160,7 @@ pub(crate) fn problem(error: CallError) -> Problem {
             let retry_after = *retry_after;
             return Problem::from_error(Code::BreakerOpen, &error).retry_after(retry_after);
         }
+        CallError::Draining { .. } => Code::Unavailable,
         CallError::DeadlineExceeded { .. } => Code::DeadlineExceeded,
         CallError::Unreachable { .. } => Code::Unreachable,
         CallError::BadAnswer { .. } => Code::BadGateway,

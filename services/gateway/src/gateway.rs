@@ -46,6 +46,8 @@ pub(crate) struct Outbound {
     pub deadline: Option<std::time::Instant>,
     pub repeat: Repeat,
     pub upgrade: Option<Upgrade>,
+    /// Whether the upstream may hold its answer back until something happens.
+    pub waits: bool,
 }
 
 impl Gateway {
@@ -74,7 +76,14 @@ impl Gateway {
         let plan = self.plan(&outbound, began);
         let mut prepared = Call::new(upstream, outbound.head, outbound.body, plan);
         prepared.upgrade = outbound.upgrade;
-        let answered = call(prepared, &self.shared.metrics).await;
+        let waits = prepared.plan.waits;
+        let answered = tokio::select! {
+            answered = call(prepared, &self.shared.metrics) => answered,
+            // Nothing may come for a minute; its caller is better served by another gateway.
+            () = self.shared.draining.cancelled(), if waits => {
+                Err(CallError::Draining { service: service.clone() })
+            }
+        };
         let outcome = match &answered {
             Ok(response) => class(response.status().as_u16()),
             Err(_) => "error",
@@ -98,6 +107,7 @@ impl Gateway {
             repeat: outbound.repeat,
             outer_retries: outbound.head.headers.contains_key(api::headers::ATTEMPT),
             strategy: policy.strategy,
+            waits: outbound.waits,
             tell_deadline: theirs.is_some() || !wants_events(&outbound.head),
             idle: self.shared.idle,
             draining: self.shared.draining.clone(),

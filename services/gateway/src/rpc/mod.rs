@@ -229,6 +229,7 @@ fn outbound(
         deadline: caller.deadline,
         repeat,
         upgrade: None,
+        waits: false,
     }
 }
 

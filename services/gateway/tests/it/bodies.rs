@@ -82,6 +82,33 @@ async fn an_event_stream_ends_with_the_drain() {
 }
 
 #[tokio::test]
+async fn a_long_poll_ends_with_the_drain_and_other_requests_are_finished() {
+    let (go, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (answer, close) = (Arc::clone(&go), Arc::clone(&closed));
+    let backend = Backend::start(move |seen| match seen.request_line().contains("wait_seconds") {
+        true => Reply::Hang(Arc::clone(&close)),
+        false => Reply::Pieces(vec![(response("200 OK", "done"), Arc::clone(&answer))]),
+    })
+    .await;
+    let gateway = gateway(&[&backend]).await;
+    let poll = http().get(format!("{}/broker/x?wait_seconds=30", gateway.url)).send();
+    let work = http().post(format!("{}/broker/x", gateway.url)).body("b").send();
+    let stop = async {
+        eventually("both are there", async || (backend.seen().len() == 2).then_some(())).await;
+        let finish = async {
+            closed.notified().await;
+            go.notify_one();
+        };
+        tokio::join!(gateway.stop(), finish)
+    };
+    let (poll, work, _) = tokio::join!(poll, work, stop);
+    let poll = poll.unwrap();
+    assert_eq!(poll.status(), 503);
+    assert_eq!(problem(poll).await.code, "unavailable");
+    assert_eq!(work.unwrap().text().await.unwrap(), "done");
+}
+
+#[tokio::test]
 async fn b3_a_body_past_the_limit_is_refused_whether_or_not_it_says_so() {
     let backend = Backend::always("ok").await;
     let gateway =
