@@ -9,6 +9,7 @@ use chassis::extract::Json;
 use chassis::problem::Problem;
 
 use super::App;
+use super::params::invalid;
 use super::refusal::{Refusal as _, refused};
 use super::wire;
 use crate::store::Revision;
@@ -27,6 +28,9 @@ pub(super) async fn txn(
     State(app): State<App>,
     Json(request): Json<TxnRequest>,
 ) -> Result<Response, Problem> {
+    if request == TxnRequest::default() {
+        return Err(invalid("the transaction is empty; give it `if`, `then` or `else`"));
+    }
     let txn = wire::txn(request)?;
     txn.check().map_err(|error| error.problem())?;
     let result = app.coordinator().txn(txn).await.map_err(refused)?;

@@ -1,0 +1,199 @@
+//! What a real etcd 3.5.1 answered to the same requests, byte for byte.
+//!
+//! `fixtures/etcd-3.5.1.jsonl` holds the requests in the order they were sent to an empty store.
+//! What may differ is listed here, with the reason.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::server::{Answer, Server};
+use crate::stream::Lines;
+
+#[derive(Deserialize)]
+struct Capture {
+    n: u32,
+    method: String,
+    path: String,
+    request: Option<String>,
+    status: u16,
+    response: String,
+    content_type: Option<String>,
+    #[serde(default)]
+    left_open: bool,
+}
+
+/// How our answer may relate to etcd's.
+enum Rule {
+    /// The same bytes, once ids are replaced by ours.
+    Same,
+    /// Status, and code if there is one: texts of parsers and of our own 404 differ.
+    StatusAndCode,
+    /// The same fields: sizes, names, indexes and addresses differ.
+    Fields,
+    /// Not sent. Why.
+    Skip(&'static str),
+    /// Sent in another form that has the same effect on the store.
+    Instead(Vec<(&'static str, Value)>),
+}
+
+const REVISION_OF_COMPACTED: &str = "we always send header.revision; clients of old died of it";
+
+fn rule(capture: &Capture) -> Rule {
+    let key = |response: &str| {
+        let response: Value = serde_json::from_str(response).unwrap();
+        let key =
+            if response["key"].is_null() { &response["leader"]["key"] } else { &response["key"] };
+        key.clone()
+    };
+    match capture.n {
+        // Superset: our own version and node are in it.
+        1 => Rule::Fields,
+        4 => Rule::Skip("we have /livez"),
+        18 | 19 | 87 | 89 | 92 => Rule::StatusAndCode,
+        52 | 56 | 63 => Rule::Fields,
+        53..=55 | 66 => Rule::Skip("membership of one node"),
+        67 | 69..=74 => Rule::Skip("users and roles"),
+        76 | 78..=81 => Rule::Skip("locks and elections"),
+        // A lock and an election each put one key under a lease of 60 s.
+        75 => lease_key(key(&capture.response), "7d7ba20609a57638", json!("")),
+        77 => lease_key(key(&capture.response), "7d7ba20609a5763c", json!("djE=")),
+        _ => Rule::Same,
+    }
+}
+
+fn lease_key(key: Value, lease: &str, value: Value) -> Rule {
+    let lease = i64::from_str_radix(lease, 16).unwrap();
+    Rule::Instead(vec![
+        ("/v3/lease/grant", json!({ "TTL": 60, "ID": lease })),
+        ("/v3/kv/put", json!({ "key": key, "value": value, "lease": lease })),
+    ])
+}
+
+#[tokio::test]
+async fn a_real_etcd_answered_the_same() {
+    let server = Server::start().await;
+    let ours = Ids::of(&server).await;
+    for line in include_str!("../fixtures/etcd-3.5.1.jsonl").lines() {
+        let capture: Capture = serde_json::from_str(line).unwrap();
+        match capture.n {
+            // Time passed between the grants and the keepalives, and between those and the look.
+            42 => server.clock.advance(Duration::from_millis(100)),
+            46 => server.clock.advance(Duration::from_millis(500)),
+            _ => {}
+        }
+        match rule(&capture) {
+            Rule::Skip(_why) => {}
+            Rule::Instead(calls) => {
+                for (path, body) in calls {
+                    assert_eq!(server.post(path, body).await.status, 200, "{path}");
+                }
+            }
+            Rule::Same if capture.left_open => compare_stream(&server, &capture, &ours).await,
+            rule => compare(&send(&server, &capture).await, &capture, &rule, &ours),
+        }
+    }
+}
+
+async fn send(server: &Server, capture: &Capture) -> Answer {
+    let mut body = capture.request.clone().unwrap_or_default();
+    // A lease id that the server chose: ask for that one.
+    if capture.path == "/v3/lease/grant" && !body.contains("ID") && capture.status == 200 {
+        let response: Value = serde_json::from_str(&capture.response).unwrap();
+        let mut request: Value = serde_json::from_str(&body).unwrap();
+        request["ID"] = response["ID"].clone();
+        body = request.to_string();
+    }
+    server.call(&capture.method, &capture.path, body).await
+}
+
+#[track_caller]
+fn compare(answer: &Answer, capture: &Capture, rule: &Rule, ours: &Ids) {
+    let Capture { n, path, .. } = capture;
+    assert_eq!(answer.status, capture.status, "{n} {path}: {}", answer.text());
+    match rule {
+        Rule::Same => {
+            assert_eq!(answer.text(), ours.put_into(&capture.response), "{n} {path}");
+            if let Some(content_type) = &capture.content_type {
+                assert_eq!(answer.header("content-type"), content_type, "{n} {path}");
+            }
+        }
+        Rule::StatusAndCode => {
+            let code = |text: &str| serde_json::from_str::<Value>(text).ok()?["code"].as_u64();
+            if let Some(expected) = code(&capture.response) {
+                assert_eq!(code(answer.text()), Some(expected), "{n} {path}");
+            }
+        }
+        Rule::Fields => {
+            let expected: Value = serde_json::from_str(&capture.response).unwrap();
+            has_fields(&answer.json(), &expected, &format!("{n} {path}"));
+        }
+        Rule::Skip(_) | Rule::Instead(_) => unreachable!("these are not compared"),
+    }
+}
+
+/// Every field of `expected` is there, with the same type.
+#[track_caller]
+fn has_fields(ours: &Value, expected: &Value, at: &str) {
+    match expected {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let field = ours.get(name).unwrap_or_else(|| panic!("{at}: no {name} in {ours}"));
+                has_fields(field, value, &format!("{at}.{name}"));
+            }
+        }
+        Value::Array(items) => {
+            for (at_item, item) in items.iter().enumerate() {
+                has_fields(&ours[at_item], item, at);
+            }
+        }
+        Value::String(_) => assert!(ours.is_string(), "{at}: {ours}"),
+        Value::Number(_) => assert!(ours.is_number(), "{at}: {ours}"),
+        Value::Bool(_) => assert!(ours.is_boolean(), "{at}: {ours}"),
+        Value::Null => {}
+    }
+}
+
+/// The messages of a stream that the client left open.
+async fn compare_stream(server: &Server, capture: &Capture, ours: &Ids) {
+    let mut expected: Vec<String> = capture.response.lines().map(str::to_owned).collect();
+    match capture.n {
+        83 => {
+            assert!(!REVISION_OF_COMPACTED.is_empty());
+            expected[1] = expected[1].replace(r#""raft_term""#, r#""revision":"10","raft_term""#);
+        }
+        // etcd's progress overtakes events there (its bug 15220); ours comes after them.
+        85 => expected.swap(1, 2),
+        _ => {}
+    }
+    let body = capture.request.clone().unwrap_or_default();
+    let mut lines = Lines::open(server.request("POST", &capture.path).body(body)).await;
+    for expected in expected {
+        assert_eq!(lines.next().await, ours.put_into(&expected), "{}", capture.n);
+    }
+}
+
+/// The ids that differ from server to server.
+struct Ids {
+    cluster: String,
+    member: String,
+    term: String,
+}
+
+impl Ids {
+    async fn of(server: &Server) -> Self {
+        let header =
+            server.post("/v3/kv/range", json!({ "key": "AA==" })).await.json()["header"].take();
+        let text = |name: &str| header[name].as_str().unwrap().to_owned();
+        Self { cluster: text("cluster_id"), member: text("member_id"), term: text("raft_term") }
+    }
+
+    fn put_into(&self, response: &str) -> String {
+        let term = format!(r#""raft_term":"{}""#, self.term);
+        response
+            .replace("12101053776118486841", &self.cluster)
+            .replace("15985099378392235387", &self.member)
+            .replace(r#""raft_term":"2""#, &term)
+    }
+}

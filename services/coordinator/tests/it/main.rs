@@ -1,0 +1,13 @@
+//! The service over real HTTP, each test on a server of its own.
+
+mod bad_input;
+mod captures;
+mod differential;
+mod durability;
+mod kv;
+mod leases;
+mod model;
+mod server;
+mod services;
+mod stream;
+mod watch;
