@@ -187,9 +187,8 @@ pub(super) async fn list(
     const KNOWN: &[&str] = &["prefix", "start", "limit", "keys_only", "revision", "consistency"];
     let params = Params::parse(query.as_deref(), KNOWN)?;
     let (revision, keys_only) = (revision(&params)?, params.flag("keys_only")?);
-    let keys = match params.number("limit")?.unwrap_or(PAGE_DEFAULT) {
-        limit @ 1..=PAGE_MAX => limit,
-        _ => return Err(invalid(format!("limit must be between 1 and {PAGE_MAX}"))),
+    let keys @ 1..=PAGE_MAX = params.number("limit")?.unwrap_or(PAGE_DEFAULT) else {
+        return Err(invalid(format!("limit must be between 1 and {PAGE_MAX}")));
     };
     let range = page_range(params.bytes("prefix").unwrap_or_default(), params.bytes("start"));
     let store = app.read(is_serializable(&params)?).await?;

@@ -157,11 +157,11 @@ async fn random_calls_are_answered_as_by_etcd() {
             println!("skipped: there is no `etcd` on PATH (Debian: apt-get install etcd-server)");
             return;
         };
-        compare(&etcd, &Server::start().await, seed).await;
+        ask_both(&etcd, &Server::start().await, seed).await;
     }
 }
 
-async fn compare(etcd: &Etcd, server: &Server, seed: u64) {
+async fn ask_both(etcd: &Etcd, server: &Server, seed: u64) {
     let mut rng = Rng::new(seed);
     let http = reqwest::Client::new();
     let mut newest = 1;

@@ -150,12 +150,15 @@ pub(crate) struct TxnResponse {
 
 /// Written even when empty: clients look for the name.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
 enum OpResponse {
-    ResponseRange(RangeResponse),
-    ResponsePut(PutResponse),
-    ResponseDeleteRange(DeleteRangeResponse),
-    ResponseTxn(TxnResponse),
+    #[serde(rename = "response_range")]
+    Range(RangeResponse),
+    #[serde(rename = "response_put")]
+    Put(PutResponse),
+    #[serde(rename = "response_delete_range")]
+    DeleteRange(DeleteRangeResponse),
+    #[serde(rename = "response_txn")]
+    Txn(TxnResponse),
 }
 
 impl TxnResponse {
@@ -170,20 +173,20 @@ impl From<&OpResult> for OpResponse {
         let nested = |revision: &Revision| Header { revision: int(*revision), ..Header::default() };
         match result {
             OpResult::Range(result) => {
-                Self::ResponseRange(RangeResponse::new(nested(&result.revision), result))
+                Self::Range(RangeResponse::new(nested(&result.revision), result))
             }
-            OpResult::Put { revision, previous, .. } => Self::ResponsePut(PutResponse {
+            OpResult::Put { revision, previous, .. } => Self::Put(PutResponse {
                 header: nested(revision),
                 prev_kv: previous.as_deref().map(KeyValue::from),
             }),
             OpResult::Delete { revision, deleted, previous } => {
-                Self::ResponseDeleteRange(DeleteRangeResponse {
+                Self::DeleteRange(DeleteRangeResponse {
                     header: nested(revision),
                     deleted: Int(deleted.cast_signed()),
                     prev_kvs: previous.iter().map(|record| KeyValue::from(&**record)).collect(),
                 })
             }
-            OpResult::Txn(result) => Self::ResponseTxn(TxnResponse::new(Header::default(), result)),
+            OpResult::Txn(result) => Self::Txn(TxnResponse::new(Header::default(), result)),
         }
     }
 }
