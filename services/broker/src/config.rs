@@ -65,6 +65,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_deployed_file_says_what_the_defaults_are() {
+        let file = include_str!("../../../deploy/config/broker.toml");
+        chassis::testing::assert_default_file::<Config>(file);
+    }
+
+    #[test]
     fn the_defaults_are_valid() {
         assert_eq!(Config::default().validate(), Ok(()));
     }

@@ -192,6 +192,12 @@ impl ServiceConfig for Config {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_deployed_file_says_what_the_defaults_are() {
+        let file = include_str!("../../../deploy/config/replica.toml");
+        chassis::testing::assert_default_file::<Config>(file);
+    }
+
     fn with(members: &[&str]) -> Config {
         let mut config = Config::default();
         let member = |name: &&str| Member {
