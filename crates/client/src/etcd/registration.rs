@@ -91,12 +91,9 @@ impl Registration {
     /// Waits until it is registered. Put a bound around it.
     pub async fn registered(&self) {
         let mut state = self.state.clone();
-        let _ = state
-            .wait_for(|state| {
-                *state != RegistrationState::Pending { error: None }
-                    && !matches!(state, RegistrationState::Pending { .. })
-            })
-            .await;
+        let done = |state: &RegistrationState| !matches!(state, RegistrationState::Pending { .. });
+        // An error means that the owner ended: there is nothing left to wait for.
+        let _ = state.wait_for(done).await;
     }
 }
 

@@ -209,11 +209,10 @@ impl Attempt<'_> {
     }
 }
 
-/// How far the attempt got. A 503 with a code of ours promises that nothing was done, like a stream
-/// that HTTP/2 refuses: any method may go again.
+/// How far the attempt got. A 502 or 503 of ours that promises that nothing was done is like a
+/// stream that HTTP/2 refuses: any method may go again.
 fn failure(status: StatusCode, headers: &HeaderMap, error: &Error) -> Failure {
-    let ours = status == StatusCode::SERVICE_UNAVAILABLE && error.known_code().is_some();
-    if ours && error.outcome == Outcome::NotDone {
+    if matches!(status.as_u16(), 502 | 503) && error.outcome == Outcome::NotDone {
         return Failure::Rejected { retry_after: error.retry_after.unwrap_or_default() };
     }
     Failure::from_response(status, headers).unwrap_or(Failure::Final)

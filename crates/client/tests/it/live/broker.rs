@@ -1,3 +1,5 @@
+//! Topics, subscriptions and queues of a real broker.
+
 use std::time::Duration;
 
 use api::broker::{

@@ -1,3 +1,5 @@
+//! Keys, leases, watches and services of a real coordinator.
+
 use api::coordinator::{Check, Compare, GetOp, Op, OpResult, PutOp, RegisterRequest, TxnRequest};
 use client::coordinator::{Condition, Coordinator, GetOptions, ListOptions, WatchItem};
 

@@ -1,3 +1,5 @@
+//! A real broker behind a real gateway.
+
 use std::time::Duration;
 
 use api::broker::TopicSpec;

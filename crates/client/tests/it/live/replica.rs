@@ -1,3 +1,5 @@
+//! Keys of a real replica service, running alone.
+
 use api::replica::{AckLevel, BatchRequest, Operation, Position, Role};
 use client::Outcome;
 use client::replica::{Condition, ReadOptions, Replica, WriteOptions};
