@@ -16,4 +16,6 @@ mod mutants;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod wal;

@@ -199,3 +199,43 @@ fn writes_that_do_not_fit_the_log_change_nothing() {
     wait(&wal, append(&wal, GROUP, 2, 10));
     assert_eq!(wal.group(GROUP).unwrap().last, Index(2));
 }
+
+/// Segments are dropped, recycled and rewritten while others read from them.
+#[test]
+fn readers_never_see_what_they_did_not_ask_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    let last = 3_000;
+    std::thread::scope(|scope| {
+        for reader in 0..2u64 {
+            let wal = wal.clone();
+            scope.spawn(move || {
+                let mut rng = sim::Rng::new(reader);
+                loop {
+                    let Some(state) = wal.group(GROUP) else { continue };
+                    let from = Index(rng.range(0..state.last.0 + 1));
+                    for read in wal.read(GROUP, from, 2_000).unwrap() {
+                        assert!(from <= read.index);
+                        assert_eq!(read, entry(read.index.0, 300));
+                    }
+                    if state.last == Index(last) {
+                        break;
+                    }
+                }
+            });
+        }
+        for index in 1..=last {
+            let token = append(&wal, GROUP, index, 300);
+            if index % 100 == 0 {
+                wait(&wal, token);
+                let keep = vec![Index(index / 2)..=Index(index / 2 + 3)];
+                let through = Index(index - 50);
+                wait(
+                    &wal,
+                    wal.submit(vec![Write::Compact { group: GROUP, through, keep }]).unwrap(),
+                );
+            }
+        }
+        wait(&wal, wal.submit(vec![]).unwrap());
+    });
+}
