@@ -72,3 +72,28 @@ async fn an_idempotency_key_is_remembered_over_a_restart() {
     assert_eq!(broker.get("/v1/queues/q").await["stats"]["messages"], 1);
     broker.stop().await;
 }
+
+/// Enough is written that the log is compacted around what stays: a message that nobody settles,
+/// and the tail of a topic that retention keeps.
+#[tokio::test]
+async fn what_stays_is_read_back_after_the_log_around_it_is_gone() {
+    let broker = Broker::start().await;
+    broker.put("/v1/queues/q", json!({})).await;
+    broker.put("/v1/topics/t", json!({ "retention": { "bytes": 1_000_000 } })).await;
+    broker.send("q", &["stays"]).await;
+    let large = "x".repeat(90_000);
+    for _ in 0..240 {
+        broker.raw("/v1/queues/q/messages", &[("x-priority", "9")], &large).await;
+        broker.raw("/v1/topics/t/messages", &[], &large).await;
+        let taken = broker.take("/v1/queues/q/receive", 1, 0.0).await;
+        assert_eq!(broker.settle("/v1/queues/q/ack", &taken, json!({})).await, ["ok"]);
+    }
+    let broker = broker.restart().await;
+    assert_eq!(data(&broker.take("/v1/queues/q/receive", 9, 0.0).await), ["stays"]);
+    let page = broker.get("/v1/topics/t/messages?from=earliest&limit=1000").await;
+    let messages = page["messages"].as_array().unwrap();
+    assert!((5..12).contains(&messages.len()), "{} messages are kept", messages.len());
+    assert!(messages.iter().all(|message| message["data"] == large.as_str()));
+    assert_eq!(messages.last().unwrap()["offset"], 239);
+    broker.stop().await;
+}
