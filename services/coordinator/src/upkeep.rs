@@ -17,14 +17,21 @@ const TICK_MS: u64 = 10_000;
 const HISTORY_UNDER_PRESSURE: u64 = 1000;
 
 pub(crate) async fn run(coordinator: Coordinator, history: u64, stop: CancellationToken) {
+    let mut failing = None;
     loop {
-        if let Err(failure) = round(&coordinator, history).await {
-            // It is tried again in the next round.
-            tracing::warn!(%failure, "upkeep failed");
+        let outcome = round(&coordinator, history).await.err();
+        // A full disk lasts: it is logged once, not twice a second.
+        if let Some(failure) = outcome.filter(|failure| failing != Some(*failure)) {
+            tracing::warn!(%failure, "leases and history are not looked after");
         }
+        failing = outcome;
+        let pause = match failing {
+            Some(_) => PERIOD,
+            None => pause(&coordinator.recent(), coordinator.now_ms()),
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause(&coordinator.recent(), coordinator.now_ms())) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

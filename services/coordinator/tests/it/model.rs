@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
     let key = 0..5_u8;
     let lease = 0..3_u8;
     prop_oneof![
-        4 => (key.clone(), any::<u8>(), lease.clone())
+        4 => (key.clone(), any::<u8>(), lease)
             .prop_map(|(key, value, lease)| Step::Put { key, value, lease }),
         2 => (key.clone(), 0..6_u8).prop_map(|(from, to)| Step::Delete { from, to }),
         2 => (key.clone(), key, 0..3_i64)
