@@ -134,6 +134,8 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     log: Log,
     jobs: SyncSender<Job>,
+    /// When space was last looked for on a full disk.
+    retried: Instant,
 }
 
 /// What the writer found in the queue.
@@ -149,12 +151,13 @@ impl Writer {
     pub(crate) fn new(log: Log, shared: Arc<Shared>) -> (Self, Receiver<Job>) {
         // One job at a time is named, so the sender never waits.
         let (jobs, receiver) = sync_channel(1);
-        (Self { shared, log, jobs }, receiver)
+        (Self { shared, log, jobs, retried: now() }, receiver)
     }
 
     /// Runs until the handles are gone or the log fails.
     pub(crate) fn run(mut self) {
         loop {
+            self.look_for_space();
             if let Err(error) = self.give_work() {
                 return self.fail(error);
             }
@@ -186,7 +189,6 @@ impl Writer {
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = guard;
             if timeout.timed_out() {
-                self.log.retry_space();
                 break;
             }
         }
@@ -216,8 +218,7 @@ impl Writer {
             self.log.stage_admitted(writes);
         }
         if self.log.staged_bytes() > 0 {
-            #[expect(clippy::disallowed_methods, reason = "measures the disk; decides nothing")]
-            let begin = Instant::now();
+            let begin = now();
             let token = self.log.flush()?;
             self.log.stats.last_fsync = begin.elapsed();
             self.publish(token, input.bytes);
@@ -244,6 +245,13 @@ impl Writer {
         queue.stats = stats;
     }
 
+    fn look_for_space(&mut self) {
+        if self.log.is_full() && self.retried.elapsed() >= FULL_RETRY {
+            self.retried = now();
+            self.log.retry_space();
+        }
+    }
+
     fn give_work(&mut self) -> Result<(), Arc<WriteError>> {
         if let Some(job) = self.log.next_job()
             && self.jobs.try_send(job).is_err()
@@ -260,6 +268,11 @@ impl Writer {
         self.shared.queue().failed = true;
         self.shared.durable.send_modify(|durable| durable.failed = Some(error));
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a sync took, and when to look for space")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Does the log's housekeeping until the writer is gone.

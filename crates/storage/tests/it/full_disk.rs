@@ -172,3 +172,36 @@ pub(crate) fn a_failed_log_says_so_to_everyone_who_waits() {
     assert!(end.failed.unwrap().to_string().contains("/data/"), "names the file");
     assert_eq!(wal.submit(vec![append(3)]), Err(SubmitError::Failed));
 }
+
+/// Also while the log is never idle.
+#[test]
+fn the_handle_finds_space_that_came_back() {
+    let disk = SimDisk::new(1);
+    disk.set_capacity(Some(300 << 10));
+    let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), tiny()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut durable = wal.durable();
+    let mut wait = |token| {
+        runtime.block_on(durable.wait_for(|durable| durable.token >= token)).unwrap();
+    };
+    let mut next = 1;
+    loop {
+        match wal.submit(vec![append(next)]) {
+            Ok(token) => {
+                wait(token);
+                next += 1;
+            }
+            Err(SubmitError::QueueFull) => wait(wal.submit(vec![]).unwrap()),
+            Err(error) => {
+                assert_eq!(error, SubmitError::DiskFull);
+                break;
+            }
+        }
+    }
+    assert_eq!(wal.read(GROUP, Index(1), usize::MAX).unwrap().len() as u64, next - 1);
+    disk.set_capacity(None);
+    while wal.submit(vec![append(next)]).is_err() {
+        // Writes nothing, and keeps the writer busy.
+        wait(wal.submit(vec![]).unwrap());
+    }
+}
