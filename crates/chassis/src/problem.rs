@@ -133,9 +133,10 @@ impl Error for Problem {}
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Inner { code, details, headers } = *self.0;
-        let status = StatusCode::from_u16(details.status)
-            .or_else(|_| StatusCode::from_u16(code.status()))
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let is_error = |status: &StatusCode| status.is_client_error() || status.is_server_error();
+        let status = StatusCode::from_u16(details.status).ok().filter(is_error);
+        let status = status.or_else(|| StatusCode::from_u16(code.status()).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::new(encode(&details));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

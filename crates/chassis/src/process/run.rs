@@ -177,7 +177,10 @@ impl Process<'_> {
         let mut server = tokio::select! {
             server = starting => server?,
             // Nothing was acknowledged yet, so there is nothing to drain.
-            name = signals.next() => return Err(StartError::new(format!("{name} during the start"))),
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopped during the start");
+                return Ok(());
+            }
         };
         announce(&server, &self.telemetry.summary());
         notify(self.systemd, "READY=1");

@@ -26,10 +26,12 @@ pub(crate) struct Carried {
 pub(crate) struct Scope {
     pub(crate) context: Option<TraceContext>,
     pub(crate) carried: Option<Arc<Carried>>,
+    /// The context is that of another process.
+    pub(crate) remote: bool,
 }
 
 thread_local! {
-    static CURRENT: RefCell<Scope> = const { RefCell::new(Scope { context: None, carried: None }) };
+    static CURRENT: RefCell<Scope> = const { RefCell::new(Scope { context: None, carried: None, remote: false }) };
 }
 
 /// The context of the request that this code works for.
@@ -52,7 +54,7 @@ pub trait WithContext: Future + Sized {
 
     /// Polls this future for the request of `context`.
     fn with_context(self, context: TraceContext) -> InContext<Self> {
-        let scope = Scope { context: Some(context), carried: scope().carried };
+        let scope = Scope { context: Some(context), ..scope() };
         InContext { inner: self, scope }
     }
 }

@@ -59,13 +59,13 @@ pub(crate) fn extract(headers: &HeaderMap) -> Scope {
     let baggage = baggage.filter(|value| value.len() <= MAX_BAGGAGE_BYTES).cloned();
     let carried =
         (state.is_some() || baggage.is_some()).then(|| Arc::new(Carried { state, baggage }));
-    Scope { context, carried }
+    Scope { context, carried, remote: true }
 }
 
 /// Writes the current request's context into the headers of a call that it makes.
 pub fn inject(headers: &mut HeaderMap) {
     let propagators = Propagators::installed();
-    let Scope { context, carried } = scope();
+    let Scope { context, carried, .. } = scope();
     if let Some(context) = context.filter(|_| propagators.trace_context) {
         insert_traceparent(headers, context);
         if let Some(state) = carried.as_ref().and_then(|carried| carried.state.clone()) {

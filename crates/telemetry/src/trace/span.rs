@@ -90,7 +90,7 @@ impl Span {
 
     /// Makes `parent` the parent instead of the current request. Comes before attributes.
     pub fn parent(self, parent: TraceContext) -> Self {
-        let scope = Scope { context: Some(parent), carried: self.scope.carried };
+        let scope = Scope { context: Some(parent), remote: true, ..self.scope };
         Self::new(self.name, self.kind, scope)
     }
 
@@ -127,10 +127,11 @@ impl Span {
 
     /// Starts it now. It ends when it is dropped.
     pub fn start(self) -> ActiveSpan {
-        let Scope { carried, .. } = self.scope;
+        let Scope { carried, remote, .. } = self.scope;
         let (parent, trace_id) = match self.decision {
             Decision::PassOn(context) => {
-                return ActiveSpan { scope: Scope { context: Some(context), carried }, span: None };
+                let scope = Scope { context: Some(context), carried, remote };
+                return ActiveSpan { scope, span: None };
             }
             Decision::Child(parent) => (Some(parent), parent.trace_id),
             Decision::Root(trace_id) => (None, trace_id),
@@ -146,7 +147,7 @@ impl Span {
             .with_attributes(attributes)
             .with_links(links);
         let otel_parent = match parent {
-            Some(parent) => Context::new().with_remote_span_context(span_context(parent, true)),
+            Some(parent) => Context::new().with_remote_span_context(span_context(parent, remote)),
             None => Context::new(),
         };
         let span = super::ids::with_trace_id(trace_id, || {
@@ -154,7 +155,8 @@ impl Span {
         });
         let id = SpanId(span.span_context().span_id().to_bytes());
         let context = TraceContext { trace_id, span_id: id, sampled: true };
-        ActiveSpan { scope: Scope { context: Some(context), carried }, span: Some(span) }
+        let scope = Scope { context: Some(context), carried, remote: false };
+        ActiveSpan { scope, span: Some(span) }
     }
 }
 
