@@ -36,8 +36,8 @@ pub(crate) fn received<'a>(
         if count as usize <= MAX_LINKS {
             span.link(context);
             if correlation == Correlation::Parent {
-                let joined = Span::internal("receive").subject(destination.as_str());
-                let joined = joined.parent(context).link(span.context());
+                let joined = Span::internal("receive").parent(context);
+                let joined = joined.subject(destination.as_str()).link(span.context());
                 described(joined, "receive", destination).start().end();
             }
         }

@@ -8,3 +8,4 @@ mod queues;
 mod restart;
 mod server;
 mod topics;
+mod trace;

@@ -14,11 +14,14 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap()).await
+        Self::start_with(Config::default()).await
     }
 
-    async fn start_in(dir: TempDir) -> Self {
-        let mut config = Config::default();
+    pub(crate) async fn start_with(config: Config) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), config).await
+    }
+
+    async fn start_in(dir: TempDir, mut config: Config) -> Self {
         config.base.data_dir = dir.path().to_owned();
         config.broker.max_message_bytes = 100_000;
         config.broker.max_batch_messages = 1_000;
@@ -30,7 +33,7 @@ impl Broker {
     pub(crate) async fn restart(self) -> Self {
         let Self { running, dir, .. } = self;
         running.stop().await;
-        Self::start_in(dir).await
+        Self::start_in(dir, Config::default()).await
     }
 
     pub(crate) async fn stop(self) {
