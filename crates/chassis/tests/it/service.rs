@@ -45,10 +45,7 @@ pub(crate) async fn start(context: Context<Config>) -> Result<Service, StartErro
     let broken = Arc::new(Notify::new());
     let public = Router::new()
         .route("/echo", post(|Body(body): Body| async { body }))
-        .route(
-            "/sum",
-            post(|Json(terms): Json<Vec<u32>>| async move { Json(terms.iter().sum::<u32>()) }),
-        )
+        .route("/sum", post(sum))
         .route("/page", get(|Query(page): Query<Page>| async move { Json(page.limit) }))
         .route("/items/{id}", get(|Path(id): Path<u64>| async move { Json(id) }))
         .route("/panic", get(panics))
@@ -90,6 +87,15 @@ async fn hop(State(trial): State<Trial>) -> Result<JsonBytes, Problem> {
     let url = client::Url::parse(&url).map_err(|error| Problem::internal(&error))?;
     let peer = client::http::Client::new(client::http::Config::default(), [url])?;
     Ok(JsonBytes(peer.call(http::Method::GET, "/headers").send().await?.body))
+}
+
+#[derive(Deserialize)]
+struct Sum {
+    terms: Vec<u32>,
+}
+
+async fn sum(Json(sum): Json<Sum>) -> Json<u32> {
+    Json(sum.terms.iter().sum())
 }
 
 async fn panics() -> &'static str {
