@@ -83,9 +83,20 @@ impl Digests {
     }
 }
 
-/// A handle to the engine's thread. The thread ends when the handle is dropped.
+/// A handle to the engine's thread. Dropping it waits for the thread to end, so that afterwards
+/// nobody here uses the engine. Drop the answers' receiver first: the thread may wait for it.
 pub(crate) struct Apply {
-    tasks: SyncSender<Task>,
+    tasks: Option<SyncSender<Task>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Apply {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the engine's thread panicked");
+        }
+    }
 }
 
 impl Apply {
@@ -98,13 +109,15 @@ impl Apply {
         let (answers, done) = mpsc::channel(QUEUE_MAX);
         digests.reset(&*engine);
         let worker = Worker { engine, digests, answers };
-        std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(&inbox))?;
-        Ok((Self { tasks }, done))
+        let thread =
+            std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(&inbox))?;
+        Ok((Self { tasks: Some(tasks), thread: Some(thread) }, done))
     }
 
     /// Hands over a task. Gives it back if too many wait.
     pub(crate) fn try_send(&self, task: Task) -> Result<(), Task> {
-        self.tasks.try_send(task).map_err(|error| match error {
+        let Some(tasks) = &self.tasks else { return Err(task) };
+        tasks.try_send(task).map_err(|error| match error {
             TrySendError::Full(task) | TrySendError::Disconnected(task) => task,
         })
     }
@@ -158,5 +171,47 @@ impl Worker {
         let through = self.engine.applied().head.index();
         self.engine.persist()?;
         Ok(Done::Persisted { through })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use replication::Epoch;
+    use replication::command::{Change, Command, Space};
+
+    use super::*;
+    use crate::engine::memory::Memory;
+
+    /// Entries of one write each, the last of which claims that the digest at 1 was `claimed`.
+    fn steps(claimed: Sum) -> Vec<Arc<Step>> {
+        let mut head = Head::genesis("g");
+        let mut step = |check| {
+            let key = Space::User.key(b"a");
+            let change =
+                Change::Put { key, value: Bytes::new(), content_type: None, expires_at_ms: None };
+            let command = Command::Write { changes: vec![change] };
+            let entry = head.extend(Epoch(1), command.encode());
+            head = entry.head();
+            Arc::new(Step { head, mutations: command.mutations(entry.position), check })
+        };
+        vec![step(None), step(Some((Index(1), claimed)))]
+    }
+
+    fn applied(claimed: Sum) -> Option<Index> {
+        let (apply, mut done) =
+            Apply::start(Arc::new(Memory::new("g")), Digests::default()).unwrap();
+        assert!(apply.try_send(Task::Apply(steps(claimed))).is_ok());
+        match done.blocking_recv() {
+            Some(Done::Applied { through: Index(2), mismatch }) => mismatch,
+            _ => panic!("both entries are applied"),
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_not_the_primarys_is_noticed() {
+        let other = Memory::new("g");
+        let truth = other.apply(&steps(Sum(0))[..1]).unwrap()[0];
+        assert_eq!(applied(truth), None);
+        assert_eq!(applied(truth.plus(Sum(1))), Some(Index(1)));
     }
 }

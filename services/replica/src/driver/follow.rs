@@ -120,6 +120,7 @@ impl Driver {
             return Ok(());
         }
         let at = applied.head;
+        let former_name = self.generations.current()?;
         self.generations.choose(&name)?;
         let reset = storage::Write::Reset {
             group: GROUP,
@@ -130,7 +131,7 @@ impl Driver {
         self.tokens.clear();
         self.tail.truncate(Index::ZERO);
         let former = std::mem::replace(&mut self.engine, Arc::clone(&engine));
-        self.upkeep.replaced(name, former, at.index());
+        self.upkeep.replaced(former_name, former, at.index());
         self.switch_engine(engine)?;
         (self.logged, self.sent, self.applied) = (at, at.index(), at.index());
         if let Some(replica) = self.core.replica() {

@@ -151,8 +151,8 @@ pub(crate) struct Parts {
     pub(crate) recent: Recent,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) generations: Generations,
-    pub(crate) apply: Apply,
     pub(crate) done: mpsc::Receiver<Done>,
+    pub(crate) apply: Apply,
     pub(crate) digests: Digests,
 }
 
@@ -168,8 +168,9 @@ pub(crate) struct Driver {
     recent: Recent,
     engine: Arc<dyn Engine>,
     generations: Generations,
-    apply: Apply,
+    /// Before `apply`, whose end waits for a thread that may wait for this one's.
     done: mpsc::Receiver<Done>,
+    apply: Apply,
     digests: Digests,
     /// Writes to the log on their way: its token, the core's.
     tokens: VecDeque<(storage::IoToken, IoToken)>,

@@ -47,9 +47,7 @@ pub(super) struct Upkeep {
     /// Where the log was after each mebibyte.
     sizes: VecDeque<(Index, u64)>,
     marks: VecDeque<Mark>,
-    shared_marks: Option<Arc<Vec<Mark>>>,
     replaced: Vec<(String, Arc<dyn Engine>)>,
-    current: Option<String>,
 }
 
 impl Upkeep {
@@ -79,11 +77,10 @@ impl Upkeep {
         if MARKS_MAX < self.marks.len() {
             self.marks.pop_front();
         }
-        self.shared_marks = None;
     }
 
     pub(super) fn marks(&self) -> Arc<Vec<Mark>> {
-        self.shared_marks.clone().unwrap_or_else(|| Arc::new(self.marks.iter().copied().collect()))
+        Arc::new(self.marks.iter().copied().collect())
     }
 
     /// The last index that may go so that at most `keep` bytes of log remain.
@@ -92,11 +89,9 @@ impl Upkeep {
         old.last().map(|(index, _)| *index)
     }
 
-    /// An engine was replaced by `name`: its directory goes when its last reader has.
+    /// An engine was replaced: its directory goes when its last reader has.
     pub(super) fn replaced(&mut self, name: String, former: Arc<dyn Engine>, at: Index) {
-        if let Some(former_name) = self.current.replace(name) {
-            self.replaced.push((former_name, former));
-        }
+        self.replaced.push((name, former));
         self.sizes = VecDeque::from([(at, self.bytes)]);
         (self.persisted, self.first) = (at, at.next());
     }

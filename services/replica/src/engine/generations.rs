@@ -24,15 +24,21 @@ impl Generations {
     pub(crate) fn open(dir: PathBuf, group: &str) -> Result<(Self, Store), EngineError> {
         let this = Self { dir };
         fs::create_dir_all(&this.dir).map_err(failed("create", &this.dir))?;
-        let current = match fs::read_to_string(this.dir.join(CURRENT)) {
-            Ok(name) => name.trim().to_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => name(1),
-            Err(error) => return Err(failed("read", &this.dir.join(CURRENT))(error)),
-        };
+        let current = this.current()?;
         this.clear_except(&current)?;
         let store = Store::open(&this.dir.join(&current), group)?;
         this.choose(&current)?;
         Ok((this, store))
+    }
+
+    /// The name of the state that a start would open.
+    pub(crate) fn current(&self) -> Result<String, EngineError> {
+        let path = self.dir.join(CURRENT);
+        match fs::read_to_string(&path) {
+            Ok(name) => Ok(name.trim().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(name(1)),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
     }
 
     fn clear_except(&self, current: &str) -> Result<(), EngineError> {

@@ -10,7 +10,7 @@
 pub(crate) mod fjall;
 pub(crate) mod generations;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 #[cfg(test)]
 mod model;
 
