@@ -91,13 +91,13 @@ impl App {
         Err(Problem::new(Code::TooLarge, detail).with("max_bytes", max))
     }
 
-    /// The newest state, or, if the caller does not need the newest, one that costs nobody
-    /// anything.
+    /// The newest state. A serializable read is content with what this node has when the newest
+    /// cannot be had.
     async fn read(&self, serializable: bool) -> Result<Snapshot, Failure> {
-        if serializable {
-            return Ok(self.coordinator().recent());
+        match self.coordinator().snapshot().await {
+            Err(_) if serializable => Ok(self.coordinator().recent()),
+            newest => newest,
         }
-        self.coordinator().snapshot().await
     }
 }
 

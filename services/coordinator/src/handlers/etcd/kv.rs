@@ -59,7 +59,7 @@ pub(super) async fn txn(
     let txn = request.txn()?;
     txn.check()?;
     let result = if serializable && txn.is_read_only() {
-        app.coordinator().recent().read(&txn)?
+        app.read(serializable).await?.read(&txn)?
     } else {
         app.coordinator().txn(txn).await?
     };
