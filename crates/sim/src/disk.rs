@@ -3,8 +3,9 @@
 //! [`SimDisk`] implements the log's file system in memory. A [crash](SimDisk::crash) loses what was
 //! not synced, or some of it: each sector of an unsynced write survives or not on its own, in any
 //! order, and names that no directory sync made durable vanish. Besides it flips bits, fills up,
-//! loses power in the middle, and fails the nth write or sync, after which the data of that sync is
-//! gone although a later one reports success (B33).
+//! loses power in the middle, and fails the nth write, of which some sectors may have been written,
+//! or the nth sync, after which the data of that sync is gone although a later one reports success
+//! (B33).
 //!
 //! **Invariant:** everything it decides is a function of its seed and of the calls it gets.
 
@@ -430,8 +431,10 @@ impl File for SimFile {
             let powered = disk.change();
             let inode = disk.inodes.get_mut(&number).expect("made by `with`");
             if failed || powered.is_err() {
-                // Some of it may have left the machine before.
-                let some = disk.rng.index(bytes.len() + 1);
+                // Some of it may have left the machine before; sectors are never cut in two.
+                let some = position + disk.rng.index(bytes.len() + 1) as u64;
+                let some = (some / SECTOR as u64 * SECTOR as u64).saturating_sub(position);
+                let some = usize::try_from(some).expect("at most bytes.len()");
                 inode.write(&bytes[..some], position);
                 return powered.and(Err(io::Error::other("the disk failed to write")));
             }

@@ -164,7 +164,9 @@ impl Walk {
             Self::Broken { at, end } => vec![(*at, *end)],
         };
         for (from, to) in failed {
-            if to > survey.data_end || has_zero_sector(source, from, to)? {
+            // No record header is all zeros, not even a damaged one.
+            let unwritten = is_zero(source.get(from, RECORD)?);
+            if unwritten || to > survey.data_end || has_zero_sector(source, from, to)? {
                 return Ok(true);
             }
         }
