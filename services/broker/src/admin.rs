@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use consensus::GroupId;
@@ -93,8 +94,10 @@ impl Broker {
             };
             let _turn = broker.shared.admin.acquire().await.map_err(|_| LogError::Stopped)?;
             let changed = broker.shared.catalog.propose(payload(&command)).await?.reply?;
-            if changed != Changed::Unchanged {
+            if changed != Changed::Unchanged || broker.shared.behind.load(Ordering::Relaxed) {
+                broker.shared.behind.store(true, Ordering::Relaxed);
                 broker.refresh().await?;
+                broker.shared.behind.store(false, Ordering::Relaxed);
             }
             Ok(changed)
         };
