@@ -42,6 +42,11 @@ impl Following {
         }
     }
 
+    /// This node shows everything up to here by now.
+    pub(super) fn visible(&mut self, index: Index) {
+        self.lag.visible(index);
+    }
+
     pub(super) fn tell(&mut self, outbound: Outbound) {
         let Some(connection) = &self.connection else { return };
         if connection.outbound.try_send(outbound).is_err() {
@@ -157,8 +162,6 @@ impl Driver {
             return;
         }
         let applied = self.applied;
-        let durable = self.core.durable();
-        self.following.lag.visible(durable);
         let Some(confirmed) = self.core.replica().and_then(|replica| replica.confirmed()) else {
             return;
         };

@@ -389,6 +389,7 @@ impl Driver {
     }
 
     fn publish(&mut self) {
+        self.following.visible(self.core.durable());
         if *self.epochs != *self.core.epochs() {
             self.epochs = Arc::new(self.core.epochs().clone());
         }

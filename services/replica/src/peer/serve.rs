@@ -233,6 +233,9 @@ impl Exchange {
     async fn pump(&self, mut next: Index) -> Result<(), PeerError> {
         let mut view = self.server.view.clone();
         let mut told = None;
+        // Not a timeout of the wait below: views change all the time without anything to say.
+        let mut beats = tokio::time::interval(self.server.heartbeat);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let (head, epoch, commit, first) = {
                 let view = view.borrow_and_update();
@@ -260,10 +263,9 @@ impl Exchange {
                 told = Some(commit);
                 self.send(&FromPrimary::Heartbeat { epoch, commit, stamp }).await?;
             }
-            match tokio::time::timeout(self.server.heartbeat, view.changed()).await {
-                Ok(Ok(())) => (),
-                Ok(Err(_closed)) => return Err(PeerError::Stopped),
-                Err(_elapsed) => told = None,
+            tokio::select! {
+                changed = view.changed() => changed.map_err(|_closed| PeerError::Stopped)?,
+                _ = beats.tick() => told = None,
             }
         }
     }

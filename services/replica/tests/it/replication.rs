@@ -42,6 +42,16 @@ async fn a_write_anywhere_is_read_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_an_idle_primary_is_not_behind() {
+    let cluster = Cluster::start(2, |config| config.replication.heartbeat_ms = 10).await;
+    let bounded = cluster.url(1, "/v1/kv/a?consistency=bounded&max_lag_ms=90");
+    // Below the owner's own tick: only heartbeats of their own can keep it.
+    for _ in 0..5 {
+        until("fresh", async || send(http().get(&bounded)).await.status == 404).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_was_away_catches_up_from_the_log() {
     let mut cluster = Cluster::start(3, |_| ()).await;
     cluster.put(0, "before", "1").await;
