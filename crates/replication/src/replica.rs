@@ -281,3 +281,114 @@ impl Replica {
         self.halted.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wire::Stamp;
+
+    const STAMP: Stamp = Stamp { last: Index(9), now_ms: 0 };
+
+    fn entries(from: Head, epoch: u64, count: usize) -> Vec<Entry> {
+        let mut head = from;
+        let next = |_| {
+            let entry = head.extend(Epoch(epoch), Bytes::from_static(b"c"));
+            head = entry.head();
+            entry
+        };
+        (0..count).map(next).collect()
+    }
+
+    /// A replica that streams from a primary of this epoch and has three entries on disk.
+    fn streaming(epoch: u64, commit: u64) -> (Replica, Vec<Entry>) {
+        let head = Head::genesis("g");
+        let recovered =
+            Recovered { epoch: Epoch(0), head, commit: Index::ZERO, epochs: Epochs::default() };
+        let mut replica = Replica::new(("g".into(), "r".into()), recovered, None, Index::ZERO);
+        let _ = replica.hello();
+        replica.handle(FromPrimary::Welcome { epoch: Epoch(epoch), plan: Plan::Log, at: head });
+        let entries = entries(head, epoch, 3);
+        let (epoch, commit) = (Epoch(epoch), Index(commit));
+        let append = FromPrimary::Entries { epoch, entries: entries.clone(), commit, stamp: STAMP };
+        replica.handle(append);
+        (replica, entries)
+    }
+
+    fn sync(replica: &mut Replica) -> Vec<Effect> {
+        replica.persisted(IoToken(u64::MAX));
+        replica.take_effects()
+    }
+
+    #[test]
+    fn it_confirms_as_durable_only_what_is() {
+        let (mut replica, _) = streaming(1, 3);
+        assert_eq!(
+            replica.confirmed(),
+            Some(Confirmed { received: Index(3), durable: Index::ZERO })
+        );
+        assert_eq!(replica.commit(), Index::ZERO, "committed elsewhere, not yet here");
+        assert!(sync(&mut replica).contains(&Effect::Commit { through: Index(3) }));
+        assert_eq!(replica.confirmed().map(|it| it.durable), Some(Index(3)));
+    }
+
+    #[test]
+    fn the_epoch_is_kept_before_the_first_entry_of_it() {
+        let (mut replica, _) = streaming(1, 0);
+        let effects = replica.take_effects();
+        let kept = effects.iter().position(|it| matches!(it, Effect::KeepEpoch { .. }));
+        let appended = effects.iter().position(|it| matches!(it, Effect::Append { .. }));
+        assert!(kept.is_some() && kept < appended, "{effects:?}");
+    }
+
+    #[test]
+    fn an_older_primary_is_left() {
+        let (mut replica, entries) = streaming(5, 0);
+        sync(&mut replica);
+        let at = entries[2].head();
+        let late = self::entries(at, 5, 1);
+        for message in [
+            FromPrimary::Heartbeat { epoch: Epoch(4), commit: Index(3), stamp: STAMP },
+            FromPrimary::Entries { epoch: Epoch(4), entries: late, commit: Index(4), stamp: STAMP },
+            FromPrimary::Welcome { epoch: Epoch(4), plan: Plan::Log, at },
+        ] {
+            replica.handle(message);
+            assert_eq!(replica.take_effects(), [Effect::Leave]);
+        }
+        assert_eq!((replica.head(), replica.commit()), (at, Index::ZERO));
+    }
+
+    #[test]
+    fn a_gap_or_a_foreign_entry_is_not_appended() {
+        let (mut replica, entries) = streaming(1, 0);
+        sync(&mut replica);
+        let beyond = self::entries(entries[2].head(), 1, 2).split_off(1);
+        let foreign = self::entries(entries[1].head(), 1, 1);
+        for entries in [beyond, foreign] {
+            let (epoch, commit) = (Epoch(1), Index::ZERO);
+            replica.handle(FromPrimary::Entries { epoch, entries, commit, stamp: STAMP });
+            assert_eq!(replica.take_effects(), [Effect::Leave]);
+        }
+    }
+
+    #[test]
+    fn it_stops_rather_than_drop_what_is_committed() {
+        for (plan, commit, halts) in [
+            (Plan::TruncateTo(Index(1)), 2, true),
+            (Plan::TruncateTo(Index(2)), 2, false),
+            (Plan::Snapshot, 2, true),
+        ] {
+            let (mut replica, entries) = streaming(1, commit);
+            sync(&mut replica);
+            let common = if halts { 0 } else { 1 };
+            let _ = replica.hello();
+            let at = entries[common].head();
+            replica.handle(FromPrimary::Welcome { epoch: Epoch(2), plan, at });
+            assert_eq!(replica.halted().is_some(), halts, "{plan:?}");
+            let truncated =
+                replica.take_effects().iter().any(|it| matches!(it, Effect::Truncate { .. }));
+            assert_eq!(truncated, !halts, "{plan:?}");
+        }
+    }
+}
