@@ -122,7 +122,7 @@ impl Apply {
 
     fn apply(&mut self, proposed: Vec<Proposed>) {
         let mut touched: Option<GroupId> = None;
-        for Proposed { group, entry, reply, span } in proposed {
+        for Proposed { group, entry, reply, span, .. } in proposed {
             if touched.is_some_and(|last| last != group) {
                 self.publish(touched);
             }

@@ -46,6 +46,8 @@ pub(crate) struct Proposal {
     pub(crate) group: GroupId,
     pub(crate) command: Bytes,
     pub(crate) reply: ReplySender,
+    /// It lets others go: it may use the reserve of a full disk.
+    pub(crate) freeing: bool,
     /// The proposer's span, if anybody will see it: it travels along and notes what it waited for.
     pub(crate) span: Option<Box<ActiveSpan>>,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Proposed {
     pub(crate) group: GroupId,
     pub(crate) entry: Entry,
     pub(crate) reply: ReplySender,
+    pub(crate) freeing: bool,
     pub(crate) span: Option<Box<ActiveSpan>>,
 }
 
@@ -135,7 +138,7 @@ impl Driver {
 
     /// Gives a command its place in its group's log, if this node leads the group.
     fn place(&mut self, proposal: Proposal) -> Option<Proposed> {
-        let Proposal { group, command, reply, mut span } = proposal;
+        let Proposal { group, command, reply, freeing, mut span } = proposal;
         let Some(led) = self.led.get_mut(&group) else {
             // The proposer may have left; here and below, then nobody is told.
             let _ = reply.send(Err(ProposeError::Stopped));
@@ -147,7 +150,7 @@ impl Driver {
             span.set("quartet.term", entry.term.0.to_string());
             span.set("quartet.index", entry.index.0.to_string());
         }
-        Some(Proposed { group, entry, reply, span })
+        Some(Proposed { group, entry, reply, freeing, span })
     }
 
     fn submit_proposed(&mut self, proposed: Vec<Proposed>) {
@@ -156,17 +159,47 @@ impl Driver {
         }
         match self.wal.submit(appends(&proposed)) {
             Ok(token) => self.in_flight.push_back((token, InFlight::Entries(proposed))),
+            Err(SubmitError::DiskFull) => self.submit_freeing(proposed),
             Err(error) => self.refuse(proposed, &error),
         }
     }
 
-    /// Nothing of this submission is in the log: its indexes are free again.
+    /// On a full disk only what lets others go has room, in the reserve.
+    fn submit_freeing(&mut self, proposed: Vec<Proposed>) {
+        self.take_back(&proposed);
+        let mut freeing = Vec::new();
+        for mut proposed in proposed {
+            match self.led.get_mut(&proposed.group) {
+                Some(led) if proposed.freeing => {
+                    led.last = led.last.next();
+                    proposed.entry.index = led.last;
+                    freeing.push(proposed);
+                }
+                _ => drop(proposed.reply.send(Err(ProposeError::DiskFull))),
+            }
+        }
+        if freeing.is_empty() {
+            return;
+        }
+        match self.wal.submit_freeing(appends(&freeing)) {
+            Ok(token) => self.in_flight.push_back((token, InFlight::Entries(freeing))),
+            Err(error) => self.refuse(freeing, &error),
+        }
+    }
+
     fn refuse(&mut self, proposed: Vec<Proposed>, error: &SubmitError) {
-        for Proposed { group, entry, reply, .. } in proposed.into_iter().rev() {
-            if let Some(led) = self.led.get_mut(&group) {
+        self.take_back(&proposed);
+        for Proposed { reply, .. } in proposed {
+            let _ = reply.send(Err(refusal(error)));
+        }
+    }
+
+    /// Nothing of this submission is in the log: its indexes are free again.
+    fn take_back(&mut self, proposed: &[Proposed]) {
+        for Proposed { group, entry, .. } in proposed.iter().rev() {
+            if let Some(led) = self.led.get_mut(group) {
                 led.last = Index(entry.index.0 - 1);
             }
-            let _ = reply.send(Err(refusal(error)));
         }
     }
 

@@ -228,6 +228,24 @@ impl<M: StateMachine> Group<M> {
     /// [`ProposeError::Indeterminate`] when it may have been applied; every other error means
     /// that nothing was done.
     pub async fn propose(&self, command: Bytes) -> Result<Applied<M::Reply>, ProposeError> {
+        self.propose_as(command, false).await
+    }
+
+    /// Like [`propose`](Self::propose), for a small command that lets others go, such as an
+    /// acknowledgement or a delete: on a full disk it is taken as long as the log's reserve lasts.
+    ///
+    /// # Errors
+    ///
+    /// As [`propose`](Self::propose).
+    pub async fn propose_freeing(&self, command: Bytes) -> Result<Applied<M::Reply>, ProposeError> {
+        self.propose_as(command, true).await
+    }
+
+    async fn propose_as(
+        &self,
+        command: Bytes,
+        freeing: bool,
+    ) -> Result<Applied<M::Reply>, ProposeError> {
         let (len, max) = (command.len(), self.shared.max_command_bytes);
         if len > max {
             return Err(ProposeError::TooLarge { len, max });
@@ -235,7 +253,7 @@ impl<M: StateMachine> Group<M> {
         let (reply, outcome) = oneshot::channel();
         let span = Span::internal("append").attr("quartet.group", self.id.0.to_string()).start();
         let span = span.is_recorded().then(|| Box::new(span));
-        let input = Input::Propose(Proposal { group: self.id, command, reply, span });
+        let input = Input::Propose(Proposal { group: self.id, command, reply, freeing, span });
         self.shared.driver.try_send(input).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,

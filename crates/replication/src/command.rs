@@ -145,6 +145,21 @@ impl Command {
         })
     }
 
+    /// Whether it lets records go or is an epoch's own, so that a full disk takes it.
+    #[must_use]
+    pub fn is_freeing(&self) -> bool {
+        let deletes = |change: &Change| match change {
+            Change::Delete { .. } => true,
+            // A delete may carry an idempotency key.
+            Change::Put { key, .. } => key.first() == Some(&(Space::Request as u8)),
+        };
+        match self {
+            Self::Found { .. } | Self::Begin | Self::Expire { .. } => true,
+            Self::Write { changes } => changes.iter().all(deletes),
+            Self::Digest { .. } => false,
+        }
+    }
+
     /// What it does to the state when it stands at `at`, in order.
     #[must_use]
     pub fn mutations(self, at: Position) -> Vec<Mutation> {

@@ -93,7 +93,14 @@ impl Broker {
                 return Err(AdminError::Overloaded);
             };
             let _turn = broker.shared.admin.acquire().await.map_err(|_| LogError::Stopped)?;
-            let changed = broker.shared.catalog.propose(payload(&command)).await?.reply?;
+            let catalog = &broker.shared.catalog;
+            let proposed = match command {
+                CatalogCommand::DeleteTopic { .. } | CatalogCommand::DeleteQueue { .. } => {
+                    catalog.propose_freeing(payload(&command)).await
+                }
+                _ => catalog.propose(payload(&command)).await,
+            };
+            let changed = proposed?.reply?;
             if changed != Changed::Unchanged || broker.shared.behind.load(Ordering::Relaxed) {
                 broker.shared.behind.store(true, Ordering::Relaxed);
                 broker.refresh().await?;
@@ -240,7 +247,7 @@ impl Broker {
                 Ok(()) => {
                     before.end(*group);
                     let command = CatalogCommand::Removed { group: *group };
-                    self.shared.catalog.propose(payload(&command)).await?.reply?;
+                    self.shared.catalog.propose_freeing(payload(&command)).await?.reply?;
                 }
                 // It stays in the catalog's list: the next change or start tries again.
                 Err(error) => tracing::warn!(group = group.0, %error, "a log is not removed yet"),
@@ -289,7 +296,7 @@ async fn configure_partition(
     }
     let wanted: Vec<_> = entry.subscriptions.values().map(|entry| entry.id).collect();
     for id in has.into_keys().filter(|id| !wanted.contains(id)) {
-        group.propose(payload(&PartitionCommand::DeleteSubscription { id })).await?;
+        group.propose_freeing(payload(&PartitionCommand::DeleteSubscription { id })).await?;
     }
     Ok(())
 }

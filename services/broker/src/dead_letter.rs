@@ -55,7 +55,7 @@ pub(crate) async fn give_up_jobs(
         let items = doomed.iter().filter(|(doomed, _)| doomed.reason == reason);
         let items: Vec<_> = items.map(|(doomed, _)| (doomed.id, doomed.attempts)).collect();
         if !items.is_empty() {
-            group.propose(payload(&QueueCommand::Settle { why, items })).await?;
+            group.propose_freeing(payload(&QueueCommand::Settle { why, items })).await?;
         }
     }
     Ok(())
@@ -96,7 +96,7 @@ impl Messages<'_> {
         };
         let items = self.doomed.iter().map(|doomed| (doomed.id, doomed.attempts)).collect();
         let settle = Settle { generation, why, items };
-        group.propose(payload(&PartitionCommand::Settle { id, settle })).await?;
+        group.propose_freeing(payload(&PartitionCommand::Settle { id, settle })).await?;
         Ok(())
     }
 

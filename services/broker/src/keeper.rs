@@ -189,7 +189,7 @@ async fn tend_partition(
     let look = group.local(look).await?;
     partition.served.changed.notify_one();
     if look.trim {
-        group.propose(payload(&PartitionCommand::Trim { now })).await?;
+        group.propose_freeing(payload(&PartitionCommand::Trim { now })).await?;
     }
     let mut more = look.trim;
     for subscription in look.subscriptions {

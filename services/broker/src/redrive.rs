@@ -66,7 +66,7 @@ impl Broker {
     /// Removes every message of a queue.
     pub(crate) async fn purge(&self, queue: &Name) -> Result<u64, MessageError> {
         let queue = self.directory().queue(queue)?;
-        match queue.served.group()?.propose(payload(&QueueCommand::Purge)).await?.reply {
+        match queue.served.group()?.propose_freeing(payload(&QueueCommand::Purge)).await?.reply {
             QueueReply::Purged(removed) => Ok(removed),
             _ => Err(LogError::Misunderstood.into()),
         }
@@ -209,7 +209,7 @@ impl Broker {
         let command = QueueCommand::Send { now, idempotency_key: None, messages: messages_out };
         send::propose(target, &command, &records).await?;
         let items = messages.iter().map(|(id, attempts, _)| (id.0, *attempts)).collect();
-        group.propose(payload(&QueueCommand::Settle { why: Why::Redriven, items })).await?;
+        group.propose_freeing(payload(&QueueCommand::Settle { why: Why::Redriven, items })).await?;
         Ok(())
     }
 }

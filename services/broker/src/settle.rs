@@ -162,7 +162,7 @@ async fn settle_in_queue(
         return Ok(outcomes(&verdicts, None));
     }
     let command = QueueCommand::Settle { why: queue::Why::Acked, items };
-    match group.propose(payload(&command)).await?.reply {
+    match group.propose_freeing(payload(&command)).await?.reply {
         QueueReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
         _ => Err(LogError::Misunderstood),
     }
@@ -206,7 +206,7 @@ async fn settle_in_partition(
     }
     let settle = Settle { generation, why: subscription::Why::Acked, items };
     let command = PartitionCommand::Settle { id, settle };
-    match group.propose(payload(&command)).await?.reply {
+    match group.propose_freeing(payload(&command)).await?.reply {
         PartitionReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
         PartitionReply::NoSubscription => Ok(vec![Outcome::Unknown; mine.len()]),
         _ => Err(LogError::Misunderstood),

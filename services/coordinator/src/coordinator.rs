@@ -194,8 +194,14 @@ impl Coordinator {
             .attr("db.operation.name", command.name())
             .start();
         let stamp = Stamp { now_ms: self.0.time.now_ms(), quota_bytes: self.0.quota_bytes };
-        let proposed = self.0.group.propose(command.encode(stamp)).in_span(&span);
-        let outcome = match tokio::time::timeout(COMMAND_TIMEOUT, proposed).await {
+        let (encoded, group) = (command.encode(stamp), &self.0.group);
+        let proposed = async {
+            match command.is_freeing() {
+                true => group.propose_freeing(encoded).await,
+                false => group.propose(encoded).await,
+            }
+        };
+        let outcome = match tokio::time::timeout(COMMAND_TIMEOUT, proposed.in_span(&span)).await {
             Ok(outcome) => outcome.map_err(Failure::from),
             Err(_elapsed) => Err(Failure::Indeterminate),
         };

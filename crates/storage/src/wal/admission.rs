@@ -127,9 +127,28 @@ fn write_len(write: &Write) -> usize {
     }
 }
 
-/// True if the writes add entries. The rest frees space or is tiny, and is taken on a full disk.
-pub(crate) fn adds_entries(writes: &[Write]) -> bool {
-    writes.iter().any(|write| matches!(write, Write::Append { entries, .. } if !entries.is_empty()))
+/// What writes are for, which decides how much of the last space they may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Entries. Refused early on a full disk.
+    Grow,
+    /// Entries that let others go: acknowledgements, deletes. They may use part of the reserve.
+    Free,
+    /// No entries: promises, compactions, removals. They may use all of the reserve.
+    Upkeep,
+}
+
+impl Purpose {
+    /// Of these writes; `freeing` is the caller's word that their entries let others go.
+    pub(crate) fn of(writes: &[Write], freeing: bool) -> Self {
+        let adds =
+            |write: &Write| matches!(write, Write::Append { entries, .. } if !entries.is_empty());
+        match (writes.iter().any(adds), freeing) {
+            (false, _) => Self::Upkeep,
+            (true, false) => Self::Grow,
+            (true, true) => Self::Free,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use consensus::GroupId;
 
+use super::admission::Purpose;
 use super::format::file_name;
 use super::log::Log;
 use super::rewrite::{Moved, Rewrite};
@@ -82,17 +83,20 @@ impl Housekeeping {
     pub(crate) fn space(
         &self,
         left: u64,
-        entries: bool,
+        purpose: Purpose,
         queue_bytes: u64,
     ) -> Result<(), SubmitError> {
         // What was accepted already, queued and in flight, must still fit.
         let roomy = left >= 2 * queue_bytes;
         let spares = self.spares.len();
-        let entries = entries && !mutants::is(Mutant::NoReserve);
-        let enough = if entries {
-            spares >= SPARES || (roomy && (spares > 0 || !self.full))
-        } else {
-            roomy || spares > 0 || !self.full
+        let purpose = if mutants::is(Mutant::NoReserve) { Purpose::Upkeep } else { purpose };
+        let grow = spares >= SPARES || (roomy && (spares > 0 || !self.full));
+        // Once the reserve is in use, most of it is left to compactions.
+        let reserve = spares > 0 || left >= 3 * queue_bytes + queue_bytes / 2;
+        let enough = match purpose {
+            Purpose::Grow => grow,
+            Purpose::Free => grow || (self.full && reserve),
+            Purpose::Upkeep => roomy || spares > 0 || !self.full,
         };
         match (enough, self.full) {
             (true, _) => Ok(()),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use consensus::GroupId;
 
-use super::admission::{Admission, adds_entries, encoded_len};
+use super::admission::{Admission, Purpose, encoded_len};
 use super::batch::{BatchBuffer, Position};
 use super::checkpoint::encode_op;
 use super::format::{Kind, RecordHeader};
@@ -80,6 +80,17 @@ impl Log {
 
     /// Adds writes to the batch, all or none. They take effect with the next flush.
     pub fn stage(&mut self, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
+        let purpose = Purpose::of(&writes, false);
+        self.stage_for(purpose, writes)
+    }
+
+    /// Like [`stage`](Self::stage), for entries that let others go.
+    pub fn stage_freeing(&mut self, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
+        let purpose = Purpose::of(&writes, true);
+        self.stage_for(purpose, writes)
+    }
+
+    fn stage_for(&mut self, purpose: Purpose, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
         if self.failed.is_some() {
             return Err(SubmitError::Failed);
         }
@@ -90,7 +101,7 @@ impl Log {
         if self.batch.len() + bytes > max + self.config.batch_bytes {
             return Err(SubmitError::QueueFull);
         }
-        self.space_for(adds_entries(&writes))?;
+        self.space_for(purpose)?;
         self.admission.admit(&writes)?;
         Ok(self.stage_admitted(writes))
     }
@@ -246,7 +257,7 @@ impl Log {
         }
         stats.disk_bytes += self.housekeeping.spare_bytes();
         stats.cached_bytes = state.cache.bytes() as u64;
-        stats.disk_full = self.space_for(true) == Err(SubmitError::DiskFull);
+        stats.disk_full = self.space_for(Purpose::Grow) == Err(SubmitError::DiskFull);
         stats
     }
 

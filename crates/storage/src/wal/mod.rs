@@ -105,7 +105,14 @@ impl Wal {
     /// Queues writes, all or none, and returns the token that [`durable`](Self::durable) reports
     /// once they are on disk. Never waits for the disk. Readers see them when they are durable.
     pub fn submit(&self, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
-        self.threads.shared.submit(writes)
+        self.threads.shared.submit(writes, false)
+    }
+
+    /// Like [`submit`](Self::submit), for entries that let others go, such as acknowledgements and
+    /// deletes: on a full disk they are taken as long as the reserve lasts, so that there is a way
+    /// out. Keep them small.
+    pub fn submit_freeing(&self, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
+        self.threads.shared.submit(writes, true)
     }
 
     /// Tells how far the log is durable, now and on every change.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::admission::Purpose;
 use super::batch::{BatchBuffer, Position};
 use super::checkpoint;
 use super::format::{HEADERS, Kind, RecordHeader, SegmentHeader, file_name, sector_up};
@@ -174,9 +175,9 @@ impl Log {
 
     /// Refuses early what could not be written later. The last spare is reserved for what frees
     /// space.
-    pub(crate) fn space_for(&self, entries: bool) -> Result<(), SubmitError> {
+    pub(crate) fn space_for(&self, purpose: Purpose) -> Result<(), SubmitError> {
         let left = self.active.size.saturating_sub(self.active.position.at);
-        self.housekeeping.space(left, entries, self.config.queue_bytes as u64)
+        self.housekeeping.space(left, purpose, self.config.queue_bytes as u64)
     }
 }
 

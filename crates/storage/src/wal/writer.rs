@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::admission::{Admission, adds_entries, encoded_len};
+use super::admission::{Admission, Purpose, encoded_len};
 use super::jobs::{Job, JobDone};
 use super::log::Log;
 use super::stats::Stats;
@@ -40,13 +40,36 @@ struct Queue {
     bytes: usize,
     token: IoToken,
     admission: Admission,
-    /// Why entries, and anything else, are refused right now.
-    entries: Result<(), SubmitError>,
-    others: Result<(), SubmitError>,
+    room: Room,
     done: Option<JobDone>,
     stopping: bool,
     failed: bool,
     stats: Stats,
+}
+
+/// Why writes are refused right now, if they are.
+struct Room {
+    grow: Result<(), SubmitError>,
+    free: Result<(), SubmitError>,
+    upkeep: Result<(), SubmitError>,
+}
+
+impl Room {
+    fn of(log: &Log) -> Self {
+        Self {
+            grow: log.space_for(Purpose::Grow),
+            free: log.space_for(Purpose::Free),
+            upkeep: log.space_for(Purpose::Upkeep),
+        }
+    }
+
+    fn for_purpose(&self, purpose: Purpose) -> Result<(), SubmitError> {
+        match purpose {
+            Purpose::Grow => self.grow.clone(),
+            Purpose::Free => self.free.clone(),
+            Purpose::Upkeep => self.upkeep.clone(),
+        }
+    }
 }
 
 impl Shared {
@@ -58,8 +81,7 @@ impl Shared {
             bytes: 0,
             token: IoToken(0),
             admission,
-            entries: Ok(()),
-            others: Ok(()),
+            room: Room::of(log),
             done: None,
             stopping: false,
             failed: false,
@@ -80,7 +102,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn submit(&self, writes: Vec<Write>) -> Result<IoToken, SubmitError> {
+    pub(crate) fn submit(&self, writes: Vec<Write>, freeing: bool) -> Result<IoToken, SubmitError> {
         let (bytes, max) = (encoded_len(&writes), self.config.queue_bytes);
         if bytes > max {
             return Err(SubmitError::TooLarge { bytes, max });
@@ -92,7 +114,7 @@ impl Shared {
         if queue.bytes + bytes > max {
             return Err(SubmitError::QueueFull);
         }
-        if adds_entries(&writes) { queue.entries.clone() } else { queue.others.clone() }?;
+        queue.room.for_purpose(Purpose::of(&writes, freeing))?;
         queue.admission.admit(&writes)?;
         queue.bytes += bytes;
         queue.submits.push_back((writes, bytes));
@@ -236,12 +258,11 @@ impl Writer {
             durable.token = token;
             newer
         });
-        let (entries, others) = (self.log.space_for(true), self.log.space_for(false));
+        let room = Room::of(&self.log);
         let stats = self.log.stats();
         let mut queue = self.shared.queue();
         queue.bytes -= written;
-        queue.entries = entries;
-        queue.others = others;
+        queue.room = room;
         queue.stats = stats;
     }
 

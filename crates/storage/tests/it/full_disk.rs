@@ -40,9 +40,20 @@ pub(crate) fn full_disk_goes_on(seed: u64) -> Result<(), String> {
     let mut world = World::new(seed, tiny());
     world.try_open()?;
     world.disk.set_capacity(Some(400 << 10));
-    let (last, refusal) = fill(&mut world, 0);
+    let (mut last, refusal) = fill(&mut world, 0);
     if refusal != SubmitError::DiskFull || last < 100 {
         return Err(format!("refused at {last}: {refusal}"));
+    }
+    // Acknowledgements and deletes are entries too.
+    for _ in 0..5 {
+        let freeing = Entry { term: Term(1), index: Index(last + 1), payload: Bytes::new() };
+        let write = Write::Append { group: GROUP, entries: vec![freeing] };
+        let staged = world.log().stage_freeing(vec![write]);
+        staged.map_err(|error| format!("what frees was refused: {error}"))?;
+        last += 1;
+        if !world.flush() {
+            return Err("the log failed".to_owned());
+        }
     }
     for term in 1..50 {
         let staged = world.log().stage(vec![hard_state(term)]);

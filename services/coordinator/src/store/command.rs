@@ -93,6 +93,23 @@ impl Command {
         }
     }
 
+    /// Whether it lets something go, so that a full disk takes it.
+    #[must_use]
+    pub fn is_freeing(&self) -> bool {
+        match self {
+            Self::Txn(txn) => txn.is_freeing(),
+            Self::Compact { .. }
+            | Self::Revoke { .. }
+            | Self::Expire { .. }
+            | Self::Alarm { .. } => true,
+            Self::Grant { .. }
+            | Self::KeepAlive { .. }
+            | Self::Resume
+            | Self::Tick
+            | Self::Found { .. } => false,
+        }
+    }
+
     #[must_use]
     pub fn encode(&self, stamp: Stamp) -> Bytes {
         let buffer = vec![VERSION];

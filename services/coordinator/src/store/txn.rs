@@ -30,6 +30,17 @@ impl Txn {
         Self { compares: Vec::new(), success: vec![op], failure: Vec::new() }
     }
 
+    /// True if both branches only delete, or look: a full disk takes that.
+    #[must_use]
+    pub fn is_freeing(&self) -> bool {
+        let freeing = |op: &Op| match op {
+            Op::Range(_) | Op::Delete(_) => true,
+            Op::Put(_) => false,
+            Op::Txn(txn) => txn.is_freeing(),
+        };
+        self.success.iter().chain(&self.failure).all(freeing)
+    }
+
     /// True if no branch changes anything, so that it can be answered from any snapshot.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

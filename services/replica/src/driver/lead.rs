@@ -181,7 +181,14 @@ impl Driver {
 
     /// A primary's append: a log without room refuses the writers, not the process.
     pub(super) fn append(&mut self, token: IoToken, entries: &[Entry]) -> Result<(), Failure> {
-        let refusal = match self.log.wal().submit(vec![log::append(entries)]) {
+        let wal = self.log.wal();
+        let submitted = match wal.submit(vec![log::append(entries)]) {
+            Err(SubmitError::DiskFull) if entries.iter().all(is_freeing) => {
+                wal.submit_freeing(vec![log::append(entries)])
+            }
+            submitted => submitted,
+        };
+        let refusal = match submitted {
             Ok(theirs) => {
                 self.tokens.push_back((theirs, token));
                 self.logged = entries.last().map_or(self.logged, Entry::head);
@@ -311,4 +318,9 @@ impl Driver {
             Core::Replica(replica) => self.following.side(replica),
         }
     }
+}
+
+/// Deletes go on when the disk is full.
+fn is_freeing(entry: &Entry) -> bool {
+    Command::decode(entry.position, &entry.command).is_ok_and(|command| command.is_freeing())
 }
