@@ -20,6 +20,8 @@ mod crash;
 #[cfg(test)]
 mod data_dir;
 #[cfg(test)]
+mod disk_full;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod trace;

@@ -62,6 +62,13 @@ impl Node {
         self.ready().await;
     }
 
+    /// Starts the process again and waits until it serves, ready or not.
+    pub(crate) async fn restart_degraded(&mut self) {
+        self.spawn();
+        let ended = self.ended_or_started().await;
+        assert!(ended.is_err(), "{} ended: {ended:?}\n{}", self.service, self.log());
+    }
+
     /// Starts the process and does not wait.
     pub(crate) fn spawn(&mut self) {
         let path = self.config_file();
