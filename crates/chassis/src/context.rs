@@ -54,8 +54,13 @@ pub struct Service {
 
 /// A service could not start. The text tells the operator what to do.
 #[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartError(Box<dyn std::error::Error + Send + Sync>);
+
+/// What the starting service adds to a cause, or says without one.
+#[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct StartError {
+struct Said {
     message: String,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -64,7 +69,12 @@ pub struct StartError {
 impl StartError {
     /// A failure without a cause of its own.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None }
+        Self(Box::new(Said { message: message.into(), source: None }))
+    }
+
+    /// A failure whose own text tells what to do.
+    pub fn from_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(error.into())
     }
 
     /// A failure with its cause.
@@ -72,6 +82,6 @@ impl StartError {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { message: message.into(), source: Some(source.into()) }
+        Self(Box::new(Said { message: message.into(), source: Some(source.into()) }))
     }
 }

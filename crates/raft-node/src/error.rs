@@ -8,10 +8,10 @@ use crate::machine::RestoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The log did not open.
-    #[error("{0}")]
+    #[error(transparent)]
     Wal(#[from] storage::OpenError),
     /// The snapshot directory did not open.
-    #[error("{0}")]
+    #[error(transparent)]
     Snapshots(#[from] storage::snapshot::SnapshotError),
 }
 
@@ -34,7 +34,7 @@ pub enum StartError {
         detail: String,
     },
     /// Its snapshot is damaged.
-    #[error("group {group}: {source}")]
+    #[error("group {group} is not served, its snapshot cannot be loaded")]
     Snapshot {
         /// Which one.
         group: GroupId,
@@ -42,7 +42,7 @@ pub enum StartError {
         source: storage::snapshot::SnapshotError,
     },
     /// Its snapshot is of another kind or version.
-    #[error("group {group}: {source}")]
+    #[error("group {group} is not served, its snapshot is not of this kind or version")]
     Restore {
         /// Which one.
         group: GroupId,
@@ -50,7 +50,7 @@ pub enum StartError {
         source: RestoreError,
     },
     /// Its entries could not be read back.
-    #[error("group {group}: {source}")]
+    #[error("group {group} is not served, its log cannot be read back")]
     Read {
         /// Which one.
         group: GroupId,
@@ -120,6 +120,6 @@ pub enum RemoveError {
     #[error("this node is stopping; the group may or may not be removed, repeat shortly")]
     Stopped,
     /// The group is gone from the log; its snapshot file is not.
-    #[error("{0}")]
+    #[error(transparent)]
     Snapshot(#[from] storage::snapshot::SnapshotError),
 }

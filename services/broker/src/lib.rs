@@ -58,11 +58,11 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let data_dir = context.config.base.data_dir.clone();
     let groups =
         Groups::open(raft_node::Config::new(data_dir), &context.tasks, context.stop.clone())
-            .map_err(|error| StartError::new(error.to_string()))?;
+            .map_err(StartError::from_error)?;
     chassis::log::observe(groups.wal(), &context.metrics, &context.health);
     let failed = groups.failed();
     let catalog = groups.start(CATALOG, CatalogMachine::default()).await;
-    let catalog = catalog.map_err(|error| StartError::new(error.to_string()))?;
+    let catalog = catalog.map_err(StartError::from_error)?;
     let broker = Broker::new(&context, groups, catalog);
     let unserved = |error| StartError::with_source("the catalog cannot be served", error);
     broker.refresh().await.map_err(unserved)?;

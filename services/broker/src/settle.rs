@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use messaging::ack::AckId;
 use messaging::dispatch::Verdict;
 use messaging::ids::{MessageId, Millis, Name, SubscriptionId};
@@ -106,17 +107,18 @@ impl Broker {
         let id = subscription.entry.id;
         let mut span = trace::settle(act.name(), &topic.name);
         span.set("messaging.destination.subscription.name", subscription.name.to_string());
-        let mut parts = Vec::new();
-        for partition in &topic.partitions {
+        let now = self.now_ms();
+        let settles = topic.partitions.iter().filter_map(|partition| {
             let here = |ack: &AckId| ack.group == partition.served.id.0 && ack.subscription == id.0;
             let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
-            if !mine.is_empty() {
-                let now = self.now_ms();
-                let settle = settle_in_partition(partition, (id, &mine), act, now);
-                let settled = settle.in_span(&span).await?;
-                parts.push((mine, settled));
-            }
-        }
+            (!mine.is_empty()).then_some(async move {
+                let settled = settle_in_partition(partition, (id, &mine), act, now).await?;
+                Ok::<_, LogError>((mine, settled))
+            })
+        });
+        // At once, so that all partitions share an fsync.
+        let settled = join_all(settles).in_span(&span).await;
+        let parts: Vec<_> = settled.into_iter().collect::<Result<_, _>>()?;
         let outcomes = scatter(ids.len(), parts);
         if act == Act::Ack {
             subscription.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);

@@ -35,10 +35,11 @@ mod registry;
 mod handlers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::{Context, Service, ServiceConfig as _, StartError};
 use consensus::GroupId;
-use raft_node::{Groups, OpenError};
+use raft_node::Groups;
 use tokio::sync::watch;
 
 pub use config::Config;
@@ -49,6 +50,9 @@ use state_machine::Machine;
 use store::Command;
 use time::Time;
 
+/// How often a start tries its first command while the log makes room.
+const START_RETRY: Duration = Duration::from_millis(10);
+
 /// The one group of this service.
 const GROUP: GroupId = GroupId(1);
 
@@ -57,11 +61,9 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let config = Arc::clone(&context.config);
     let mut settings = raft_node::Config::new(config.base().data_dir.clone());
     settings.max_command_bytes = config.max_request_bytes + (64 << 10);
-    let groups = Groups::open(settings, &context.tasks, context.stop.clone()).map_err(not_open)?;
-    let group = groups
-        .start(GROUP, Machine::default())
-        .await
-        .map_err(|error| StartError::with_source(error.to_string(), error))?;
+    let groups = Groups::open(settings, &context.tasks, context.stop.clone())
+        .map_err(StartError::from_error)?;
+    let group = groups.start(GROUP, Machine::default()).await.map_err(StartError::from_error)?;
     let store = group
         .query(|machine| machine.store.clone())
         .await
@@ -104,13 +106,14 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
 }
 
 async fn command(coordinator: &Coordinator, command: Command) -> Result<(), StartError> {
-    coordinator.command(command).await.map_err(|failure| {
-        StartError::with_source(format!("the log takes no writes: {failure}"), failure)
-    })
-}
-
-fn not_open(error: OpenError) -> StartError {
-    StartError::with_source(error.to_string(), error)
+    let refused = |failure| StartError::with_source("the log takes no writes", failure);
+    loop {
+        match coordinator.command(command.clone()).await {
+            // On a full disk the log looks for room before it gives out its reserve.
+            Err(Failure::Overloaded) => tokio::time::sleep(START_RETRY).await,
+            outcome => return outcome.map_err(refused),
+        }
+    }
 }
 
 fn watch_health(context: &Context<Config>, groups: &Groups) {

@@ -89,8 +89,7 @@ fn open_stores(config: &Config) -> Result<(Log, Generations, Store), StartError>
 
 fn open_log(dir: &Path) -> Result<(Wal, storage::Recovery), StartError> {
     let file_system: Arc<dyn FileSystem> = Arc::new(RealFileSystem);
-    Wal::open(file_system, dir, storage::Config::default())
-        .map_err(|error| StartError::with_source(error.to_string(), error))
+    Wal::open(file_system, dir, storage::Config::default()).map_err(StartError::from_error)
 }
 
 /// Makes the log reach the engine's state. It may not: when an installed snapshot's crash came

@@ -89,6 +89,11 @@ async fn a_full_coordinator_still_reads_and_deletes() {
     ok(coordinator.client().delete(coordinator.url("/v1/kv/full/0000"))).await;
     let gone = coordinator.get("/v1/kv/full/0000").send().await.unwrap();
     assert_eq!(gone.status(), 404);
+
+    coordinator.kill().await;
+    coordinator.restart_degraded().await;
+    let last = ok(coordinator.get(&format!("/v1/kv/full/{:04}", stored - 1))).await;
+    assert_eq!(last.bytes().await.unwrap().len(), BODY_BYTES);
 }
 
 /// Sends until the disk is full. Returns how many were acknowledged.

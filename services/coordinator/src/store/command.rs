@@ -93,7 +93,7 @@ impl Command {
         }
     }
 
-    /// Whether it lets something go, so that a full disk takes it.
+    /// Whether it lets something go or a start needs it, so that a full disk takes it.
     #[must_use]
     pub fn is_freeing(&self) -> bool {
         match self {
@@ -101,12 +101,9 @@ impl Command {
             Self::Compact { .. }
             | Self::Revoke { .. }
             | Self::Expire { .. }
-            | Self::Alarm { .. } => true,
-            Self::Grant { .. }
-            | Self::KeepAlive { .. }
             | Self::Resume
-            | Self::Tick
-            | Self::Found { .. } => false,
+            | Self::Alarm { .. } => true,
+            Self::Grant { .. } | Self::KeepAlive { .. } | Self::Tick | Self::Found { .. } => false,
         }
     }
 
