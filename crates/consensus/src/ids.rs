@@ -58,7 +58,7 @@ impl Index {
 
 /// What a node has promised its group. §5.1: durable before any answer that depends on it; term
 /// and vote are one record, so a crash cannot keep one without the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HardState {
     /// The newest term this node has seen.
     pub term: Term,

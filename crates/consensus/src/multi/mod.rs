@@ -1,0 +1,454 @@
+//! The groups of one process.
+//!
+//! Groups share what would be wasteful for each: one heartbeat per pair of nodes tells whether a
+//! node lives, and the groups that depend on it are told only when that changes. A group without
+//! a timer and without inputs is not touched. So the cost of an idle group is its memory.
+//!
+//! **Invariant:** liveness decides who campaigns and who counts on whom, never what is committed.
+
+mod liveness;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use liveness::{Change, Liveness};
+pub use liveness::{Heartbeat, PeerState};
+
+use crate::effect::Effect;
+use crate::ids::{GroupId, NodeId};
+use crate::message::Message;
+use crate::raft::Raft;
+
+/// Settings of a process. Times are in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MultiConfig {
+    /// This node.
+    pub node: NodeId,
+    /// A random number that is new in every life of the process.
+    pub epoch: u64,
+    /// How often nodes tell each other that they live.
+    pub heartbeat_ms: u64,
+    /// A node that was not heard for this long is down.
+    pub election_ms: u64,
+}
+
+/// What a group wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEffect {
+    /// Which.
+    pub group: GroupId,
+    /// What.
+    pub effect: Effect,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// For the groups.
+    pub effects: Vec<GroupEffect>,
+    /// For other nodes. They may overtake, and be overtaken by, messages of groups.
+    pub heartbeats: Vec<(NodeId, Heartbeat)>,
+}
+
+/// The groups of one process. Time is given by [`tick`](Self::tick).
+#[derive(Clone, Debug)]
+pub struct Multi {
+    config: MultiConfig,
+    groups: BTreeMap<GroupId, Hosted>,
+    /// Groups to call when their time has come.
+    timers: BTreeSet<(u64, GroupId)>,
+    /// Groups that had an input since the last flush.
+    touched: BTreeSet<GroupId>,
+    liveness: Liveness,
+    now_ms: u64,
+    scratch: Vec<Effect>,
+}
+
+#[derive(Clone, Debug)]
+struct Hosted {
+    raft: Raft,
+    /// As it stands in `timers`.
+    deadline_ms: Option<u64>,
+    /// The members it was last known to have.
+    members: BTreeSet<NodeId>,
+}
+
+impl Multi {
+    /// No groups yet.
+    #[must_use]
+    pub fn new(config: MultiConfig, now_ms: u64) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            liveness: Liveness::new(config, now_ms),
+            now_ms,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Takes a group in. One of the same id is replaced.
+    pub fn add(&mut self, group: GroupId, mut raft: Raft) {
+        self.remove(group);
+        for node in self.liveness.down() {
+            raft.handle_node_down(node);
+        }
+        self.groups.insert(group, Hosted { raft, deadline_ms: None, members: BTreeSet::new() });
+        self.touched.insert(group);
+        self.watch_members(group);
+    }
+
+    /// Lets a group go.
+    pub fn remove(&mut self, group: GroupId) -> Option<Raft> {
+        let hosted = self.groups.remove(&group)?;
+        if let Some(deadline_ms) = hosted.deadline_ms {
+            self.timers.remove(&(deadline_ms, group));
+        }
+        self.touched.remove(&group);
+        for node in &hosted.members {
+            self.liveness.release(*node);
+        }
+        Some(hosted.raft)
+    }
+
+    /// A group, to look at.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<&Raft> {
+        Some(&self.groups.get(&group)?.raft)
+    }
+
+    /// All of them, ascending.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupId, &Raft)> {
+        self.groups.iter().map(|(group, hosted)| (*group, &hosted.raft))
+    }
+
+    /// A group, to give it inputs; it is flushed with the next [`flush`](Self::flush).
+    pub fn touch(&mut self, group: GroupId) -> Option<&mut Raft> {
+        let hosted = self.groups.get_mut(&group)?;
+        self.touched.insert(group);
+        hosted.raft.tick(self.now_ms);
+        Some(&mut hosted.raft)
+    }
+
+    /// A message from another node. False if the group is not here.
+    pub fn receive(&mut self, from: NodeId, group: GroupId, message: Message) -> bool {
+        let Some(raft) = self.touch(group) else { return false };
+        raft.receive(from, message);
+        true
+    }
+
+    /// A heartbeat from another node.
+    pub fn receive_heartbeat(&mut self, from: NodeId, heartbeat: Heartbeat) {
+        let changes = self.liveness.receive(from, heartbeat);
+        self.apply_changes(changes);
+    }
+
+    /// The host knows that a process is gone, such as by a refused connection: nobody needs to
+    /// wait for the silence.
+    pub fn handle_refused(&mut self, node: NodeId) {
+        let changes = self.liveness.handle_refused(node);
+        self.apply_changes(changes);
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        let changes = self.liveness.tick(self.now_ms);
+        self.apply_changes(changes);
+        while let Some(&(deadline_ms, group)) = self.timers.first() {
+            if self.now_ms < deadline_ms {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(hosted) = self.groups.get_mut(&group) {
+                hosted.deadline_ms = None;
+            }
+            // Touching ticks.
+            self.touch(group);
+        }
+    }
+
+    /// When [`tick`](Self::tick) is needed next.
+    #[must_use]
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let timer = self.timers.first().map(|(deadline_ms, _)| *deadline_ms);
+        [timer, self.liveness.deadline_ms()].into_iter().flatten().min()
+    }
+
+    /// Appends what is to be done after inputs.
+    pub fn flush(&mut self, output: &mut Output) {
+        while let Some(group) = self.touched.pop_first() {
+            self.flush_group(group, output);
+        }
+        self.liveness.flush(self.now_ms, &mut output.heartbeats);
+    }
+
+    /// Nodes that share a group with this one, and what is known of them.
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, PeerState)> {
+        self.liveness.peers()
+    }
+
+    fn flush_group(&mut self, group: GroupId, output: &mut Output) {
+        let Some(hosted) = self.groups.get_mut(&group) else { return };
+        hosted.raft.flush(&mut self.scratch);
+        let deadline_ms = hosted.raft.deadline_ms();
+        if hosted.deadline_ms != deadline_ms {
+            if let Some(old) = std::mem::replace(&mut hosted.deadline_ms, deadline_ms) {
+                self.timers.remove(&(old, group));
+            }
+            self.timers.extend(deadline_ms.map(|deadline_ms| (deadline_ms, group)));
+        }
+        let is_changed =
+            self.scratch.iter().any(|effect| matches!(effect, Effect::Membership { .. }));
+        let effects = self.scratch.drain(..).map(|effect| GroupEffect { group, effect });
+        output.effects.extend(effects);
+        if is_changed {
+            self.watch_members(group);
+        }
+    }
+
+    /// Heartbeats go to whoever shares a group with this node.
+    fn watch_members(&mut self, group: GroupId) {
+        let Some(hosted) = self.groups.get_mut(&group) else { return };
+        let mut members = hosted.raft.status().membership.members();
+        members.remove(&self.config.node);
+        for node in members.difference(&hosted.members) {
+            self.liveness.retain(*node, self.now_ms);
+        }
+        for node in hosted.members.difference(&members) {
+            self.liveness.release(*node);
+        }
+        hosted.members = members;
+    }
+
+    fn apply_changes(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            for (group, hosted) in &mut self.groups {
+                if !hosted.raft.knows(change.node()) {
+                    continue;
+                }
+                hosted.raft.tick(self.now_ms);
+                match change {
+                    Change::Up { node, is_new_life } => {
+                        hosted.raft.handle_node_up(node, is_new_life)
+                    }
+                    Change::Down { node } => hosted.raft.handle_node_down(node),
+                    Change::Silent { node } => hosted.raft.handle_node_silent(node),
+                }
+                self.touched.insert(*group);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::effect::ReadId;
+    use crate::ids::Index;
+    use crate::membership::Membership;
+    use crate::raft::{Config, Restored, RoleName};
+
+    const GROUP: GroupId = GroupId(7);
+    const HEARTBEAT_MS: u64 = 100;
+    const ELECTION_MS: u64 = 500;
+
+    /// Nodes on a network and disks that lose nothing; a dead one is not stepped.
+    struct Cluster {
+        nodes: BTreeMap<NodeId, Multi>,
+        dead: BTreeSet<NodeId>,
+        now_ms: u64,
+        effects: Vec<(NodeId, Effect)>,
+        messages: usize,
+    }
+
+    impl Cluster {
+        fn of(size: u64, groups: u64) -> Self {
+            let members = Membership::of((1..=size).map(|node| (NodeId(node), Bytes::new())));
+            let node = |id| {
+                let (node, epoch) = (NodeId(id), 1000 + id);
+                let config = MultiConfig {
+                    node,
+                    epoch,
+                    heartbeat_ms: HEARTBEAT_MS,
+                    election_ms: ELECTION_MS,
+                };
+                let mut multi = Multi::new(config, 0);
+                for group in 0..groups {
+                    let config = Config { election_ms: ELECTION_MS, ..Config::new(node) };
+                    let restored = Restored::founded(members.clone());
+                    let raft = Raft::new(config, restored, 0, id * 7919 + group);
+                    multi.add(GroupId(GROUP.0 + group), raft);
+                }
+                (node, multi)
+            };
+            Self {
+                nodes: (1..=size).map(node).collect(),
+                dead: BTreeSet::new(),
+                now_ms: 0,
+                effects: Vec::new(),
+                messages: 0,
+            }
+        }
+
+        /// Lets everything happen that needs no time.
+        fn settle(&mut self) {
+            loop {
+                let mut busy = false;
+                let alive: Vec<_> =
+                    self.nodes.keys().copied().filter(|node| !self.dead.contains(node)).collect();
+                for from in alive {
+                    let mut output = Output::default();
+                    self.nodes.get_mut(&from).unwrap().flush(&mut output);
+                    busy |= !output.effects.is_empty() || !output.heartbeats.is_empty();
+                    for (to, heartbeat) in output.heartbeats {
+                        if !self.dead.contains(&to) {
+                            self.nodes.get_mut(&to).unwrap().receive_heartbeat(from, heartbeat);
+                        }
+                    }
+                    for GroupEffect { group, effect } in output.effects {
+                        self.carry_out(from, group, effect);
+                    }
+                }
+                if !busy {
+                    return;
+                }
+            }
+        }
+
+        fn carry_out(&mut self, from: NodeId, group: GroupId, effect: Effect) {
+            match &effect {
+                Effect::Persist(persist) => {
+                    let raft = self.nodes.get_mut(&from).unwrap().touch(group).unwrap();
+                    raft.handle_persisted(persist.ticket);
+                }
+                Effect::Send { to, message } if !self.dead.contains(to) => {
+                    self.messages += 1;
+                    self.nodes.get_mut(to).unwrap().receive(from, group, message.clone());
+                }
+                _ => {}
+            }
+            self.effects.push((from, effect));
+        }
+
+        fn run(&mut self, ms: u64) {
+            let end = self.now_ms + ms;
+            while self.now_ms < end {
+                self.now_ms += 10;
+                for (node, multi) in &mut self.nodes {
+                    if !self.dead.contains(node) {
+                        multi.tick(self.now_ms);
+                    }
+                }
+                self.settle();
+            }
+        }
+
+        fn raft(&self, node: NodeId) -> &Raft {
+            self.nodes[&node].group(GROUP).unwrap()
+        }
+
+        fn leader(&self) -> Option<NodeId> {
+            let leads = |node: &NodeId| {
+                !self.dead.contains(node) && self.raft(*node).role() == RoleName::Leader
+            };
+            self.nodes.keys().copied().find(leads)
+        }
+
+        fn propose(&mut self, node: NodeId, payload: &'static [u8]) -> Index {
+            let raft = self.nodes.get_mut(&node).unwrap().touch(GROUP).unwrap();
+            let first = raft.propose(vec![Bytes::from_static(payload)]).unwrap().first;
+            self.settle();
+            first
+        }
+
+        fn read(&mut self, node: NodeId) -> Option<Index> {
+            self.effects.clear();
+            self.nodes.get_mut(&node).unwrap().touch(GROUP).unwrap().read(ReadId(1));
+            self.settle();
+            self.effects.iter().find_map(|(at, effect)| match effect {
+                Effect::ReadReady { index, .. } if *at == node => Some(*index),
+                _ => None,
+            })
+        }
+    }
+
+    #[test]
+    fn one_voter_commits_what_its_disk_has() {
+        let mut cluster = Cluster::of(1, 1);
+        cluster.run(2 * ELECTION_MS);
+        let node = cluster.leader().expect("it leads");
+        let index = cluster.propose(node, b"alone");
+        assert_eq!(cluster.raft(node).status().commit, index);
+        assert_eq!(cluster.read(node), Some(index));
+    }
+
+    #[test]
+    fn three_voters_elect_replicate_read_and_fall_silent() {
+        let mut cluster = Cluster::of(3, 1);
+        cluster.run(3 * ELECTION_MS);
+        let leader = cluster.leader().expect("somebody leads");
+        let index = cluster.propose(leader, b"all");
+        for node in cluster.nodes.keys() {
+            assert_eq!(cluster.raft(*node).status().commit, index, "{node}");
+        }
+        for node in [1, 2, 3] {
+            assert_eq!(cluster.read(NodeId(node)), Some(index), "read on {node}");
+        }
+        let (term, messages) = (cluster.raft(leader).status().term, cluster.messages);
+        cluster.run(100 * ELECTION_MS);
+        assert_eq!(cluster.messages, messages, "an idle group sends nothing");
+        assert_eq!(cluster.raft(leader).status().term, term);
+    }
+
+    #[test]
+    fn a_dead_leader_is_replaced_and_comes_back_as_a_follower() {
+        let mut cluster = Cluster::of(3, 1);
+        cluster.run(3 * ELECTION_MS);
+        let old = cluster.leader().expect("somebody leads");
+        let kept = cluster.propose(old, b"kept");
+        cluster.dead.insert(old);
+        cluster.run(3 * ELECTION_MS);
+        let new = cluster.leader().expect("a successor");
+        assert_eq!(cluster.raft(new).status().commit, kept.next(), "and its blank entry");
+        let more = cluster.propose(new, b"more");
+        cluster.dead.clear();
+        cluster.run(3 * ELECTION_MS);
+        assert_eq!(cluster.raft(old).status().commit, more);
+        assert_eq!(cluster.raft(old).role(), RoleName::Follower);
+    }
+
+    #[test]
+    fn a_leader_without_a_majority_steps_down() {
+        let mut cluster = Cluster::of(3, 1);
+        cluster.run(3 * ELECTION_MS);
+        let leader = cluster.leader().expect("somebody leads");
+        cluster.dead.extend((1..=3).map(NodeId).filter(|node| *node != leader));
+        cluster.run(3 * ELECTION_MS);
+        assert_eq!(cluster.leader(), None);
+    }
+
+    #[test]
+    fn leadership_goes_where_it_is_asked_to() {
+        let mut cluster = Cluster::of(3, 1);
+        cluster.run(3 * ELECTION_MS);
+        let leader = cluster.leader().expect("somebody leads");
+        let to = NodeId(leader.0 % 3 + 1);
+        cluster.nodes.get_mut(&leader).unwrap().touch(GROUP).unwrap().transfer(to).unwrap();
+        cluster.settle();
+        assert_eq!(cluster.leader(), Some(to));
+    }
+
+    #[test]
+    fn many_groups_share_their_heartbeats() {
+        let mut cluster = Cluster::of(3, 200);
+        cluster.run(4 * ELECTION_MS);
+        let messages = cluster.messages;
+        cluster.run(20 * ELECTION_MS);
+        assert_eq!(cluster.messages, messages, "idle groups send nothing");
+        let timers: usize = cluster.nodes.values().map(|multi| multi.timers.len()).sum();
+        assert_eq!(timers, 0, "and wait for nothing");
+    }
+}
