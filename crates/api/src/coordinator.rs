@@ -56,5 +56,9 @@ pub const REVISION_HEADER: &str = "x-revision";
 pub const SERVICE_PREFIX: &str = "quartet/services/";
 /// Longest key the native face accepts, in bytes.
 pub const MAX_KEY_BYTES: usize = 4096;
+/// Longest `Idempotency-Key`, in bytes.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// How long the answer to a request with an `Idempotency-Key` is remembered, in seconds.
+pub const IDEMPOTENCY_WINDOW_SECONDS: u64 = 300;
 /// Longest service or instance name, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;

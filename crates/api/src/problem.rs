@@ -93,8 +93,6 @@ codes! {
     /// The request contradicts the present state; the detail says which.
     Conflict = 409 "conflict" "The request contradicts the present state";
     AlreadyExists = 409 "already-exists" "It exists already, with other settings";
-    /// The idempotency key was used before for another request.
-    IdempotencyMismatch = 409 "idempotency-mismatch" "The idempotency key belongs to another request";
     /// A session token of a history that was given up in a promotion.
     HistoryLost = 409 "history-lost" "The session's history no longer exists";
     /// A newer primary exists: this write must not be carried out.
@@ -106,6 +104,8 @@ codes! {
     UnsupportedMediaType = 415 "unsupported-media-type" "This content type is not understood here";
     /// The offset or revision lies in the future.
     RangeNotSatisfiable = 416 "range-not-satisfiable" "The position does not exist yet";
+    /// The idempotency key was used before for another request.
+    IdempotencyMismatch = 422 "idempotency-mismatch" "The idempotency key belongs to another request";
     /// A queue is at its capacity. Nothing was dropped to make room.
     QueueFull = 429 "queue-full" "The queue is full";
     /// More requests than this caller may make.

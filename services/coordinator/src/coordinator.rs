@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raft_node::{Group, ProposeError, QueryError};
 use telemetry::trace::{InSpan as _, Span};
 use tokio::sync::watch;
@@ -10,8 +11,9 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::state_machine::Machine;
 use crate::store::{
-    Command, GrantError, Lease, LeaseId, LeaseNotFound, LeaseSeen, Reply, Revision, RevisionError,
-    Revoked, Snapshot, Stamp, Store, Txn, TxnError, TxnResult,
+    Command, Compacted, Deregistered, GrantError, Lease, LeaseId, LeaseNotFound, LeaseSeen,
+    Registered, Registration, RepeatError, Reply, Request, Revision, RevisionError, Revoked,
+    Snapshot, Stamp, Store, Txn, TxnError, TxnResult,
 };
 use crate::time::Time;
 
@@ -21,6 +23,12 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cheap to clone; all clones are one coordinator.
 #[derive(Clone)]
 pub struct Coordinator(Arc<Inner>);
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("term", &self.term()).finish_non_exhaustive()
+    }
+}
 
 struct Inner {
     group: Group<Machine>,
@@ -45,6 +53,8 @@ pub enum Failure {
     Stopped,
     #[error("the change may or may not have been made; read the key to find out")]
     Indeterminate,
+    #[error(transparent)]
+    NotRepeated(#[from] RepeatError),
 }
 
 /// A command that was not carried out: refused by the state, or never got there.
@@ -121,48 +131,37 @@ impl Coordinator {
         &self.0.metrics
     }
 
-    /// Runs a transaction that [`Txn::check`] has passed. One that only reads takes no log entry.
+    /// Makes one change on behalf of a request, which is carried out once however often it comes.
+    #[must_use]
+    pub const fn once(&self, request: Option<Request>) -> Change<'_> {
+        Change { coordinator: self, request }
+    }
+
+    /// As [`Change::txn`], for a caller that does not repeat itself.
     pub async fn txn(&self, txn: Txn) -> Result<TxnResult, CommandError<TxnError>> {
-        self.0.metrics.count_txn(&txn);
-        if txn.is_read_only() {
-            let snapshot = self.snapshot().await?;
-            return snapshot.read(&txn).map_err(CommandError::Refused);
-        }
-        match self.propose(Command::Txn(txn)).await? {
-            Reply::Txn(result) => result.map_err(CommandError::Refused),
-            reply => unexpected(&reply),
-        }
+        self.once(None).txn(txn).await
     }
 
-    /// Drops history before `revision`.
-    pub async fn compact(&self, revision: Revision) -> Result<(), CommandError<RevisionError>> {
-        match self.propose(Command::Compact { revision }).await? {
-            Reply::Compact(result) => result.map_err(CommandError::Refused),
-            reply => unexpected(&reply),
-        }
+    /// As [`Change::compact`].
+    pub async fn compact(
+        &self,
+        revision: Revision,
+    ) -> Result<Compacted, CommandError<RevisionError>> {
+        self.once(None).compact(revision).await
     }
 
-    /// [`LeaseId::NONE`] lets the store choose.
+    /// As [`Change::grant`].
     pub async fn grant(
         &self,
         id: LeaseId,
         ttl_seconds: u64,
     ) -> Result<Lease, CommandError<GrantError>> {
-        let reply = self.propose(Command::Grant { id, ttl_seconds }).await?;
-        self.0.metrics.leases_granted.inc();
-        match reply {
-            Reply::Grant(result) => result.map_err(CommandError::Refused),
-            reply => unexpected(&reply),
-        }
+        self.once(None).grant(id, ttl_seconds).await
     }
 
+    /// As [`Change::revoke`].
     pub async fn revoke(&self, id: LeaseId) -> Result<Revoked, CommandError<LeaseNotFound>> {
-        let reply = self.propose(Command::Revoke { id }).await?;
-        self.0.metrics.leases_revoked.inc();
-        match reply {
-            Reply::Revoke(result) => result.map_err(CommandError::Refused),
-            reply => unexpected(&reply),
-        }
+        self.once(None).revoke(id).await
     }
 
     /// Answers once the renewal is durable: a TTL that was promised survives a crash.
@@ -213,6 +212,105 @@ impl Coordinator {
     }
 }
 
+/// One change. It is used up by making it: two changes under one key would answer for each other.
+#[derive(Debug)]
+pub struct Change<'a> {
+    coordinator: &'a Coordinator,
+    request: Option<Request>,
+}
+
+impl<'a> Change<'a> {
+    /// Whose state it changes.
+    #[must_use]
+    pub const fn coordinator(&self) -> &'a Coordinator {
+        self.coordinator
+    }
+
+    /// Runs a transaction that [`Txn::check`] has passed. One that only reads takes no log entry
+    /// and reads anew when it is repeated.
+    pub async fn txn(self, txn: Txn) -> Result<TxnResult, CommandError<TxnError>> {
+        self.metrics().count_txn(&txn);
+        if txn.is_read_only() {
+            let snapshot = self.coordinator.snapshot().await?;
+            return snapshot.read(&txn).map_err(CommandError::Refused);
+        }
+        match self.propose(Command::Txn(txn)).await? {
+            Reply::Txn(result) => result.map_err(CommandError::Refused),
+            reply => unexpected(&reply),
+        }
+    }
+
+    /// Drops history before `revision`.
+    pub async fn compact(
+        self,
+        revision: Revision,
+    ) -> Result<Compacted, CommandError<RevisionError>> {
+        match self.propose(Command::Compact { revision }).await? {
+            Reply::Compact(result) => result.map_err(CommandError::Refused),
+            reply => unexpected(&reply),
+        }
+    }
+
+    /// [`LeaseId::NONE`] lets the store choose.
+    pub async fn grant(
+        self,
+        id: LeaseId,
+        ttl_seconds: u64,
+    ) -> Result<Lease, CommandError<GrantError>> {
+        self.metrics().leases_granted.inc();
+        match self.propose(Command::Grant { id, ttl_seconds }).await? {
+            Reply::Grant(result) => result.map_err(CommandError::Refused),
+            reply => unexpected(&reply),
+        }
+    }
+
+    pub async fn revoke(self, id: LeaseId) -> Result<Revoked, CommandError<LeaseNotFound>> {
+        self.metrics().leases_revoked.inc();
+        match self.propose(Command::Revoke { id }).await? {
+            Reply::Revoke(result) => result.map_err(CommandError::Refused),
+            reply => unexpected(&reply),
+        }
+    }
+
+    /// Writes a service instance together with its lease.
+    pub(crate) async fn register(
+        self,
+        registration: Registration,
+    ) -> Result<Registered, CommandError<GrantError>> {
+        match self.propose(Command::Register(registration)).await? {
+            Reply::Register(result) => result.map_err(CommandError::Refused),
+            reply => unexpected(&reply),
+        }
+    }
+
+    /// Removes one, and the lease `own` if it was made for it.
+    pub(crate) async fn deregister(
+        self,
+        key: Bytes,
+        own: LeaseId,
+    ) -> Result<Deregistered, Failure> {
+        match self.propose(Command::Deregister { key, own }).await? {
+            Reply::Deregister(deregistered) => Ok(deregistered),
+            reply => unexpected(&reply),
+        }
+    }
+
+    fn metrics(&self) -> &'a Metrics {
+        &self.coordinator.0.metrics
+    }
+
+    async fn propose(self, command: Command) -> Result<Reply, Failure> {
+        let command = match self.request {
+            Some(request) => Command::Once { request, command: Box::new(command) },
+            None => command,
+        };
+        match self.coordinator.propose(command).await? {
+            Reply::NotRepeated(error) => Err(error.into()),
+            reply => Ok(reply),
+        }
+    }
+}
+
 /// The store answers each command in its own variant.
 fn unexpected(reply: &Reply) -> ! {
     unreachable!("a reply of another command: {reply:?}")
@@ -227,6 +325,7 @@ impl Failure {
             Self::NoLeader => "no-leader",
             Self::Stopped => "stopped",
             Self::Indeterminate => "indeterminate",
+            Self::NotRepeated(_) => "not-repeated",
         }
     }
 }

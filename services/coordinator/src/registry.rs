@@ -3,19 +3,14 @@
 //! Whoever writes such a key through any face has registered an instance; what is here keeps the
 //! lease of those that send heartbeats, and reads the keys back.
 
-use std::sync::Arc;
-
 use api::coordinator::{Instance, InstanceValue, SERVICE_PREFIX};
 use bytes::Bytes;
 
-use crate::coordinator::{CommandError, Coordinator, Failure};
+use crate::coordinator::{Change, CommandError, Coordinator, Failure};
 use crate::store::{
-    Compare, Delete, GrantError, KeyRange, LeaseId, LeaseNotFound, Op, OpResult, Operand, Put,
-    Record, Relation, Revision, Store, Txn, TxnError,
+    Compare, GrantError, KeyRange, LeaseId, LeaseNotFound, Op, Operand, Put, Record, Registered,
+    Registration, Relation, Revision, Store, Txn, TxnError,
 };
-
-/// How often a registration that meets another one is tried.
-const ATTEMPTS: usize = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RegistryError {
@@ -26,12 +21,8 @@ pub(crate) enum RegistryError {
     NotFound { service: String, instance: String },
     #[error("instance `{instance}` has no TTL check, so it needs no heartbeat")]
     NoHeartbeat { instance: String },
-    #[error("others keep registering instance `{instance}`; give each its own name")]
-    Contended { instance: String },
     #[error("{0}")]
     Lease(GrantError),
-    #[error("{0}")]
-    Store(TxnError),
     #[error("{0}")]
     Failed(#[from] Failure),
 }
@@ -41,13 +32,6 @@ pub(crate) enum RegistryError {
 pub(crate) struct InstanceName {
     pub(crate) service: String,
     pub(crate) instance: String,
-}
-
-/// What became of a registration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) revision: Revision,
-    pub(crate) lease: LeaseId,
 }
 
 impl InstanceName {
@@ -97,51 +81,39 @@ pub(crate) fn instances(store: &Store, service: Option<&str>) -> Vec<Instance> {
 
 /// Writes an instance, under a lease if it shall send heartbeats.
 pub(crate) async fn register(
-    coordinator: &Coordinator,
+    change: Change<'_>,
     name: &InstanceName,
     value: &InstanceValue,
-) -> Result<Entry, RegistryError> {
+) -> Result<Registered, RegistryError> {
     let encoded = serde_json::to_vec(value).expect("plain data with string keys");
-    let encoded = Bytes::from(encoded);
-    let ttl = value.check.as_ref().and_then(|check| check.ttl_seconds);
-    let mut granted = None;
-    for _ in 0..ATTEMPTS {
-        let current = current(coordinator, name.key()).await?;
-        let lease = match (ttl, granted) {
-            (None, _) => LeaseId::NONE,
-            (Some(_), Some(granted)) => granted,
-            (Some(ttl), None) => renew_or_grant(coordinator, current.as_ref(), ttl).await?,
-        };
-        granted = Some(lease);
-        let seen = current.as_ref().map_or(Revision(0), |current| current.record.mod_revision);
-        match put_if(coordinator, name.key(), seen, encoded.clone(), Some(lease)).await {
-            Ok(Some(revision)) => {
-                drop_old_lease(coordinator, current, lease).await;
-                return Ok(Entry { revision, lease });
-            }
-            // Somebody was faster, or the lease ended meanwhile: look again.
-            Ok(None) => {}
-            Err(CommandError::Refused(TxnError::LeaseNotFound(_))) => granted = None,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(RegistryError::Contended { instance: name.instance.clone() })
+    let registration = Registration {
+        key: name.key(),
+        value: encoded.into(),
+        ttl_seconds: value.check.as_ref().and_then(|check| check.ttl_seconds),
+        own: own_lease(change.coordinator(), name.key()).await?,
+    };
+    change.register(registration).await.map_err(|error| match error {
+        CommandError::Refused(refusal) => RegistryError::Lease(refusal),
+        CommandError::Failed(failure) => RegistryError::Failed(failure),
+    })
 }
 
 /// Keeps an instance registered for another TTL.
 pub(crate) async fn heartbeat(
     coordinator: &Coordinator,
     name: &InstanceName,
-) -> Result<(Entry, u64), RegistryError> {
-    let current = current(coordinator, name.key()).await?.ok_or_else(|| name.not_found())?;
-    let lease = current.record.lease;
+) -> Result<(Registered, u64), RegistryError> {
+    let key = name.key();
+    let record = coordinator.query(move |store| store.mvcc.get(&key).cloned()).await?;
+    let record = record.ok_or_else(|| name.not_found())?;
+    let lease = record.lease;
     if lease == LeaseId::NONE {
         return Err(RegistryError::NoHeartbeat { instance: name.instance.clone() });
     }
     match coordinator.keep_alive(lease).await {
         Ok(renewed) => {
-            let entry = Entry { revision: current.record.mod_revision, lease };
-            Ok((entry, renewed.ttl_seconds))
+            let registered = Registered { revision: record.mod_revision, lease };
+            Ok((registered, renewed.ttl_seconds))
         }
         Err(CommandError::Refused(LeaseNotFound(_))) => Err(name.not_found()),
         Err(CommandError::Failed(failure)) => Err(failure.into()),
@@ -150,17 +122,12 @@ pub(crate) async fn heartbeat(
 
 /// Removes an instance now.
 pub(crate) async fn deregister(
-    coordinator: &Coordinator,
+    change: Change<'_>,
     name: &InstanceName,
 ) -> Result<Revision, RegistryError> {
-    let current = current(coordinator, name.key()).await?;
-    let delete = Delete { range: KeyRange::One(name.key()), previous: false };
-    let result = coordinator.txn(Txn::always(Op::Delete(delete))).await?;
-    drop_old_lease(coordinator, current, LeaseId::NONE).await;
-    match result.results.first() {
-        Some(OpResult::Delete { deleted: 1.., .. }) => Ok(result.revision),
-        _ => Err(name.not_found()),
-    }
+    let own = own_lease(change.coordinator(), name.key()).await?;
+    let deregistered = change.deregister(name.key(), own).await?;
+    if deregistered.existed { Ok(deregistered.revision) } else { Err(name.not_found()) }
 }
 
 /// Puts a value if the key is still at `seen`. `lease: None` keeps the one it has.
@@ -182,66 +149,16 @@ pub(crate) async fn put_if(
     Ok(result.succeeded.then_some(result.revision))
 }
 
-struct Current {
-    record: Arc<Record>,
-    /// The TTL of its lease, if the lease was made for it by a registration of ours.
-    own_ttl: Option<u64>,
-}
-
-async fn current(coordinator: &Coordinator, key: Bytes) -> Result<Option<Current>, Failure> {
-    coordinator
-        .query(move |store| {
-            let record = store.mvcc.get(&key)?;
-            let has_ttl = instance(record)
-                .and_then(|instance| instance.check)
-                .is_some_and(|check| check.ttl_seconds.is_some());
-            let lease = store.leases.get(record.lease);
-            // Others may hang more on a lease than this key.
-            let own = lease.filter(|lease| has_ttl && lease.keys.len() == 1);
-            let own_ttl = own.map(|lease| lease.ttl_seconds);
-            Some(Current { record: Arc::clone(record), own_ttl })
-        })
-        .await
-}
-
-/// A repeated registration goes on with its lease, so that repeating costs no new ones.
-async fn renew_or_grant(
-    coordinator: &Coordinator,
-    current: Option<&Current>,
-    ttl: u64,
-) -> Result<LeaseId, RegistryError> {
-    if let Some(current) = current.filter(|current| current.own_ttl == Some(ttl)) {
-        match coordinator.keep_alive(current.record.lease).await {
-            Ok(lease) => return Ok(lease.id),
-            Err(CommandError::Refused(LeaseNotFound(_))) => {}
-            Err(CommandError::Failed(failure)) => return Err(failure.into()),
-        }
-    }
-    match coordinator.grant(LeaseId::NONE, ttl).await {
-        Ok(lease) => Ok(lease.id),
-        Err(CommandError::Refused(error)) => Err(RegistryError::Lease(error)),
-        Err(CommandError::Failed(failure)) => Err(failure.into()),
-    }
-}
-
-/// The lease of a registration that was replaced. If this fails it ends by itself.
-async fn drop_old_lease(coordinator: &Coordinator, old: Option<Current>, kept: LeaseId) {
-    if let Some(old) = old
-        && old.own_ttl.is_some()
-        && old.record.lease != kept
-        && let Err(error) = coordinator.revoke(old.record.lease).await
-    {
-        tracing::debug!(%error, "the lease of a former registration was not revoked");
-    }
-}
-
-impl From<CommandError<TxnError>> for RegistryError {
-    fn from(error: CommandError<TxnError>) -> Self {
-        match error {
-            CommandError::Refused(refusal) => Self::Store(refusal),
-            CommandError::Failed(failure) => Self::Failed(failure),
-        }
-    }
+/// The lease that a registration of ours made for this key: one with a TTL check has one, others
+/// may hang the key on a lease of their own.
+async fn own_lease(coordinator: &Coordinator, key: Bytes) -> Result<LeaseId, Failure> {
+    let has_ttl = |record: &Record| {
+        let check = instance(record).and_then(|instance| instance.check);
+        check.is_some_and(|check| check.ttl_seconds.is_some())
+    };
+    let record = coordinator.query(move |store| store.mvcc.get(&key).cloned()).await?;
+    let own = record.filter(|record| has_ttl(record));
+    Ok(own.map_or(LeaseId::NONE, |record| record.lease))
 }
 
 #[cfg(test)]

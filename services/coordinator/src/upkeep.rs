@@ -55,7 +55,7 @@ async fn round(coordinator: &Coordinator, history: u64) -> Result<(), Failure> {
     if let Some(revision) = compaction(&store, history, coordinator.quota_bytes()) {
         match coordinator.compact(revision).await {
             // Somebody else was faster.
-            Ok(()) | Err(CommandError::Refused(_)) => {}
+            Ok(_) | Err(CommandError::Refused(_)) => {}
             Err(CommandError::Failed(failure)) => return Err(failure),
         }
     }

@@ -13,9 +13,11 @@ use chassis::problem::Problem;
 
 use super::App;
 use super::condition::Condition;
+use super::idempotency::Once;
 use super::params::{Key, Params, encode, invalid};
 use super::refusal::{Refusal as _, refused};
 use super::wire::{key_value, lease_id};
+use crate::coordinator::Change;
 use crate::store::{Delete, KeyRange, Op, OpResult, PageLimit, Put, Revision, Txn, TxnResult};
 
 const PAGE_DEFAULT: usize = 100;
@@ -80,23 +82,26 @@ fn value(value: &Bytes) -> impl IntoResponse + use<> {
 #[utoipa::path(put, path = "/v1/kv/{key}", tag = "kv", request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     params(("key" = String, Path), ("lease" = Option<String>, Query),
            ("If-Match" = Option<String>, Header, description = "mod revision, or * for any"),
-           ("If-None-Match" = Option<String>, Header, description = "* to create only")),
+           ("If-None-Match" = Option<String>, Header, description = "* to create only"),
+           ("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
     responses((status = 200, body = PutReply), (status = 201, body = PutReply),
               (status = 404, description = "lease-not-found"), (status = 412, description = "precondition-failed"),
+              (status = 422, description = "idempotency-mismatch"),
               (status = 429, description = "limit-reached: the store is full")))]
 pub(super) async fn write(
     State(app): State<App>,
     Key(key): Key,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    Body(body): Body,
+    Once(request, Body(body)): Once<Body>,
 ) -> Result<Response, Problem> {
     let params = Params::parse(query.as_deref(), &["lease"])?;
     let lease = lease_id(params.number("lease")?)?;
     app.check_len(body.len())?;
     let condition = Condition::from_headers(&headers)?;
     let put = Put { key: key.clone(), value: Some(body), lease: Some(lease), previous: false };
-    let result = conditional(&app, &key, condition, Op::Put(put)).await?;
+    let result =
+        conditional(app.coordinator().once(request), &key, condition, Op::Put(put)).await?;
     let Some(OpResult::Put { record, .. }) = result.results.first() else {
         unreachable!("a put answers as a put")
     };
@@ -113,13 +118,16 @@ pub(super) async fn write(
 
 /// Deletes a key, or with prefix=true every key that begins with it.
 #[utoipa::path(delete, path = "/v1/kv/{key}", tag = "kv",
-    params(("key" = String, Path), ("prefix" = Option<bool>, Query), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = DeleteReply), (status = 412, description = "precondition-failed")))]
+    params(("key" = String, Path), ("prefix" = Option<bool>, Query), ("If-Match" = Option<String>, Header),
+           ("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
+    responses((status = 200, body = DeleteReply), (status = 412, description = "precondition-failed"),
+              (status = 422, description = "idempotency-mismatch")))]
 pub(super) async fn remove(
     State(app): State<App>,
     Key(key): Key,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    Once(request, Body(_)): Once<Body>,
 ) -> Result<Response, Problem> {
     let params = Params::parse(query.as_deref(), &["prefix"])?;
     let condition = Condition::from_headers(&headers)?;
@@ -131,7 +139,7 @@ pub(super) async fn remove(
         false => KeyRange::One(key.clone()),
     };
     let delete = Op::Delete(Delete { range, previous: false });
-    let result = conditional(&app, &key, condition, delete).await?;
+    let result = conditional(app.coordinator().once(request), &key, condition, delete).await?;
     let deleted = match result.results.first() {
         Some(OpResult::Delete { deleted, .. }) => *deleted,
         _ => 0,
@@ -143,7 +151,7 @@ pub(super) async fn remove(
 
 /// Runs `op` if the condition on `key` holds, else answers 412 with what is there.
 async fn conditional(
-    app: &App,
+    change: Change<'_>,
     key: &Bytes,
     condition: Condition,
     op: Op,
@@ -154,7 +162,7 @@ async fn conditional(
         success: vec![op],
         failure: vec![Op::Range(look)],
     };
-    let result = app.coordinator().txn(txn).await.map_err(refused)?;
+    let result = change.txn(txn).await.map_err(refused)?;
     if result.succeeded {
         return Ok(result);
     }

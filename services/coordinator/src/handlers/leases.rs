@@ -5,10 +5,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
-use chassis::extract::{Json, Path};
+use chassis::extract::{Body, Json, Path};
 use chassis::problem::Problem;
 
 use super::App;
+use super::idempotency::Once;
 use super::params::invalid;
 use super::refusal::{Refusal as _, refused};
 use super::wire;
@@ -23,16 +24,19 @@ pub(super) fn router() -> Router<App> {
 
 /// Grants a lease.
 #[utoipa::path(post, path = "/v1/leases", tag = "leases", request_body = LeaseGrantRequest,
-    responses((status = 201, body = Lease), (status = 409, description = "already-exists")))]
+    params(("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
+    responses((status = 201, body = Lease), (status = 409, description = "already-exists"),
+              (status = 422, description = "idempotency-mismatch")))]
 pub(super) async fn grant(
     State(app): State<App>,
-    Json(request): Json<LeaseGrantRequest>,
+    Once(name, Json(request)): Once<Json<LeaseGrantRequest>>,
 ) -> Result<(StatusCode, Json<Lease>), Problem> {
     if !(1..=MAX_TTL_SECONDS).contains(&request.ttl_seconds) {
         return Err(invalid(format!("ttl_seconds must be between 1 and {MAX_TTL_SECONDS}")));
     }
     let id = wire::lease_id(request.id.map(|id| id.0))?;
-    let lease = app.coordinator().grant(id, request.ttl_seconds).await.map_err(refused)?;
+    let grant = app.coordinator().once(name).grant(id, request.ttl_seconds);
+    let lease = grant.await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(wire::renewed(&lease))))
 }
 
@@ -70,13 +74,18 @@ pub(super) async fn keep_alive(
 }
 
 /// Ends a lease now and deletes its keys.
-#[utoipa::path(delete, path = "/v1/leases/{id}", tag = "leases", params(("id" = String, Path)),
-    responses((status = 200, body = LeaseRevoked), (status = 404, description = "lease-not-found")))]
+#[utoipa::path(delete, path = "/v1/leases/{id}", tag = "leases",
+    params(("id" = String, Path),
+           ("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
+    responses((status = 200, body = LeaseRevoked), (status = 404, description = "lease-not-found"),
+              (status = 422, description = "idempotency-mismatch")))]
 pub(super) async fn revoke(
     State(app): State<App>,
     Path(id): Path<String>,
+    Once(name, Body(_)): Once<Body>,
 ) -> Result<Json<LeaseRevoked>, Problem> {
-    let revoked = app.coordinator().revoke(parse(&id)?).await.map_err(refused)?;
+    let id = parse(&id)?;
+    let revoked = app.coordinator().once(name).revoke(id).await.map_err(refused)?;
     Ok(Json(LeaseRevoked { revision: revoked.revision.0, deleted: revoked.deleted }))
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod condition;
 mod etcd;
+mod idempotency;
 mod kv;
 mod leases;
 mod params;

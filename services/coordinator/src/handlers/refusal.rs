@@ -6,7 +6,8 @@ use chassis::problem::Problem;
 use crate::coordinator::{CommandError, Failure};
 use crate::registry::RegistryError;
 use crate::store::{
-    GrantError, HistoryCompacted, LeaseNotFound, NoSpace, RevisionError, TxnError, TxnInvalid,
+    GrantError, HistoryCompacted, LeaseNotFound, NoSpace, RepeatError, RevisionError, TxnError,
+    TxnInvalid,
 };
 
 impl From<Failure> for Problem {
@@ -18,6 +19,10 @@ impl From<Failure> for Problem {
             Failure::NoLeader => Code::NoLeader,
             Failure::Stopped => Code::Unavailable,
             Failure::Indeterminate => Code::Indeterminate,
+            Failure::NotRepeated(RepeatError::OtherRequest) => Code::IdempotencyMismatch,
+            Failure::NotRepeated(RepeatError::AnswerTooLarge { revision }) => {
+                return Self::from_error(Code::Conflict, &failure).with("revision", revision.0);
+            }
         };
         Self::from_error(code, &failure)
     }
@@ -97,11 +102,8 @@ impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
         match &error {
             RegistryError::NotFound { .. } => Self::from_error(Code::ServiceNotFound, &error),
-            RegistryError::NoHeartbeat { .. } | RegistryError::Contended { .. } => {
-                Self::from_error(Code::Conflict, &error)
-            }
+            RegistryError::NoHeartbeat { .. } => Self::from_error(Code::Conflict, &error),
             RegistryError::Lease(error) => error.problem(),
-            RegistryError::Store(error) => error.problem(),
             RegistryError::Failed(failure) => (*failure).into(),
         }
     }

@@ -10,11 +10,12 @@ use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, put};
-use chassis::extract::{Json, Path};
+use chassis::extract::{Body, Json, Path};
 use chassis::problem::Problem;
 use chassis::sse::Event;
 
 use super::App;
+use super::idempotency::Once;
 use super::params::{Params, invalid};
 use super::watch;
 use crate::checks;
@@ -88,16 +89,18 @@ pub(super) async fn one(
 
 /// Registers an instance, or changes its registration.
 #[utoipa::path(put, path = "/v1/services/{service}/{instance}", tag = "services", request_body = RegisterRequest,
-    params(("service" = String, Path), ("instance" = String, Path)),
-    responses((status = 200, body = Registered), (status = 400, description = "invalid-request")))]
+    params(("service" = String, Path), ("instance" = String, Path),
+           ("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
+    responses((status = 200, body = Registered), (status = 400, description = "invalid-request"),
+              (status = 422, description = "idempotency-mismatch")))]
 pub(super) async fn register(
     State(app): State<App>,
     Path(path): Path<(String, String)>,
-    Json(request): Json<RegisterRequest>,
+    Once(request, Json(body)): Once<Json<RegisterRequest>>,
 ) -> Result<Json<Registered>, Problem> {
     let name = instance_name(path)?;
-    let value = instance_value(request)?;
-    let entry = registry::register(app.coordinator(), &name, &value).await?;
+    let value = instance_value(body)?;
+    let entry = registry::register(app.coordinator().once(request), &name, &value).await?;
     let ttl_seconds = value.check.and_then(|check| check.ttl_seconds);
     Ok(Json(registered(name, entry, ttl_seconds)))
 }
@@ -118,14 +121,17 @@ pub(super) async fn heartbeat(
 
 /// Removes an instance.
 #[utoipa::path(delete, path = "/v1/services/{service}/{instance}", tag = "services",
-    params(("service" = String, Path), ("instance" = String, Path)),
-    responses((status = 200, body = DeleteReply), (status = 404, description = "service-not-found")))]
+    params(("service" = String, Path), ("instance" = String, Path),
+           ("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
+    responses((status = 200, body = DeleteReply), (status = 404, description = "service-not-found"),
+              (status = 422, description = "idempotency-mismatch")))]
 pub(super) async fn deregister(
     State(app): State<App>,
     Path(path): Path<(String, String)>,
+    Once(request, Body(_)): Once<Body>,
 ) -> Result<Json<DeleteReply>, Problem> {
     let name = instance_name(path)?;
-    let revision = registry::deregister(app.coordinator(), &name).await?;
+    let revision = registry::deregister(app.coordinator().once(request), &name).await?;
     Ok(Json(DeleteReply { revision: revision.0, deleted: 1 }))
 }
 
@@ -163,7 +169,11 @@ fn change(event: &store::Event) -> Option<Event> {
     Some(watch::json(&names).named("delete"))
 }
 
-fn registered(name: InstanceName, entry: registry::Entry, ttl_seconds: Option<u64>) -> Registered {
+fn registered(
+    name: InstanceName,
+    entry: store::Registered,
+    ttl_seconds: Option<u64>,
+) -> Registered {
     let lease = (entry.lease != LeaseId::NONE).then_some(api::coordinator::LeaseId(entry.lease.0));
     let InstanceName { service, instance } = name;
     Registered { service, instance, revision: entry.revision.0, ttl_seconds, lease }

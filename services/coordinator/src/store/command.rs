@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{LeaseId, Revision};
 use super::lease::LeaseSeen;
+use super::registration::Registration;
+use super::requests::Request;
 use super::txn::Txn;
 
 const VERSION: u8 = 1;
@@ -46,6 +48,18 @@ pub enum Command {
     /// Names the cluster, once.
     Found {
         cluster_id: u64,
+    },
+    /// Carries out a command unless this request came before: then its first answer is given.
+    Once {
+        request: Request,
+        command: Box<Self>,
+    },
+    /// Writes a service instance together with its lease.
+    Register(Registration),
+    /// Removes one, and the lease that its registration made.
+    Deregister {
+        key: Bytes,
+        own: LeaseId,
     },
 }
 
@@ -90,6 +104,9 @@ impl Command {
             Self::Tick => "tick",
             Self::Alarm { .. } => "alarm",
             Self::Found { .. } => "found",
+            Self::Once { command, .. } => command.name(),
+            Self::Register(_) => "service register",
+            Self::Deregister { .. } => "service deregister",
         }
     }
 
@@ -98,12 +115,18 @@ impl Command {
     pub fn is_freeing(&self) -> bool {
         match self {
             Self::Txn(txn) => txn.is_freeing(),
+            Self::Once { command, .. } => command.is_freeing(),
             Self::Compact { .. }
             | Self::Revoke { .. }
             | Self::Expire { .. }
             | Self::Resume
-            | Self::Alarm { .. } => true,
-            Self::Grant { .. } | Self::KeepAlive { .. } | Self::Tick | Self::Found { .. } => false,
+            | Self::Alarm { .. }
+            | Self::Deregister { .. } => true,
+            Self::Grant { .. }
+            | Self::KeepAlive { .. }
+            | Self::Tick
+            | Self::Found { .. }
+            | Self::Register(_) => false,
         }
     }
 
@@ -156,6 +179,13 @@ mod tests {
             failure: vec![Op::Delete(Delete { range: KeyRange::all(), previous: true })],
         };
         let seen = LeaseSeen { id: LeaseId(7), renewals: 2 };
+        let request = Request { key: "r".into(), fingerprint: 300 };
+        let registration = Registration {
+            key: "k".into(),
+            value: "v".into(),
+            ttl_seconds: Some(10),
+            own: LeaseId(7),
+        };
         let stamp = "0180d095ffbc318080808004";
         for (command, expected) in [
             (
@@ -171,6 +201,9 @@ mod tests {
             (Command::Tick, "07"),
             (Command::Alarm { member: 9, kind: AlarmKind::Corrupt, on: true }, "08090101"),
             (Command::Found { cluster_id: 200 }, "09c801"),
+            (Command::Once { request, command: Box::new(Command::Tick) }, "0a0172ac0207"),
+            (Command::Register(registration), "0b016b0176010a0e"),
+            (Command::Deregister { key: "k".into(), own: LeaseId(7) }, "0c016b0e"),
         ] {
             let bytes = command.encode(STAMP);
             assert_eq!(hex(&bytes), format!("{stamp}{expected}"), "{command:?}");

@@ -5,9 +5,19 @@
 //! before C goes, one at exactly C stays for the watch that starts there.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::ids::Revision;
 use super::mvcc::{Mvcc, RevisionError};
+
+/// What became of a compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// Where the store was.
+    pub revision: Revision,
+    /// Where its history begins now.
+    pub compacted: Revision,
+}
 
 impl Mvcc {
     /// Drops history before `at`.

@@ -16,6 +16,8 @@ mod lease;
 mod mvcc;
 mod quota;
 mod range;
+mod registration;
+mod requests;
 mod snapshot;
 mod txn;
 mod watch;
@@ -23,14 +25,21 @@ mod watch;
 use std::sync::Arc;
 
 use imbl::OrdSet;
+use requests::Now;
+use serde::{Deserialize, Serialize};
 
 pub use check::{MAX_TXN_OPS, TxnInvalid};
 pub use command::{AlarmKind, Command, DecodeError, Stamp};
+pub use compaction::Compacted;
 pub use ids::{KeyRange, LeaseId, Revision};
 pub use lease::{GrantError, Lease, LeaseNotFound, LeaseSeen, Leases, MAX_TTL_SECONDS};
 pub use mvcc::{Mvcc, Record, RevisionError};
 pub use quota::NoSpace;
 pub use range::{Page, PageLimit, RangeQuery, RangeResult, RevisionFilter, SortOrder, SortTarget};
+pub use registration::{Deregistered, Registered, Registration};
+pub use requests::{
+    MAX_REQUEST_BYTES, MAX_REQUESTS, REQUEST_WINDOW_MS, RepeatError, Request, Requests,
+};
 pub use snapshot::SnapshotError;
 pub use txn::{Compare, Delete, Op, OpResult, Operand, Put, Relation, Txn, TxnError, TxnResult};
 pub use watch::{Batch, Event, HistoryCompacted, WatchFilter};
@@ -39,6 +48,8 @@ pub use watch::{Batch, Event, HistoryCompacted, WatchFilter};
 pub struct Store {
     pub mvcc: Mvcc,
     pub leases: Leases,
+    /// What was answered to requests that may come again.
+    pub requests: Requests,
     alarms: OrdSet<(u64, AlarmKind)>,
     /// 0 until the cluster is founded.
     cluster_id: u64,
@@ -50,7 +61,7 @@ pub struct Store {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Txn(Result<TxnResult, TxnError>),
-    Compact(Result<(), RevisionError>),
+    Compact(Result<Compacted, RevisionError>),
     Grant(Result<Lease, GrantError>),
     Revoke(Result<Revoked, LeaseNotFound>),
     KeepAlive(Result<Lease, LeaseNotFound>),
@@ -58,11 +69,15 @@ pub enum Reply {
     Expire(Vec<LeaseId>),
     /// Whether anything changed.
     Alarm(bool),
+    Register(Result<Registered, GrantError>),
+    Deregister(Deregistered),
+    /// The request came before and cannot be answered as it was then.
+    NotRepeated(RepeatError),
     Done,
 }
 
 /// A lease that ended, with its keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
     pub revision: Revision,
     pub deleted: u64,
@@ -73,6 +88,7 @@ impl Default for Store {
         Self {
             mvcc: Mvcc::new(),
             leases: Leases::default(),
+            requests: Requests::default(),
             alarms: OrdSet::new(),
             cluster_id: 0,
             now_ms: 0,
@@ -113,9 +129,23 @@ impl Store {
     pub fn apply(&mut self, stamp: Stamp, command: Command) -> Reply {
         let paused_ms = stamp.now_ms.saturating_sub(self.now_ms);
         self.now_ms = self.now_ms.max(stamp.now_ms);
+        let Command::Once { request, command } = command else {
+            return self.carry_out(stamp, paused_ms, command);
+        };
+        self.requests.expire(self.now_ms);
+        if let Some(first) = self.requests.repeat(&request) {
+            return first;
+        }
+        let reply = self.carry_out(stamp, paused_ms, *command);
+        let now = Now { ms: self.now_ms, revision: self.revision() };
+        self.requests.remember(request, &reply, now);
+        reply
+    }
+
+    fn carry_out(&mut self, stamp: Stamp, paused_ms: u64, command: Command) -> Reply {
         match command {
             Command::Txn(txn) => Reply::Txn(self.run(&txn, stamp.quota_bytes)),
-            Command::Compact { revision } => Reply::Compact(self.mvcc.compact(revision)),
+            Command::Compact { revision } => Reply::Compact(self.compact(revision)),
             Command::Grant { id, ttl_seconds } => {
                 Reply::Grant(self.grant(id, ttl_seconds, stamp.quota_bytes))
             }
@@ -142,7 +172,18 @@ impl Store {
                 }
                 Reply::Done
             }
+            // Nobody wraps a command twice.
+            Command::Once { command, .. } => self.carry_out(stamp, paused_ms, *command),
+            Command::Register(registration) => {
+                Reply::Register(self.register(registration, stamp.quota_bytes))
+            }
+            Command::Deregister { key, own } => Reply::Deregister(self.deregister(key, own)),
         }
+    }
+
+    fn compact(&mut self, at: Revision) -> Result<Compacted, RevisionError> {
+        self.mvcc.compact(at)?;
+        Ok(Compacted { revision: self.revision(), compacted: self.mvcc.compacted() })
     }
 
     fn grant(&mut self, id: LeaseId, ttl_seconds: u64, quota: u64) -> Result<Lease, GrantError> {

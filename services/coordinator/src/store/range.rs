@@ -80,7 +80,7 @@ impl RangeQuery {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeResult {
     /// The store's revision at the time of reading, also for a historical read.
     pub revision: Revision,

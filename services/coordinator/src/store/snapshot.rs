@@ -1,11 +1,15 @@
 //! The whole store as bytes, and back.
 //!
-//! Layout: one byte version, then postcard of [`Image`]. The log by revision and the keys of each
-//! lease are not written; they follow from the records.
+//! Layout: one byte version, then postcard of [`Image`], then (from version 2 on) postcard of a
+//! list of [`Section`]s. The log by revision and the keys of each lease are not written; they
+//! follow from the records. What the store learns to hold gets a section of its own, left out
+//! while it is empty, so that nothing that was written before changes its form.
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use imbl::OrdSet;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
@@ -13,8 +17,22 @@ use super::command::AlarmKind;
 use super::ids::{LeaseId, Revision};
 use super::lease::{Lease, Leases};
 use super::mvcc::{Mvcc, Record};
+use super::requests::Requests;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Snapshots of this version end behind the image.
+const WITHOUT_SECTIONS: u8 = 1;
+
+/// One thing the store holds besides the image. Tags are never used again.
+#[derive(Serialize, Deserialize)]
+struct Section {
+    tag: u8,
+    /// Postcard of what the tag says.
+    body: Bytes,
+}
+
+/// Requests that may come again.
+const REQUESTS: u8 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Image<'a> {
@@ -35,6 +53,8 @@ pub enum SnapshotError {
         "a snapshot of version {0} was written by a newer program; this one knows up to {VERSION}"
     )]
     Version(u8),
+    #[error("a snapshot holds a section {0} of a newer program")]
+    Section(u8),
     #[error("a snapshot is empty")]
     Empty,
     #[error("a snapshot cannot be decoded")]
@@ -58,18 +78,43 @@ impl Store {
             alarms: self.alarms().collect(),
             records: self.mvcc.records().map(Cow::Borrowed).collect(),
         };
-        postcard::to_extend(&image, vec![VERSION])
-            .expect("a snapshot is plain data, and a Vec grows as needed")
+        let encoded = write(&image, vec![VERSION]);
+        write(&self.sections(), encoded)
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let section = |tag, body: Vec<u8>| Section { tag, body: body.into() };
+        let mut sections = Vec::new();
+        if !self.requests.is_empty() {
+            sections.push(section(REQUESTS, write(&self.requests.image(), Vec::new())));
+        }
+        sections
+    }
+
+    fn read_section(&mut self, section: &Section) -> Result<(), SnapshotError> {
+        match section.tag {
+            REQUESTS => self.requests = Requests::from_image(read(&section.body)?),
+            tag => return Err(SnapshotError::Section(tag)),
+        }
+        Ok(())
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let mut image: Image<'_> = match bytes.split_first() {
-            Some((&VERSION, body)) => {
-                postcard::from_bytes(body).map_err(SnapshotError::Malformed)?
-            }
+        let (version, body) = match bytes.split_first() {
+            Some((&version @ WITHOUT_SECTIONS..=VERSION, body)) => (version, body),
             Some((version, _)) => return Err(SnapshotError::Version(*version)),
             None => return Err(SnapshotError::Empty),
         };
+        let (image, rest) = postcard::take_from_bytes(body).map_err(SnapshotError::Malformed)?;
+        let mut store = Self::from_image(image)?;
+        if version != WITHOUT_SECTIONS {
+            let sections: Vec<Section> = read(rest)?;
+            sections.iter().try_for_each(|section| store.read_section(section))?;
+        }
+        Ok(store)
+    }
+
+    fn from_image(mut image: Image<'_>) -> Result<Self, SnapshotError> {
         let mut mvcc = Mvcc::new();
         mvcc.revision = image.revision;
         mvcc.compacted = image.compacted;
@@ -87,12 +132,88 @@ impl Store {
         }
         let alarms: OrdSet<_> = std::mem::take(&mut image.alarms).into_iter().collect();
         let Image { cluster_id, now_ms, .. } = image;
-        Ok(Self { mvcc, leases, alarms, cluster_id, now_ms })
+        Ok(Self { mvcc, leases, alarms, cluster_id, now_ms, ..Self::default() })
     }
 
     /// A checksum over everything: equal on every member that has applied the same commands.
     #[must_use]
     pub fn digest(&self) -> u32 {
         crc32c::crc32c(&self.encode())
+    }
+}
+
+fn write(data: &impl Serialize, buffer: Vec<u8>) -> Vec<u8> {
+    postcard::to_extend(data, buffer).expect("a snapshot is plain data, and a Vec grows as needed")
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
+    postcard::from_bytes(bytes).map_err(SnapshotError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, Delete, KeyRange, Op, Put, Request, Stamp, Txn};
+    use super::*;
+
+    const STAMP: Stamp = Stamp { now_ms: 5, quota_bytes: u64::MAX };
+
+    fn put(key: &'static str) -> Command {
+        let value = Some("v".into());
+        let lease = Some(LeaseId::NONE);
+        Command::Txn(Txn::always(Op::Put(Put { key: key.into(), value, lease, previous: false })))
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What the first programs wrote: disks hold it.
+    #[test]
+    fn a_snapshot_of_version_1_is_read() {
+        let mut store = Store::default();
+        store.apply(STAMP, Command::Found { cluster_id: 3 });
+        store.apply(STAMP, put("k"));
+        let old = [1, 5, 3, 2, 0, 0, 0, 0, 1, 1, b'k', 1, b'v', 2, 2, 1, 0, 0];
+        assert_eq!(Store::decode(&old).unwrap().encode(), store.encode());
+    }
+
+    /// Disks hold these bytes as well: see the layout above before changing any.
+    #[test]
+    fn the_encoding_is_stable() {
+        let mut store = Store::default();
+        let once = |key: &'static str, command| Command::Once {
+            request: Request { key: key.into(), fingerprint: 9 },
+            command: Box::new(command),
+        };
+        let delete = Delete { range: KeyRange::all(), previous: false };
+        store.apply(STAMP, once("a", put("k")));
+        store.apply(STAMP, once("b", Command::Txn(Txn::always(Op::Delete(delete)))));
+        store.apply(STAMP, once("c", Command::Grant { id: LeaseId(7), ttl_seconds: 1 }));
+        let encoded = store.encode();
+        // Version and numbers, the lease, no alarm, two records, then one section of 48 bytes.
+        let image = "020500030000\
+                     010e01ed0700\
+                     00\
+                     02016b01760202010000016b000003000000";
+        let requests = "010130\
+                        03\
+                        016109e5a712000102010102016b00020201000000\
+                        016209e5a7120001030102030100\
+                        016309e5a712020e01ed0700";
+        assert_eq!(hex(&encoded), format!("{image}{requests}"));
+        assert_eq!(Store::decode(&encoded).unwrap().encode(), encoded);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        let encoded = Store::default().encode();
+        for len in 1..encoded.len() {
+            let cut = Store::decode(&encoded[..len]);
+            assert!(matches!(cut, Err(SnapshotError::Malformed(_))), "{len}");
+        }
+        assert!(matches!(Store::decode(&[]), Err(SnapshotError::Empty)));
+        assert!(matches!(Store::decode(&[3]), Err(SnapshotError::Version(3))));
+        let unknown = [&encoded[..encoded.len() - 1], &[1, 99, 0]].concat();
+        assert!(matches!(Store::decode(&unknown), Err(SnapshotError::Section(99))));
     }
 }

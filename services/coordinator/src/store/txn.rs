@@ -106,7 +106,7 @@ pub struct Delete {
     pub previous: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TxnResult {
     pub succeeded: bool,
     /// The store's revision afterwards.
@@ -115,7 +115,7 @@ pub struct TxnResult {
 }
 
 /// `revision` is the store's as this operation left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpResult {
     Range(RangeResult),
     Put { revision: Revision, record: Arc<Record>, previous: Option<Arc<Record>> },

@@ -119,6 +119,9 @@ impl From<Failure> for EtcdError {
             Failure::NoLeader => error::NO_LEADER,
             Failure::Stopped => error::STOPPED,
             Failure::Indeterminate => error::TIMED_OUT,
+            Failure::NotRepeated(repeat) => {
+                unreachable!("no call of this face has a key that it could repeat: {repeat}")
+            }
         }
     }
 }
