@@ -145,7 +145,7 @@ impl Driver {
             return None;
         };
         led.last = led.last.next();
-        let entry = Entry { term: led.term, index: led.last, payload: command };
+        let entry = Entry::command(led.term, led.last, command);
         if let Some(span) = &mut span {
             span.set("quartet.term", entry.term.0.to_string());
             span.set("quartet.index", entry.index.0.to_string());

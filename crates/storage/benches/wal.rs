@@ -63,7 +63,7 @@ impl Shared {
     fn append(&self, turn: usize, payload: &Bytes) -> Result<storage::IoToken, SubmitError> {
         let group = turn % self.next.len();
         let mut next = self.next[group].lock().expect("no writer panics");
-        let entry = Entry { term: Term(1), index: Index(*next), payload: payload.clone() };
+        let entry = Entry::command(Term(1), Index(*next), payload.clone());
         let group = GroupId(1 + group as u64);
         let token = self.wal.submit(vec![Write::Append { group, entries: vec![entry] }])?;
         *next += 1;
@@ -147,11 +147,8 @@ fn reads(c: &mut Criterion) {
     let group = GroupId(1);
     let mut token = storage::IoToken(0);
     for first in (1..20_000).step_by(100) {
-        let entry = |index| Entry {
-            term: Term(1),
-            index: Index(index),
-            payload: Bytes::from(vec![7; PAYLOAD]),
-        };
+        let payload = Bytes::from(vec![7; PAYLOAD]);
+        let entry = |index| Entry::command(Term(1), Index(index), payload.clone());
         let entries = (first..first + 100).map(entry).collect();
         token = wal.submit(vec![Write::Append { group, entries }]).expect("fits the queue");
     }

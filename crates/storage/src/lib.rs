@@ -33,7 +33,8 @@ mod mutants;
 pub mod snapshot;
 
 pub use config::Config;
+pub use consensus::{Entry, EntryKind};
 pub use error::{Fault, OpenError, ReadError, SubmitError, WriteError};
 pub use file_system::{File, FileSystem, Lock, RealFileSystem};
-pub use types::{Durable, Entry, GroupState, IoToken, Write};
+pub use types::{Durable, GroupState, IoToken, Write};
 pub use wal::{Job, JobDone, Log, LogView, Recovery, Stats, Wal};

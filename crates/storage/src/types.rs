@@ -3,21 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use consensus::{GroupId, HardState, Index, Term};
+use consensus::{Entry, GroupId, HardState, Index, Term};
 
 use crate::error::{Fault, WriteError};
-
-/// One entry of a group's log. Its payload is opaque.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The term in which it was proposed; the replica service's epoch.
-    pub term: Term,
-    /// Its position; the first entry of a group has 1, each next one more.
-    pub index: Index,
-    /// What the state machine gets. Shared, never copied, while it is in the tail cache.
-    pub payload: Bytes,
-}
 
 /// One change of one group. The writes of one submit become durable together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -106,10 +106,9 @@ fn decode(from: Index, records: Vec<storage::Entry>) -> Result<Vec<Entry>, LogEr
 
 /// What the log is asked to append.
 pub(crate) fn append(entries: &[Entry]) -> Write {
-    let record = |entry: &Entry| storage::Entry {
-        term: consensus::Term(entry.position.epoch.0),
-        index: entry.position.index,
-        payload: entry.to_payload(),
+    let record = |entry: &Entry| {
+        let epoch = consensus::Term(entry.position.epoch.0);
+        storage::Entry::command(epoch, entry.position.index, entry.to_payload())
     };
     Write::Append { group: GROUP, entries: entries.iter().map(record).collect() }
 }

@@ -154,14 +154,14 @@ impl Purpose {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Entry;
     use bytes::Bytes;
+    use consensus::Entry;
     use consensus::Term;
 
     const GROUP: GroupId = GroupId(1);
 
     fn append(indexes: std::ops::RangeInclusive<u64>) -> Write {
-        let entry = |index| Entry { term: Term(1), index: Index(index), payload: Bytes::new() };
+        let entry = |index| Entry::command(Term(1), Index(index), Bytes::new());
         Write::Append { group: GROUP, entries: indexes.map(entry).collect() }
     }
 

@@ -12,7 +12,7 @@ use super::format::{HEADERS, Kind, RECORD, RecordHeader, SegmentHeader, TRAILER,
 use super::runs::Run;
 use super::source::Source;
 use crate::file_system::File;
-use crate::types::Entry;
+use consensus::Entry;
 
 /// Collected before it is written.
 const BUFFER: usize = 1 << 20;
@@ -46,7 +46,7 @@ impl<'a> ColdWriter<'a> {
 
     /// Adds an entry; groups in order, indexes within a group too.
     pub(crate) fn push(&mut self, group: GroupId, entry: &Entry) -> io::Result<()> {
-        let header = RecordHeader::new(Kind::Entry, group.0, entry.term.0, entry.index.0);
+        let header = RecordHeader::entry(group.0, entry);
         let at = self.record(header, &entry.payload)?;
         if self.contents.last().is_none_or(|(last, _)| *last != group) {
             self.contents.push((group, Vec::new()));

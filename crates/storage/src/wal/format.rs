@@ -15,6 +15,7 @@
 //! **Invariant:** the chain checksum runs over all record headers, which contain the checksums of
 //! the payloads; so it vouches for every byte although it reads few.
 
+use consensus::{Entry, EntryKind};
 use crc32c::{crc32c, crc32c_append};
 
 /// The unit that a disk writes whole or not at all.
@@ -89,11 +90,14 @@ impl Kind {
 /// The fixed part of a record.
 ///
 /// ```text
-/// 0 crc of 4..40   4 payload length   8 payload crc   12 kind   13 zero   16 group   24 term   32 index
+/// 0 crc of 4..40   4 payload length   8 payload crc   12 kind   13 kind of entry
+/// 14 zero   16 group   24 term   32 index
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
     pub(crate) kind: Kind,
+    /// Of an entry; else zero.
+    pub(crate) entry_kind: EntryKind,
     pub(crate) len: u32,
     pub(crate) payload_crc: u32,
     pub(crate) group: u64,
@@ -103,7 +107,13 @@ pub(crate) struct RecordHeader {
 
 impl RecordHeader {
     pub(crate) fn new(kind: Kind, group: u64, term: u64, index: u64) -> Self {
-        Self { kind, len: 0, payload_crc: 0, group, term, index }
+        Self { kind, entry_kind: EntryKind::Command, len: 0, payload_crc: 0, group, term, index }
+    }
+
+    /// The header of an entry.
+    pub(crate) fn entry(group: u64, entry: &Entry) -> Self {
+        let header = Self::new(Kind::Entry, group, entry.term.0, entry.index.0);
+        Self { entry_kind: entry.kind, ..header }
     }
 
     /// With length and checksum of this payload.
@@ -119,6 +129,7 @@ impl RecordHeader {
         bytes[4..8].copy_from_slice(&self.len.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.payload_crc.to_le_bytes());
         bytes[12] = self.kind as u8;
+        bytes[13] = self.entry_kind as u8;
         bytes[16..24].copy_from_slice(&self.group.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.term.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.index.to_le_bytes());
@@ -132,6 +143,7 @@ impl RecordHeader {
         }
         Some(Self {
             kind: Kind::parse(bytes[12])?,
+            entry_kind: EntryKind::from_number(bytes[13])?,
             len: u32_at(bytes, 4),
             payload_crc: u32_at(bytes, 8),
             group: u64_at(bytes, 16),

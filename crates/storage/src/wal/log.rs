@@ -31,7 +31,8 @@ use crate::config::Config;
 use crate::error::{SubmitError, WriteError};
 use crate::file_system::{FileSystem, Lock};
 use crate::mutants::{self, Mutant};
-use crate::types::{Entry, IoToken, Write};
+use crate::types::{IoToken, Write};
+use consensus::Entry;
 
 /// A write-ahead log with one owner.
 pub struct Log {
@@ -135,7 +136,7 @@ impl Log {
     fn stage_entries(&mut self, group: GroupId, entries: Vec<Entry>) {
         let at = u32::try_from(self.batch.len()).expect("a batch is smaller than a segment");
         for entry in &entries {
-            let header = RecordHeader::new(Kind::Entry, group.0, entry.term.0, entry.index.0);
+            let header = RecordHeader::entry(group.0, entry);
             self.batch.push(header, &entry.payload);
             self.stats.appended_bytes += entry.payload.len() as u64;
         }

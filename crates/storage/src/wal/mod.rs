@@ -50,7 +50,8 @@ pub use view::LogView;
 use crate::config::Config;
 use crate::error::{Fault, OpenError, ReadError, SubmitError};
 use crate::file_system::FileSystem;
-use crate::types::{Durable, Entry, GroupState, IoToken, Write};
+use crate::types::{Durable, GroupState, IoToken, Write};
+use consensus::Entry;
 use writer::{Shared, Writer, work};
 
 /// A handle to the log of this process. Clones share it. When the last one is dropped, what is

@@ -12,7 +12,7 @@ use super::format::{Kind, RECORD, RecordHeader};
 use super::ranges::Span;
 use super::state::OpenFile;
 use crate::mutants::{self, Mutant};
-use crate::types::Entry;
+use consensus::Entry;
 
 /// One system call reads this much, between the bounds, if the caller takes as much.
 const READ_MIN: usize = 8 * 1024;
@@ -110,7 +110,8 @@ impl Plan {
                 if !intact && !mutants::is(Mutant::PayloadUnchecked) {
                     return Err(Fail::Corrupt(record));
                 }
-                into.push(Entry { term: Term(header.term), index: Index(want), payload });
+                let (term, index) = (Term(header.term), Index(want));
+                into.push(Entry { term, index, kind: header.entry_kind, payload });
                 break;
             }
         }

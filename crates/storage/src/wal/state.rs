@@ -15,7 +15,8 @@ use super::tail::{Tail, TailCache};
 use crate::error::Fault;
 use crate::file_system::File;
 use crate::mutants::{self, Mutant};
-use crate::types::{Entry, GroupState};
+use crate::types::GroupState;
+use consensus::Entry;
 
 /// One group. Live entries are `retained` and everything in `base + 1 ..= last`.
 #[derive(Debug, Default)]

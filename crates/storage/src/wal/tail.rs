@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use consensus::GroupId;
 
-use crate::types::Entry;
+use consensus::Entry;
 
 /// Counted per entry besides its payload, so that many empty entries are bounded too.
 const ENTRY_OVERHEAD: usize = 96;
@@ -133,7 +133,7 @@ mod tests {
     use consensus::{Index, Term};
 
     fn entry(index: u64) -> Entry {
-        Entry { term: Term(1), index: Index(index), payload: Bytes::from(vec![0; 904]) }
+        Entry::command(Term(1), Index(index), Bytes::from(vec![0; 904]))
     }
 
     #[test]

@@ -10,7 +10,8 @@ use super::ranges::Span;
 use super::read::{Collected, Fail, Plan};
 use super::state::{Group, State};
 use crate::error::{Fault, ReadError};
-use crate::types::{Entry, GroupState};
+use crate::types::GroupState;
+use consensus::Entry;
 
 /// Shares the durable state of a log with its writer. Clones are cheap.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use crate::world::{DIR, World, tiny};
 const GROUP: GroupId = GroupId(1);
 
 fn append(index: u64) -> Write {
-    let entry = Entry { term: Term(1), index: Index(index), payload: Bytes::from(vec![7; 1_000]) };
+    let entry = Entry::command(Term(1), Index(index), Bytes::from(vec![7; 1_000]));
     Write::Append { group: GROUP, entries: vec![entry] }
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn full_disk_goes_on(seed: u64) -> Result<(), String> {
     }
     // Acknowledgements and deletes are entries too.
     for _ in 0..5 {
-        let freeing = Entry { term: Term(1), index: Index(last + 1), payload: Bytes::new() };
+        let freeing = Entry::command(Term(1), Index(last + 1), Bytes::new());
         let write = Write::Append { group: GROUP, entries: vec![freeing] };
         let staged = world.log().stage_freeing(vec![write]);
         staged.map_err(|error| format!("what frees was refused: {error}"))?;

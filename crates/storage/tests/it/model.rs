@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use consensus::{GroupId, HardState, Index, NodeId, Term};
 use sim::Rng;
-use storage::{Entry, LogView, Write};
+use storage::{Entry, EntryKind, LogView, Write};
 
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,11 +119,7 @@ impl ModelGroup {
         let expected: Vec<Entry> = self
             .entries
             .iter()
-            .map(|(index, (term, payload))| Entry {
-                term: Term(*term),
-                index: Index(*index),
-                payload: payload.clone(),
-            })
+            .map(|(index, (term, payload))| entry(Term(*term), *index, payload.clone()))
             .collect();
         if read != expected {
             return Err(format!("reads {}, should read {}", names(&read), names(&expected)));
@@ -216,12 +212,8 @@ impl User {
     fn entries(&mut self, log: &ModelGroup) -> Vec<Entry> {
         let count = self.rng.range(0..6);
         let term = Term(log.last_term + u64::from(self.rng.chance(1, 10)));
-        let entry = |offset: u64| Entry {
-            term,
-            index: Index(log.last + 1 + offset),
-            payload: self.payload(),
-        };
-        (0..count).map(entry).collect()
+        let next = |offset: u64| entry(term, log.last + 1 + offset, self.payload());
+        (0..count).map(next).collect()
     }
 
     /// Never the same twice: an entry in the place of another would be noticed.
@@ -254,4 +246,10 @@ impl User {
         }
         keep
     }
+}
+
+/// Every kind of entry takes part; which one shows in its index.
+fn entry(term: Term, index: u64, payload: Bytes) -> Entry {
+    let kind = EntryKind::from_number((index % 3) as u8).expect("there are three kinds");
+    Entry { term, index: Index(index), kind, payload }
 }

@@ -30,7 +30,7 @@ fn small() -> Config {
 
 fn entry(index: u64, len: usize) -> Entry {
     let payload = Bytes::from(vec![index as u8; len]);
-    Entry { term: Term(1 + index / 100), index: Index(index), payload }
+    Entry::command(Term(1 + index / 100), Index(index), payload)
 }
 
 fn append(wal: &Wal, group: GroupId, index: u64, len: usize) -> IoToken {
@@ -126,7 +126,7 @@ fn truncate_reset_and_remove_survive_reopening() {
                 append(&wal, group, index, 20);
             });
         }
-        let replaced = Entry { term: Term(6), index: Index(31), payload: Bytes::from("new") };
+        let replaced = Entry::command(Term(6), Index(31), Bytes::from("new"));
         let token = wal
             .submit(vec![
                 Write::Truncate { group: GROUP, from: Index(31) },
