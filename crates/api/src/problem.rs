@@ -112,6 +112,8 @@ codes! {
     RateLimited = 429 "rate-limited" "Too many requests";
     /// Some other configured maximum is reached.
     LimitReached = 429 "limit-reached" "A configured limit is reached";
+    /// The request line and header lines together, or their number.
+    HeadTooLarge = 431 "head-too-large" "The request's head is too large";
     /// The caller closed the connection or gave up.
     Cancelled = 499 "cancelled" "The caller gave up";
     /// A mistake of ours. The log has the cause under the trace id.

@@ -80,15 +80,15 @@ where
     F: FnOnce(Context<C>) -> Fut,
     Fut: Future<Output = Result<Service, StartError>>,
 {
+    telemetry::register_client_metrics(&metrics);
     let context = context(config, &sockets, clock, metrics)?;
     let started = context.health.check("started", "the service is starting");
     let accepting = context.health.check("accepting", "the service is starting");
     let house = House::new(&context);
     let ending = Ending::default();
-    let base = context.config.base();
-    let limits = base.limits.clone();
+    let settings = house.listen_settings();
     let public = house.app();
-    let accept = listen::serve(sockets.public, public.clone(), limits.clone(), ending.clone());
+    let accept = listen::serve(sockets.public, public.clone(), settings.clone(), ending.clone());
     context.tasks.spawn(accept);
 
     let service = start(context.clone()).await.inspect_err(|_| ending.refuse.cancel())?;
@@ -97,7 +97,7 @@ where
     if let Some(router) = service.peer {
         let app = house.app();
         let _ = app.ready.set(house.ready(router, &OpenApi::default()));
-        context.tasks.spawn(listen::serve(sockets.peer?, app, limits, ending.clone()));
+        context.tasks.spawn(listen::serve(sockets.peer?, app, settings, ending.clone()));
     }
     started.pass();
     accepting.pass();
@@ -160,6 +160,11 @@ impl House {
             edge: Arc::new(Edge::new(node, limits.clone(), clock, draining)),
             layer: ServerLayer::new(&context.metrics, LOOKUP),
         }
+    }
+
+    fn listen_settings(&self) -> listen::Settings {
+        let Edge { node, limits, clock, .. } = &*self.edge;
+        listen::Settings { limits: limits.clone(), node: node.clone(), clock: clock.clone() }
     }
 
     /// What is served before the service has started: probes, and 503 for all else.

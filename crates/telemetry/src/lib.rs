@@ -2,6 +2,7 @@
 //!
 //! - [`init`] starts logs and, if an endpoint is set, the export of traces;
 //! - [`trace`]: the context of the request at hand, spans, W3C propagation;
+//! - [`client::Peer`]: the duration of every call that goes out;
 //! - [`ServerLayer`]: the span, trace id and duration of every request that comes in;
 //! - [`metrics`]: counters, gauges and histograms, encoded for Prometheus.
 //!
@@ -20,6 +21,8 @@ pub mod trace;
 
 mod server;
 
+pub mod client;
+
 mod http_metrics;
 pub mod metrics;
 mod process;
@@ -29,6 +32,7 @@ mod logs;
 
 pub mod testing;
 
+pub use client::register_client_metrics;
 pub use init::{Telemetry, init};
 pub use logs::check_level;
 pub use process::register_process_metrics;

@@ -21,7 +21,7 @@ use crate::headers::{text, to_client};
 use crate::pool::{CheckoutError, Connection, OutboundBody, Want};
 use crate::relay::{Exchange, Relay};
 use crate::upgrade;
-use crate::upstream::Pick;
+use crate::upstream::{Pick, host_and_port};
 
 /// Why an attempt has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,7 @@ pub(crate) async fn attempt(call: &mut Call, pick: Pick, number: u32) -> Attempt
     let limit = call.plan.per_try.map_or(left, |per_try| per_try.min(left));
     let in_flight = pick.endpoint.value.begin();
     let mut span = start_span(call, &pick.endpoint.key.authority, number);
+    let measured = pick.endpoint.value.peer.begin(&call.head.method);
     let sent = AtomicBool::new(false);
     let sending = send(call, &pick, &span, (number, &sent)).in_span(&span);
     let outcome = match tokio::time::timeout(limit, sending).await {
@@ -120,12 +121,14 @@ pub(crate) async fn attempt(call: &mut Call, pick: Pick, number: u32) -> Attempt
     };
     match outcome {
         Ok((response, connection)) => {
+            measured.answered(response.status().as_u16());
             let endpoint = Arc::clone(&pick.endpoint);
             let reusable = !has_two_lengths(&response);
             let exchange = Exchange { connection, reusable, endpoint, in_flight, span };
             conclude(call, pick, response, exchange)
         }
         Err(error) => {
+            measured.failed(error.kind());
             span.fail(error.kind());
             span.end();
             if error.blames_endpoint() {
@@ -279,7 +282,7 @@ fn report(pick: Pick, waits: bool, response: &Response<Incoming>, exchange: &mut
 
 fn start_span(call: &Call, endpoint: &str, number: u32) -> ActiveSpan {
     let method = call.head.method.as_str();
-    let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, "80"));
+    let (host, port) = host_and_port(endpoint);
     let mut span = Span::client(method.to_owned());
     if span.is_recorded() {
         // The query may hold anything, so it stays out.
@@ -287,7 +290,7 @@ fn start_span(call: &Call, endpoint: &str, number: u32) -> ActiveSpan {
         span = span
             .attr("http.request.method", method)
             .attr("server.address", host)
-            .attr("server.port", port.parse::<u16>().unwrap_or_default())
+            .attr("server.port", port)
             .attr("url.full", url)
             .attr("quartet.upstream", call.upstream.name());
         if number > 0 {

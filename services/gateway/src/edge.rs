@@ -135,17 +135,7 @@ fn peer(head: &Parts) -> Option<IpAddr> {
 }
 
 fn refuse(error: TargetError) -> Problem {
-    let code = match &error {
-        TargetError::Connect => Code::MethodNotAllowed,
-        TargetError::HostMissing
-        | TargetError::HostRepeated { .. }
-        | TargetError::HostInvalid
-        | TargetError::HostContradicts
-        | TargetError::Underscore { .. }
-        | TargetError::DotSegment
-        | TargetError::Ambiguous { .. } => Code::InvalidRequest,
-    };
-    Problem::from_error(code, &error)
+    Problem::from_error(Code::InvalidRequest, &error)
 }
 
 /// Maps what went wrong on the way to an upstream.

@@ -1,12 +1,12 @@
 //! What a request asks for: its host and path, judged before anything is routed.
 //!
-//! hyper checks the syntax of a request line and nothing of `Host`; rows `T1` to `T5` of the
+//! hyper checks the syntax of a request line and nothing of `Host`; rows `T1` to `T4` of the
 //! checklist are here. What was judged is what is forwarded, byte for byte.
 
+use http::Version;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{Method, Version};
 
 /// Why a request is refused before it is routed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +27,6 @@ pub(crate) enum TargetError {
     DotSegment,
     #[error("the path has {what}, which servers resolve differently; send a plain path")]
     Ambiguous { what: &'static str },
-    #[error("CONNECT is not served; send requests to the gateway itself")]
-    Connect,
 }
 
 /// The host a request is for: lower case, without the port. `None` for HTTP/1.0 without `Host`.
@@ -40,11 +38,8 @@ pub(crate) struct Target {
     pub authority: Option<HeaderValue>,
 }
 
-/// Judges method, host, header names and path of a request.
+/// Judges host, header names and path of a request.
 pub(crate) fn judge(parts: &Parts) -> Result<Target, TargetError> {
-    if parts.method == Method::CONNECT {
-        return Err(TargetError::Connect);
-    }
     if let Some(name) = parts.headers.keys().find(|name| name.as_str().contains('_')) {
         return Err(TargetError::Underscore { name: name.to_string() });
     }
@@ -182,12 +177,5 @@ mod tests {
         parts.headers.insert("x_user", HeaderValue::from_static("root"));
         let refused = TargetError::Underscore { name: "x_user".into() };
         assert_eq!(judge(&parts), Err(refused));
-    }
-
-    #[test]
-    fn t5_connect_is_refused() {
-        let mut parts = parts(Version::HTTP_11, "/", &[b"a"]);
-        parts.method = Method::CONNECT;
-        assert_eq!(judge(&parts), Err(TargetError::Connect));
     }
 }

@@ -14,6 +14,7 @@ use resilience::balance::{EndpointSet, PickError, Picked, Strategy, Tried};
 use resilience::breaker::{self, State};
 use resilience::budget::BudgetHandle;
 use resilience::{Clock, SystemClock};
+use telemetry::client::Peer;
 
 use crate::pool::{Pool, PoolConfig, Tasks};
 
@@ -36,6 +37,8 @@ pub(crate) struct EndpointKey {
 /// What the gateway keeps for one endpoint besides its load and breaker.
 pub(crate) struct Remote {
     pub pool: Pool,
+    /// What is measured of the attempts at it.
+    pub peer: Peer,
     /// Exchanges that have begun and whose response has not ended.
     pub in_flight: Arc<AtomicU64>,
     requests: AtomicU64,
@@ -44,9 +47,11 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    fn new(pool: Pool) -> Self {
+    fn new(authority: &str, parts: &Parts) -> Self {
+        let (host, port) = host_and_port(authority);
         Self {
-            pool,
+            pool: Pool::new(authority.to_owned(), parts.pool.clone(), parts.tasks.clone()),
+            peer: Peer::new(host, port),
             in_flight: Arc::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -132,10 +137,8 @@ impl Upstream {
 
     fn replace(&self, endpoints: &BTreeMap<EndpointKey, Origin>, parts: &Parts) {
         self.origins.store(Arc::new(endpoints.clone()));
-        self.endpoints.replace(endpoints.keys().cloned(), |key| {
-            let authority = key.authority.clone();
-            Remote::new(Pool::new(authority, parts.pool.clone(), parts.tasks.clone()))
-        });
+        let remote = |key: &EndpointKey| Remote::new(&key.authority, parts);
+        self.endpoints.replace(endpoints.keys().cloned(), remote);
     }
 
     fn sweep(&self) {
@@ -244,6 +247,12 @@ impl Upstreams {
     pub(crate) fn clear(&self) {
         self.by_name.load().values().for_each(|upstream| upstream.clear());
     }
+}
+
+/// An [`Authority`] taken apart.
+pub(crate) fn host_and_port(authority: &str) -> (&str, u16) {
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    (host, port.parse().unwrap_or(80))
 }
 
 /// Reads an endpoint as people write it: `http://host:port`, nothing more.

@@ -53,7 +53,7 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests in progress; the next one is answered 503 `overloaded`.
     pub max_in_flight: usize,
-    /// Time for a request's head to arrive. HTTP/1 connections may idle as long.
+    /// Time for a request's head to arrive.
     pub header_timeout_seconds: u64,
     /// Longest silence inside a request body.
     pub body_timeout_seconds: u64,

@@ -42,6 +42,9 @@ use in_flight::InFlight;
 /// Which node answered.
 const X_QUARTET_NODE: HeaderName = HeaderName::from_static(api::headers::NODE);
 
+/// What some path or other takes.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// How the layers ask axum what `telemetry` wants to know.
 pub(crate) const LOOKUP: Lookup = Lookup {
     route: |extensions| extensions.get::<MatchedPath>().map(MatchedPath::as_str),
@@ -58,10 +61,10 @@ fn is_quiet(path: &str) -> bool {
 /// What the layers of one server share.
 #[derive(Debug)]
 pub(crate) struct Edge {
-    node: HeaderValue,
-    limits: Limits,
+    pub(crate) node: HeaderValue,
+    pub(crate) limits: Limits,
     in_flight: InFlight,
-    clock: Clock,
+    pub(crate) clock: Clock,
     draining: CancellationToken,
 }
 
@@ -95,6 +98,13 @@ async fn not_found(request: Request) -> Problem {
     )
 }
 
+/// CONNECT names no path, so no route could say which methods it takes.
+fn refuse_connect() -> Problem {
+    let detail = "this is no forward proxy: CONNECT is not served; send requests to this server \
+                  itself";
+    Problem::new(Code::MethodNotAllowed, detail).with_header(header::ALLOW, METHODS)
+}
+
 async fn method_not_allowed(request: Request) -> Problem {
     let method = request.method();
     let detail = format!("{method} is not possible here; the header `allow` lists what is");
@@ -103,7 +113,9 @@ async fn method_not_allowed(request: Request) -> Problem {
 
 async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let is_http1 = request.version() < http::Version::HTTP_2;
-    let outcome = if is_quiet(request.uri().path()) {
+    let outcome = if request.method() == Method::CONNECT {
+        Err(refuse_connect())
+    } else if is_quiet(request.uri().path()) {
         Ok(guarded(next.run(request)).await)
     } else {
         admitted(&edge, request, next).await

@@ -1,25 +1,29 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::future::RouteFuture;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::first_bytes::{Activity, TimedIo};
-use super::{App, Peer};
-use crate::config::Limits;
+use super::progress::{Patience, Progress, Verdict};
+use super::refusal::Refusals;
+use super::unread;
+use super::wire::Wire;
+use super::{App, Peer, Settings};
 
 /// Head of a request, all in all: a longer one is answered 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -30,30 +34,36 @@ const MAX_STREAMS: u32 = 200;
 /// HTTP/2 peers that do not answer a ping within the same time again are gone.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How often a connection's timer looks within the shorter of its limits: how exact limits are.
+const TICKS: u32 = 8;
+
 /// What all connections of a listener share.
 pub(super) struct Server {
     app: App,
     http: auto::Builder<TokioExecutor>,
+    refusals: Arc<Refusals>,
     header_timeout: Duration,
     idle_timeout: Duration,
 }
 
 impl Server {
-    pub(super) fn new(app: App, limits: &Limits) -> Self {
+    pub(super) fn new(app: App, settings: Settings) -> Self {
+        let Settings { limits, node, clock } = settings;
+        // hyper's own timer for heads would be made and dropped with every request, also counts
+        // the pause between requests, and ends without an answer: see `Patience`.
         let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout())
-            .max_buf_size(MAX_HEAD_BYTES);
+        http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
         http.http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL)
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEAD_BYTES as u32);
+        let bounds = (MAX_HEAD_BYTES, limits.header_timeout());
         Self {
             app,
             http,
+            refusals: Arc::new(Refusals::new(node, clock, bounds)),
             header_timeout: limits.header_timeout(),
             idle_timeout: limits.idle_timeout(),
         }
@@ -69,92 +79,126 @@ impl Server {
     ) {
         // Answers are written whole: waiting for more to send would only add latency.
         let _ = stream.set_nodelay(true);
-        let activity = Activity::default();
-        let in_progress = Arc::new(AtomicUsize::new(0));
-        let service =
-            Dispatch { app: self.app.clone(), peer, in_progress: Arc::clone(&in_progress) };
-        let io = TokioIo::new(TimedIo::new(stream, self.header_timeout, activity.clone()));
+        let progress = Arc::new(Progress::default());
+        let wire = Wire::new(stream, Arc::clone(&progress), Arc::clone(&self.refusals));
+        let (app, shared) = (self.app.clone(), Arc::clone(&progress));
+        let service = service_fn(move |request| {
+            shared.answering();
+            answer(app.clone(), peer, Arc::clone(&shared), request)
+        });
+        let io = TokioIo::new(wire);
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
-        let mut idle_check = pin!(tokio::time::sleep(self.idle_timeout));
+        let (tick, mut patience) = self.patience();
+        let mut timer = pin!(sleep(tick));
         let mut closing = false;
         loop {
             tokio::select! {
+                biased;
                 result = connection.as_mut() => {
                     if let Err(error) = result {
                         tracing::debug!(peer = %peer.0, error, "connection ended");
                     }
                     return;
                 }
+                () = abort.cancelled() => return,
                 () = refuse.cancelled(), if !closing => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = abort.cancelled() => return,
-                () = idle_check.as_mut() => {
-                    let quiet = activity.silence();
-                    if quiet < self.idle_timeout || 0 < in_progress.load(Ordering::Relaxed) {
-                        let wait = self.idle_timeout.saturating_sub(quiet);
-                        idle_check.as_mut().reset(Instant::now() + wait.max(self.idle_timeout / 4));
-                        continue;
+                () = timer.as_mut() => {
+                    timer.as_mut().reset(Instant::now() + tick);
+                    match patience.tick(&progress) {
+                        Verdict::Fine => (),
+                        // hyper asks the wire for more of the head, and learns it there.
+                        Verdict::HeadLate => progress.set_late(),
+                        Verdict::Silent if closing => return,
+                        Verdict::Silent => {
+                            closing = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
                     }
-                    if closing {
-                        return;
-                    }
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                    idle_check.as_mut().reset(Instant::now() + self.idle_timeout / 4);
                 }
             }
         }
     }
+
+    /// The timer's period, and the limits in such periods.
+    fn patience(&self) -> (Duration, Patience) {
+        let tick = self.header_timeout.min(self.idle_timeout) / TICKS;
+        let tick = tick.max(Duration::from_millis(1));
+        let ticks = |limit: Duration| {
+            u32::try_from(limit.as_millis().div_ceil(tick.as_millis())).unwrap_or(u32::MAX - 1)
+        };
+        (tick, Patience::new(ticks(self.header_timeout), ticks(self.idle_timeout)))
+    }
 }
 
-/// Hands each request to the router of the moment.
-struct Dispatch {
+/// Answers one request by the router of the moment.
+async fn answer(
     app: App,
     peer: Peer,
-    in_progress: Arc<AtomicUsize>,
-}
-
-impl hyper::service::Service<http::Request<Incoming>> for Dispatch {
-    type Response = axum::response::Response;
-    type Error = Infallible;
-    type Future = Dispatched;
-
-    fn call(&self, mut request: http::Request<Incoming>) -> Dispatched {
-        request.extensions_mut().insert(self.peer);
-        let mut router: Router = self.app.router();
+    progress: Arc<Progress>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let version = request.version();
+    let (mut request, unread) = unread::watch(request);
+    request.extensions_mut().insert(peer);
+    let mut response = {
+        let _in_progress = progress.begin();
         // A router is always ready.
-        let inner = router.call(request);
-        self.in_progress.fetch_add(1, Ordering::Relaxed);
-        Dispatched { inner, _count: Count(Arc::clone(&self.in_progress)) }
+        app.router().call(request).await?
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        progress.set_free();
+    }
+    if let Some(unread) = unread
+        && !unread.settle().await
+    {
+        // What comes now is the rest of this body, never a request.
+        progress.set_free();
+        progress.linger();
+        close(&mut response, version);
+    }
+    Ok(response.map(|body| Answer { body, progress }))
+}
+
+/// Says that no further request is taken on this connection; hyper acts on it.
+fn close(response: &mut Response, version: Version) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if version == Version::HTTP_10 {
+        // To a client of HTTP/1.0 that asks for it, hyper would add `keep-alive`.
+        *response.version_mut() = version;
     }
 }
 
-pin_project! {
-    /// A request in progress.
-    struct Dispatched {
-        #[pin]
-        inner: RouteFuture<Infallible>,
-        _count: Count,
-    }
+/// The body of an answer; dropped, it has been handed over to its last byte.
+struct Answer {
+    body: axum::body::Body,
+    progress: Arc<Progress>,
 }
 
-impl Future for Dispatched {
-    type Output = Result<axum::response::Response, Infallible>;
-
-    fn poll(
-        self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
-        self.project().inner.poll(cx)
-    }
-}
-
-struct Count(Arc<AtomicUsize>);
-
-impl Drop for Count {
+impl Drop for Answer {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.progress.answered();
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

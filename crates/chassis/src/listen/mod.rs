@@ -4,7 +4,10 @@
 //! shutdown waits for ever; so the loop is ours, on hyper-util.
 
 mod connection;
-mod first_bytes;
+mod progress;
+mod refusal;
+mod unread;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +15,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Clock;
 use crate::config::Limits;
 
 /// Pause after an accept that failed for want of descriptors or memory: both come back.
@@ -56,10 +61,19 @@ pub(crate) struct Ending {
     pub(crate) connections: TaskTracker,
 }
 
+/// How a listener treats its connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    /// Who refuses what cannot be read.
+    pub(crate) node: HeaderValue,
+    pub(crate) clock: Clock,
+}
+
 /// Serves `app` on `listener` until told to refuse.
-pub(crate) async fn serve(listener: TcpListener, app: App, limits: Limits, ending: Ending) {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    let server = Arc::new(connection::Server::new(app, &limits));
+pub(crate) async fn serve(listener: TcpListener, app: App, settings: Settings, ending: Ending) {
+    let places = Arc::new(Semaphore::new(settings.limits.max_connections));
+    let server = Arc::new(connection::Server::new(app, settings));
     while let Some((stream, peer, place)) = next(&listener, &places, &ending.refuse).await {
         let (server, refuse, abort) =
             (Arc::clone(&server), ending.refuse.clone(), ending.abort.clone());

@@ -5,6 +5,8 @@ mod collector;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod heads;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod operations;
@@ -12,9 +14,13 @@ mod operations;
 mod problems;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod raw;
 mod service;
 #[cfg(test)]
 mod trial;
+#[cfg(test)]
+mod unread;
 
 use chassis::config::Base;
 use chassis::testing::{self, Running};

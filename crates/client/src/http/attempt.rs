@@ -11,6 +11,7 @@ use resilience::deadline::{Deadline, within};
 use resilience::limit::Slot;
 use resilience::retry::{Failed, Failure, retry_after};
 use resilience::{Clock, SystemClock};
+use telemetry::client::Peer;
 use telemetry::trace::InSpan as _;
 use url::Url;
 
@@ -65,7 +66,7 @@ pub(super) struct Attempt<'a> {
     pub(super) tried: &'a Tried<Url>,
 }
 
-type Endpoint = Picked<Url, ()>;
+type Endpoint = Picked<Url, Peer>;
 
 impl Client {
     /// Takes one of the client's bounded number of calls.
@@ -97,11 +98,19 @@ impl Attempt<'_> {
 
     async fn exchange(self, endpoint: Endpoint, reading: Reading) -> Result<Answer, AttemptError> {
         let request = self.request(&endpoint.endpoint.key, reading)?;
+        let measured = endpoint.endpoint.value.begin(&self.call.method);
         let response = match within(self.deadline, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.not_answered(endpoint, error)),
-            Err(_) => return Err(self.too_late(endpoint)),
+            Ok(Err(error)) => {
+                measured.failed(kind(&error));
+                return Err(self.not_answered(endpoint, error));
+            }
+            Err(_) => {
+                measured.failed("timeout");
+                return Err(self.too_late(endpoint));
+            }
         };
+        measured.answered(response.status().as_u16());
         let (status, headers) = (response.status(), response.headers().clone());
         let success = status.is_success() || status == StatusCode::NOT_MODIFIED;
         if success && reading == Reading::Head {
@@ -255,6 +264,11 @@ fn too_large(endpoint: Endpoint, max_bytes: usize) -> AttemptError {
     let detail = format!("the answer of {url} is larger than {max_bytes} bytes; ask for less");
     endpoint.report(Report::Answered);
     AttemptError::new(Error::bad_answer(detail), Failure::Final)
+}
+
+/// `error.type` of an attempt without an answer: a closed set.
+fn kind(error: &reqwest::Error) -> &'static str {
+    if error.is_connect() { "connect_failed" } else { "connection_lost" }
 }
 
 enum ReadError {

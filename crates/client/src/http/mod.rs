@@ -22,6 +22,7 @@ use resilience::balance::EndpointSet;
 use resilience::budget::BudgetHandle;
 use resilience::limit::LimitHandle;
 use resilience::retry::Retrier;
+use telemetry::client::Peer;
 use tokio::sync::watch;
 use url::Url;
 
@@ -54,7 +55,7 @@ struct Shared {
     http: reqwest::Client,
     config: Config,
     dialect: Dialect,
-    endpoints: EndpointSet<Url, ()>,
+    endpoints: EndpointSet<Url, Peer>,
     source: watch::Receiver<Arc<Vec<Url>>>,
     retrier: Retrier,
     limit: LimitHandle,
@@ -97,7 +98,7 @@ impl Client {
     ) -> Result<Self, Error> {
         let http = config.build()?;
         let endpoints = EndpointSet::new(config.strategy, config.breaker);
-        endpoints.replace(source.borrow_and_update().iter().cloned(), |_| ());
+        endpoints.replace(source.borrow_and_update().iter().cloned(), peer);
         let budget = BudgetHandle::new(config.budget, SystemClock);
         let retrier = Retrier::new(config.retry, budget);
         let limit = LimitHandle::new(config.limit);
@@ -124,9 +125,15 @@ impl Client {
         let unchanged = newest.len() == known.len()
             && known.iter().all(|endpoint| newest.contains(&endpoint.key));
         if !unchanged {
-            self.shared.endpoints.replace(newest.iter().cloned(), |_| ());
+            self.shared.endpoints.replace(newest.iter().cloned(), peer);
         }
     }
+}
+
+/// What is measured of the calls to an endpoint.
+fn peer(endpoint: &Url) -> Peer {
+    let host = endpoint.host_str().unwrap_or_default();
+    Peer::new(host, endpoint.port_or_known_default().unwrap_or_default())
 }
 
 /// A base URL that calls can be put behind.

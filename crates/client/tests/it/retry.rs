@@ -3,6 +3,7 @@
 use client::Outcome;
 use client::http::{Client, Config, Path};
 use http::Method;
+use telemetry::metrics::{Format, Registry};
 use telemetry::testing::record;
 use telemetry::trace::{InSpan as _, Span};
 
@@ -115,4 +116,42 @@ async fn every_attempt_is_a_span_below_the_request() {
         let traceparent = request.header("traceparent").unwrap();
         assert!(traceparent.contains(&span.context.span_id.to_string()), "{traceparent}");
     }
+}
+
+#[tokio::test]
+async fn every_attempt_is_measured_with_its_outcome() {
+    let registry = Registry::default();
+    telemetry::register_client_metrics(&registry);
+    let peer = Peer::start([Step::HangUp, ok("fine"), problem(404, "key-not-found")]).await;
+    let client = client(&[&peer]);
+    client.call(Method::GET, "/x").send().await.unwrap();
+    client.call(Method::PUT, "/x").send().await.unwrap_err();
+    let port = peer.url().port().unwrap();
+    let text = registry.encode(Format::OpenMetrics);
+    for (method, status, error) in
+        [("GET", "", "connection_lost"), ("GET", "200", ""), ("PUT", "404", "404")]
+    {
+        let line = format!(
+            "http_client_request_duration_seconds_count{{http_request_method=\"{method}\",\
+             server_address=\"127.0.0.1\",server_port=\"{port}\",\
+             http_response_status_code=\"{status}\",error_type=\"{error}\"}} 1\n"
+        );
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_names_a_date_is_waited_for() {
+    let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let busy = |until: &str| {
+        let headers = format!("{date}retry-after: Sun, 06 Nov 1994 {until} GMT\r\n");
+        answer_with(503, &headers, r#"{"code":"overloaded","detail":"later"}"#)
+    };
+    let peer = Peer::start([busy("08:49:37"), ok("fine"), busy("09:49:37")]).await;
+    let client = client(&[&peer]);
+    assert_eq!(client.call(Method::GET, "/x").send().await.unwrap().body, "fine");
+    // An hour is more than the call has: its caller is told, and nobody waits.
+    let error = client.call(Method::GET, "/x").send().await.unwrap_err();
+    assert_eq!(error.retry_after, Some(std::time::Duration::from_secs(3600)));
+    assert_eq!(peer.seen().len(), 3);
 }

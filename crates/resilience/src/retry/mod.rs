@@ -21,7 +21,7 @@ mod replay;
 
 use std::time::Duration;
 
-use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::header::{DATE, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 
 pub use layer::{AttemptNumber, Failed, Plan, Retrier, Retry, RetryError, RetryLayer};
@@ -29,6 +29,9 @@ pub use replay::{REPLAY_BYTES_MAX, ReplayBody, ReplayError, ReplayHandle};
 
 /// The header by which a caller makes an unsafe request repeatable.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// A peer that asks for longer is asked again after this: it may have meant something else.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// How long to wait before an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,12 +96,22 @@ impl Failure {
     }
 }
 
-/// Reads `Retry-After` in seconds. The form with a date is ignored: it needs a wall clock, and two
-/// machines disagree about that.
+/// Reads `Retry-After`, in seconds or as a date, up to [`RETRY_AFTER_MAX`]. A date is measured
+/// against the answer's own `Date`: both are of one clock, so nobody else's matters. Without a
+/// `Date` it says nothing.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    seconds.parse().ok().map(Duration::from_secs)
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let asked = text(RETRY_AFTER)?;
+    let wait = if !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds: as long as possible.
+        Duration::from_secs(asked.parse().unwrap_or(u64::MAX))
+    } else {
+        let until = httpdate::parse_http_date(asked).ok()?;
+        let now = httpdate::parse_http_date(text(DATE)?).ok()?;
+        until.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
 }
 
 /// Whether a request may be repeated after it may have been carried out.
@@ -277,7 +290,7 @@ mod tests {
     fn a_status_is_a_failure_only_if_another_try_could_help() {
         let headers = HeaderMap::new();
         let mut asked = HeaderMap::new();
-        asked.insert(http::header::RETRY_AFTER, HeaderValue::from_static("7"));
+        asked.insert(RETRY_AFTER, HeaderValue::from_static("7"));
         for code in 100..=599 {
             let code = StatusCode::from_u16(code).unwrap();
             let failed = Failure::from_response(code, &headers).is_some();
@@ -285,6 +298,44 @@ mod tests {
         }
         let limited = Failure::from_response(StatusCode::TOO_MANY_REQUESTS, &asked);
         assert_eq!(limited, Some(status(StatusCode::TOO_MANY_REQUESTS, Some(7 * SECOND))));
+    }
+
+    #[track_caller]
+    fn asks(retry_after: &str, date: Option<&str>, wait: Option<Duration>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_str(retry_after).unwrap());
+        if let Some(date) = date {
+            headers.insert(DATE, HeaderValue::from_str(date).unwrap());
+        }
+        assert_eq!(super::retry_after(&headers), wait, "{retry_after}");
+    }
+
+    #[test]
+    fn a_peer_may_ask_for_seconds_or_name_a_date_by_its_own_clock() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        asks("7", None, Some(7 * SECOND));
+        asks("Sun, 06 Nov 1994 08:49:57 GMT", date, Some(20 * SECOND));
+        asks("Sunday, 06-Nov-94 08:50:37 GMT", date, Some(60 * SECOND));
+        asks("Sun Nov  6 08:49:38 1994", date, Some(SECOND));
+        asks("Sun, 06 Nov 1994 08:00:00 GMT", date, Some(Duration::ZERO));
+        asks("Sun, 06 Nov 1994 08:49:57 GMT", None, None);
+        asks("Sun, 06 Nov 1994 08:49:57 GMT", Some("soon"), None);
+        for nonsense in ["", "soon", "-1", "1.5"] {
+            asks(nonsense, date, None);
+        }
+    }
+
+    #[test]
+    fn no_peer_may_ask_for_ever() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        for much in ["86400", "18446744073709551615", "99999999999999999999999"] {
+            asks(much, None, Some(RETRY_AFTER_MAX));
+        }
+        asks("Fri, 31 Dec 9999 23:59:59 GMT", date, Some(RETRY_AFTER_MAX));
+        let busy = status(StatusCode::SERVICE_UNAVAILABLE, Some(RETRY_AFTER_MAX));
+        let call = call(Repeat::Safe, BodyState::Complete);
+        let decision = Policy::default().decide(call, busy, u64::MAX);
+        assert_eq!(decision, Decision::Stop(Stop::Deadline));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Family<M> {
 }
 
 impl<M: Clone> Family<M> {
-    pub(super) fn new(
+    pub(crate) fn new(
         labels: &'static [&'static str],
         make: impl Fn() -> M + Send + Sync + 'static,
     ) -> Self {

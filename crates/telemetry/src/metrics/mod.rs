@@ -98,6 +98,11 @@ impl Registry {
         family
     }
 
+    /// Shows a family that is kept elsewhere.
+    pub(crate) fn register_family(&self, name: &str, help: &str, family: &Family<Histogram>) {
+        self.metrics().register(name, without_dot(help), family.encoded());
+    }
+
     /// Runs `refresh` before every encoding: for gauges that are read rather than kept. It must
     /// not block and must not register metrics.
     pub fn before_encoding(&self, refresh: impl Fn() + Send + Sync + 'static) {

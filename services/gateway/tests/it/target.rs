@@ -79,11 +79,14 @@ async fn t5_connect_is_refused() {
     let backend = Backend::always("ok").await;
     let gateway = gateway(&[&backend]).await;
     let target = backend.address;
-    let request = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
+    let request =
+        format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n\r\n");
     let mut raw = crate::support::raw::Raw::connect(&gateway.url).await;
     raw.send(request).await;
-    let answer = raw.read_head().await;
-    assert!(matches!(status(&answer), 404 | 405), "{answer}");
+    let answer = raw.read_to_end().await;
+    assert_eq!(status(&answer), 405, "{answer}");
+    assert!(answer.contains("allow: GET, HEAD, POST"), "{answer}");
+    assert!(answer.contains("\"code\":\"method-not-allowed\""), "{answer}");
     assert_eq!(backend.connections(), 0);
 }
 

@@ -1,5 +1,6 @@
 //! What a trace shows of a request through the gateway.
 
+use telemetry::metrics::Format;
 use telemetry::trace::{TraceContext, TraceId};
 
 use crate::support::{Backend, Reply, eventually, gateway, http};
@@ -40,5 +41,27 @@ async fn every_attempt_is_a_span_between_the_server_and_the_upstream() {
         assert_eq!(attempt.failed, index == 0);
         // The upstream's own span will be a child of this attempt.
         assert_eq!(seen[index].header("traceparent"), [attempt.context.to_string()]);
+    }
+}
+
+#[tokio::test]
+async fn every_attempt_is_measured() {
+    let backend = Backend::start(|seen| match seen.index {
+        0 => Reply::status("503 Service Unavailable", ""),
+        _ => Reply::ok("ok"),
+    })
+    .await;
+    let gateway = gateway(&[&backend]).await;
+    let answer = http().get(format!("{}/broker/v1/topics", gateway.url)).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "ok");
+    let text = gateway.context.metrics.encode(Format::OpenMetrics);
+    for (status, error) in [("503", "503"), ("200", "")] {
+        let line = format!(
+            "http_client_request_duration_seconds_count{{http_request_method=\"GET\",\
+             server_address=\"127.0.0.1\",server_port=\"{}\",\
+             http_response_status_code=\"{status}\",error_type=\"{error}\"}} 1\n",
+            backend.address.port()
+        );
+        assert!(text.contains(&line), "{line} in\n{text}");
     }
 }
