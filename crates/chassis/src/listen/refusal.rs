@@ -55,8 +55,8 @@ impl Refusals {
                 "the request's head did not arrive within {} s; send it in one go",
                 self.header_timeout.as_secs()
             ),
-            _ => "this is no HTTP/1.1 request: its first line, a header line or its length is \
-                  malformed; correct it (this port speaks plain HTTP)"
+            _ => "the head of this request cannot be read: its first line, a header line or its \
+                  length is malformed; correct it (this port speaks plain HTTP)"
                 .to_owned(),
         }
     }
