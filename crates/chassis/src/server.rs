@@ -88,8 +88,7 @@ where
     let ending = Ending::default();
     let settings = house.listen_settings();
     let public = house.app();
-    let accept = listen::serve(sockets.public, public.clone(), settings.clone(), ending.clone());
-    context.tasks.spawn(accept);
+    listen::spawn(&context.tasks, sockets.public, public.clone(), settings.clone(), ending.clone());
 
     let service = start(context.clone()).await.inspect_err(|_| ending.refuse.cancel())?;
     let _ = public.ready.set(house.ready(service.public, &service.openapi));
@@ -97,7 +96,7 @@ where
     if let Some(router) = service.peer {
         let app = house.app();
         let _ = app.ready.set(house.ready(router, &OpenApi::default()));
-        context.tasks.spawn(listen::serve(sockets.peer?, app, settings, ending.clone()));
+        listen::spawn(&context.tasks, sockets.peer?, app, settings, ending.clone());
     }
     started.pass();
     accepting.pass();

@@ -70,8 +70,21 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
 }
 
-/// Serves `app` on `listener` until told to refuse.
-pub(crate) async fn serve(listener: TcpListener, app: App, settings: Settings, ending: Ending) {
+/// Serves `app` on `listener` until told to refuse, on a task of its own.
+///
+/// Not a generic function, and the only one that names the server's future: so all of HTTP is
+/// compiled here once, and not into each service again.
+pub(crate) fn spawn(
+    tasks: &TaskTracker,
+    listener: TcpListener,
+    app: App,
+    settings: Settings,
+    ending: Ending,
+) {
+    tasks.spawn(serve(listener, app, settings, ending));
+}
+
+async fn serve(listener: TcpListener, app: App, settings: Settings, ending: Ending) {
     let places = Arc::new(Semaphore::new(settings.limits.max_connections));
     let server = Arc::new(connection::Server::new(app, settings));
     while let Some((stream, peer, place)) = next(&listener, &places, &ending.refuse).await {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::headers;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use resilience::balance::Tried;
@@ -155,7 +156,13 @@ impl Call {
         }
     }
 
-    async fn run(&self, reading: Reading) -> Result<Answer, Error> {
+    /// Boxed, so that policies and transport are compiled into this crate, and not again into
+    /// every one that awaits a call.
+    fn run(&self, reading: Reading) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(self.repeatedly(reading))
+    }
+
+    async fn repeatedly(&self, reading: Reading) -> Result<Answer, Error> {
         if let Some(mistake) = &self.mistake {
             return Err(Error::invalid(mistake.clone()));
         }

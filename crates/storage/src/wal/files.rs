@@ -88,6 +88,8 @@ impl Files {
 pub(crate) struct Opened {
     pub(crate) file: Arc<dyn File>,
     pub(crate) header: SegmentHeader,
+    /// Where the first two sectors are not what was written, although one copy is intact.
+    pub(crate) bad_copy: Option<u64>,
 }
 
 impl Opened {
@@ -105,7 +107,11 @@ impl Opened {
         let mut bytes = [0; HEADERS as usize];
         let read = file.read_at(&mut bytes, 0).map_err(io_error("read", path))?;
         match SegmentHeader::decode(&bytes[..read]) {
-            Ok(header) if header.number == number => Ok(Some(Self { file, header })),
+            Ok(header) if header.number == number => {
+                let mut pairs = header.encode().into_iter().zip(bytes);
+                let bad_copy = pairs.position(|(written, read)| written != read);
+                Ok(Some(Self { file, header, bad_copy: bad_copy.map(|at| at as u64) }))
+            }
             Ok(_) => Ok(None),
             Err(bad) => check_version(bad, path).map(|()| None),
         }

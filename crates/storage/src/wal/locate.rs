@@ -57,6 +57,9 @@ impl<'a> Locator<'a> {
             self.damage.insert(number, 0);
             return Ok(());
         };
+        if let Some(at) = opened.bad_copy {
+            self.opening.note(&name, at);
+        }
         let size = opened.file.size().map_err(io_error("read", &path))?;
         let segment = self.opening.state.segments.get_mut(&number).expect("looked up above");
         segment.open = Some(OpenFile { file: Arc::clone(&opened.file), salt: opened.header.salt });

@@ -48,6 +48,8 @@ pub struct Log {
     pub(crate) staged: IoToken,
     pub(crate) durable: IoToken,
     pub(crate) failed: Option<Arc<WriteError>>,
+    /// Nothing has been written since the last [`confirm`](Log::confirm).
+    pub(crate) confirmed: bool,
     pub(crate) housekeeping: Housekeeping,
     pub(crate) stats: Stats,
     /// Released last.
@@ -161,10 +163,38 @@ impl Log {
                 Ok(begin) => begin,
                 Err(error) => return Err(self.fail(error)),
             };
+            self.stats.batches += 1;
+            self.stats.fsyncs += 1;
             self.publish(begin);
+            self.confirmed = false;
         }
         self.durable = self.staged;
         Ok(self.durable)
+    }
+
+    /// Follows the last batch with an empty one, unless that was done. Only a batch with a follower
+    /// was certainly acknowledged: a start tells damage in it from a torn write. Call it when
+    /// there is nothing to do, and before the end.
+    pub fn confirm(&mut self) -> Result<(), Arc<WriteError>> {
+        if let Some(failed) = &self.failed {
+            return Err(Arc::clone(failed));
+        }
+        if self.confirmed || !self.batch.is_empty() {
+            return Ok(());
+        }
+        // A segment that is full to the brim is followed by the next one, some time.
+        if self.active.position.at + self.batch.len_on_disk() <= self.active.size {
+            let begin = self.write_batch().map_err(|error| self.fail(error))?;
+            self.publish(begin);
+        }
+        self.confirmed = true;
+        Ok(())
+    }
+
+    /// Whether the last batch has a follower, or there is none.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
     }
 
     /// Returns where the batch begins.
@@ -185,8 +215,6 @@ impl Log {
             synced = self.active.open.file.sync_data();
         }
         synced.map_err(|e| failed("sync", e))?;
-        self.stats.batches += 1;
-        self.stats.fsyncs += 1;
         self.stats.written_bytes += bytes.len() as u64;
         self.active.position = next;
         Ok(from.at)

@@ -108,8 +108,11 @@ impl Opening {
         let name = file_name(newest, false);
         let path = self.dir.join(&name);
         let corrupt = |offset| OpenError::Corrupt { file: path.clone(), offset };
-        let Opened { file, header } =
-            Opened::new(&*self.file_system, &path, newest)?.ok_or_else(|| corrupt(0))?;
+        let opened = Opened::new(&*self.file_system, &path, newest)?.ok_or_else(|| corrupt(0))?;
+        let Opened { file, header, bad_copy } = opened;
+        if let Some(at) = bad_copy {
+            self.note(&name, at);
+        }
         let mut source = FileSource::new(Arc::clone(&file)).map_err(io_error("read", &path))?;
         let checkpoint = self
             .read_checkpoint(&mut source, &header, &name)
@@ -269,6 +272,7 @@ impl Opening {
         let needed = spare_size(self.config.segment_bytes, active.start);
         let spares = files.tidy(&*self.file_system, &self.dir, needed, known)?;
         let next_number = files.next_number.max(active.number) + 1;
+        let confirmed = active.position.at == active.start;
         let log = Log {
             admission: Admission::new(&self.state),
             view: LogView::new(self.state, self.dir.clone()),
@@ -281,6 +285,7 @@ impl Opening {
             staged: IoToken(0),
             durable: IoToken(0),
             failed: None,
+            confirmed,
             housekeeping: Housekeeping::new(next_number, spares),
             stats: Stats::default(),
             _lock: lock,

@@ -3,14 +3,17 @@
 //! One batch is in flight at a time, and the next is written only after the fsync of the one
 //! before. So what does not validate was either never acknowledged, a *torn tail* (then nothing
 //! follows it and some of its sectors were never written) or it is *damage* (B35: cutting there
-//! would lose acknowledged entries).
+//! would lose acknowledged entries). A log with nothing to do follows its last batch with an empty
+//! one, so only the write of a busy log can look torn.
 //!
 //! **Invariant:** this is a function of the bytes. It decides; [`super::recovery`] acts.
 
 use std::io;
 
 use super::batch::Position;
-use super::format::{Kind, RECORD, RecordHeader, SECTOR, SegmentHeader, TRAILER, Trailer, chain};
+use super::format::{
+    Kind, RECORD, RecordHeader, SECTOR, SegmentHeader, TRAILER, Trailer, chain, sector_up,
+};
 use super::source::{Source, for_each_sector};
 use crate::mutants::{self, Mutant};
 
@@ -71,7 +74,9 @@ pub(crate) fn scan(
             verdict.torn_until = visible.then_some(survey.data_end);
             return Ok(verdict);
         }
-        verdict.damage.extend(walk.damage());
+        let nobodys = survey.same_is_empty || walk.is_empty_batch(from.at);
+        let blame = |damage| if nobodys { Damage { group: Some(None), ..damage } } else { damage };
+        verdict.damage.extend(walk.damage().into_iter().map(blame));
         match walk {
             Walk::Damaged(batch, _) if batch.follows(from) => {
                 verdict.end = batch.next();
@@ -86,7 +91,21 @@ pub(crate) fn scan(
             },
         }
     }
+    if let (Some(end), true) = (sealed, header.zeroed) {
+        verdict.damage.extend(not_zero(source, sector_up(end))?);
+    }
     Ok(verdict)
+}
+
+/// A byte in the space that a sealed segment never used: it cost nobody anything.
+fn not_zero(source: &mut impl Source, from: u64) -> io::Result<Option<Damage>> {
+    let mut found = None;
+    for_each_sector(source, from, |at, sector| {
+        if found.is_none() && !is_zero(sector) {
+            found = Some(Damage { at, group: Some(None) });
+        }
+    })?;
+    Ok(found)
 }
 
 fn take(walk: Walk, visit: &mut dyn FnMut(Found)) {
@@ -146,23 +165,35 @@ impl Walk {
         }
     }
 
-    /// True if this can be a batch that a crash left unfinished. A fresh segment is zeros where
-    /// nothing was written, so there an unfinished batch lacks a whole sector of what fails to
-    /// validate, or its end. A recycled one does not tell.
+    /// Whether this is the commit record of a batch that holds nothing else.
+    fn is_empty_batch(&self, begin: u64) -> bool {
+        matches!(self, Self::Broken { at, end } if *at == begin && *end == begin + SECTOR)
+    }
+
+    /// True if this can be a batch that a crash left unfinished: then what fails to validate lacks
+    /// a sector. In a fresh segment that is zeros. A recycled one tells only where all that fails
+    /// shares the sector of an intact header of its own: that was written.
     fn is_torn(
         &self,
         source: &mut impl Source,
         header: &SegmentHeader,
         survey: &Survey,
     ) -> io::Result<bool> {
-        if !header.zeroed {
-            return Ok(true);
-        }
         let failed = match self {
+            // Another file's, or another place's: no write of ours ends like that.
             Self::Whole(_) => return Ok(false),
             Self::Damaged(_, damage) => damage.iter().map(|(d, end)| (d.at, *end)).collect(),
             Self::Broken { at, end } => vec![(*at, *end)],
         };
+        if !header.zeroed {
+            let shared = |(from, to): &(u64, u64)| from / SECTOR == (to - 1) / SECTOR;
+            let written = matches!(self, Self::Damaged(..)) && failed.iter().all(shared);
+            let whole = survey.same_is_one_sector || self.is_empty_batch(survey.begin);
+            return Ok(!written && !whole);
+        }
+        if survey.same.is_none() && is_hardly_written(source.get(survey.begin, SECTOR as usize)?) {
+            return Ok(true);
+        }
         for (from, to) in failed {
             // No record header is all zeros, not even a damaged one.
             let unwritten = is_zero(source.get(from, RECORD)?);
@@ -234,6 +265,12 @@ fn is_zero(sector: &[u8]) -> bool {
     *sector == ZEROS[..sector.len()]
 }
 
+/// Space that was never written, with bits that flipped in it: the first sector of a batch holds
+/// checksums, a kind and lengths, which are never that few bytes.
+fn is_hardly_written(sector: &[u8]) -> bool {
+    sector.iter().filter(|byte| **byte != 0).count() < 8
+}
+
 fn has_zero_sector(source: &mut impl Source, from: u64, to: u64) -> io::Result<bool> {
     let mut at = from / SECTOR * SECTOR;
     while at < to {
@@ -247,10 +284,16 @@ fn has_zero_sector(source: &mut impl Source, from: u64, to: u64) -> io::Result<b
 
 /// What lies behind a place that does not validate.
 struct Survey {
+    /// The place.
+    begin: u64,
     /// Behind the last byte that is not zero.
     data_end: u64,
     /// The trailer of the very batch that was expected.
     same: Option<u64>,
+    /// It says that the batch is one sector, which is written whole or not at all; and that there
+    /// is nothing in it.
+    same_is_one_sector: bool,
+    same_is_empty: bool,
     /// The trailer of a later batch: the expected one was acknowledged.
     later: bool,
     /// Where reading can go on: behind the expected batch, else at the next later one.
@@ -259,7 +302,15 @@ struct Survey {
 
 impl Survey {
     fn new(source: &mut impl Source, salt: u32, from: Position) -> io::Result<Self> {
-        let mut survey = Self { data_end: from.at, same: None, later: false, next: None };
+        let mut survey = Self {
+            begin: from.at,
+            data_end: from.at,
+            same: None,
+            same_is_one_sector: false,
+            same_is_empty: false,
+            later: false,
+            next: None,
+        };
         for_each_sector(source, from.at, |at, sector| {
             if is_zero(sector) {
                 return;
@@ -286,6 +337,8 @@ impl Survey {
         self.later |= lsn > from.lsn;
         if lsn == from.lsn {
             self.same = Some(end);
+            self.same_is_one_sector = at == from.at && u64::from(bytes) == SECTOR;
+            self.same_is_empty = self.same_is_one_sector && chain == previous_chain;
         }
         let start = end.saturating_sub(u64::from(bytes));
         // A later batch can be read from its start, unless that is where reading just failed.

@@ -23,6 +23,10 @@ use crate::types::{Durable, IoToken, Write};
 /// While the disk is full, how often to look whether space has come back.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// After so long without a write the newest batch is confirmed. A moment, so that a writer who
+/// waits for each write pays for one.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// What handles, writer and housekeeping share.
 pub(crate) struct Shared {
     pub(crate) view: LogView,
@@ -166,6 +170,8 @@ struct Input {
     bytes: usize,
     done: Option<JobDone>,
     stopping: bool,
+    /// Nothing has come for a while.
+    quiet: bool,
 }
 
 impl Writer {
@@ -189,6 +195,9 @@ impl Writer {
                 return self.fail(error);
             }
             if stop {
+                if let Err(error) = self.log.confirm() {
+                    self.fail(error);
+                }
                 return;
             }
         }
@@ -196,21 +205,27 @@ impl Writer {
 
     /// Waits for something to do.
     fn take(&mut self) -> Input {
-        let full = self.log.is_full();
+        let patience = match (self.log.is_confirmed(), self.log.is_full()) {
+            (false, _) => Some(QUIET),
+            (true, true) => Some(FULL_RETRY),
+            (true, false) => None,
+        };
+        let mut quiet = false;
         let mut queue = self.shared.queue();
         loop {
             let idle = queue.submits.is_empty() && queue.done.is_none() && !queue.stopping;
             if !idle || self.log.staged_bytes() > 0 {
                 break;
             }
-            if !full {
+            let Some(patience) = patience else {
                 queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
-            let waited = self.shared.wake.wait_timeout(queue, FULL_RETRY);
+            };
+            let waited = self.shared.wake.wait_timeout(queue, patience);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = guard;
-            if timeout.timed_out() {
+            quiet = timeout.timed_out();
+            if quiet {
                 break;
             }
         }
@@ -219,6 +234,7 @@ impl Writer {
             bytes: 0,
             done: queue.done.take(),
             stopping: queue.stopping,
+            quiet,
         };
         while taken.bytes < self.shared.config.batch_bytes
             && let Some((writes, bytes)) = queue.submits.pop_front()
@@ -245,6 +261,9 @@ impl Writer {
             self.log.stats.last_fsync = begin.elapsed();
             self.publish(token, input.bytes);
         } else {
+            if input.quiet {
+                self.log.confirm()?;
+            }
             // A submit of nothing is durable at once.
             let token = self.log.flush()?;
             self.publish(token, input.bytes);

@@ -23,7 +23,7 @@ struct Recorded {
 }
 
 /// Records a run until `enough` of it.
-fn record(seed: u64, config: Config, enough: impl Fn(&World) -> bool) -> Recorded {
+fn record(seed: u64, config: Config, mut enough: impl FnMut(&World) -> bool) -> Recorded {
     let mut world = World::new(seed, config);
     world.open_intact().unwrap();
     let mut steps = Vec::new();
@@ -41,6 +41,15 @@ fn record(seed: u64, config: Config, enough: impl Fn(&World) -> bool) -> Recorde
     let config = world.config.clone();
     world.kill();
     Recorded { disk: world.disk, config, model, steps }
+}
+
+/// The same with nothing to do at the end.
+fn at_rest(recorded: Recorded) -> Recorded {
+    let (mut log, _) = open(&recorded.disk, &recorded.config).unwrap();
+    log.confirm().unwrap();
+    drop(log);
+    recorded.disk.kill();
+    recorded
 }
 
 fn segments(disk: &SimDisk, extension: &str) -> Vec<PathBuf> {
@@ -171,6 +180,72 @@ pub(crate) fn every_flipped_bit_of_the_newest_segment_is_noticed() {
         // There are two headers, so one may be damaged unnoticed; behind them nothing may.
         assert!(told || bit < 1024 * 8, "bit {bit} changed nothing that anyone noticed");
     }
+}
+
+/// The newest segment is a recycled file, full of its former life.
+fn recycled_run() -> Recorded {
+    let config = Config { segment_bytes: 8 << 10, queue_bytes: 2 << 10, ..tiny() };
+    let mut seen = 0;
+    record(5, config, |world| {
+        let newest = (world.flushes > 0).then(|| newest(&world.disk));
+        let bytes = newest.and_then(|path| world.disk.contents(&path));
+        // Byte 17 of a header says whether the rest is zeros.
+        let recycled = bytes.is_some_and(|bytes| bytes[17] == 0);
+        seen = if recycled { seen + 1 } else { 0 };
+        seen == 4
+    })
+}
+
+/// Every bit of the file, also of what was never written: whatever of it means something is missed
+/// when it changes; of the rest nothing is ever served.
+#[test]
+pub(crate) fn at_rest_no_flipped_bit_is_taken_for_a_torn_write() {
+    for (recorded, fresh) in [(small_run(), true), (recycled_run(), false)] {
+        let recorded = at_rest(recorded);
+        let path = newest(&recorded.disk);
+        let bytes = recorded.disk.contents(&path).unwrap();
+        let end = end_of_batches(&bytes);
+        let every = if sim::seeds(1).end > 1 { 1 } else { 13 };
+        for bit in (0..bytes.len() as u64 * 8).step_by(every) {
+            let disk = recorded.disk.fork(bit);
+            disk.flip_bit(&path, bit);
+            let place = format!("bit {bit} of {} bytes, batches end at {end}", bytes.len());
+            let (log, recovery) = match open(&disk, &recorded.config) {
+                Ok(opened) => opened,
+                Err(error) => panic!("{place}: {error}"),
+            };
+            let reported = check_honest(&log, &recovery, &recorded.model);
+            let told = !reported.is_empty() || !recovery.damage.is_empty();
+            let confirmation = end - 512;
+            match bit / 8 {
+                // The empty batch at the end costs nobody anything, torn or damaged.
+                at if confirmation <= at && at < end => {
+                    assert!(told || recovery.torn.is_some(), "{place}: nobody noticed");
+                    assert!(reported.is_empty(), "{place}: blamed {reported:?}");
+                }
+                at if at < end => {
+                    assert!(told, "{place}: nobody noticed");
+                    assert_eq!(recovery.torn, None, "{place}: damage was cut like a torn tail");
+                }
+                // Zeros that are none look like the rest of a torn write, and are cut.
+                _ if fresh => assert!(recovery.torn.is_some(), "{place}: nobody noticed"),
+                // What the file held in a former life is not read.
+                _ => assert!(!told && recovery.torn.is_none(), "{place}: {recovery:?}"),
+            }
+        }
+    }
+}
+
+/// Behind the last trailer that has the segment's salt.
+fn end_of_batches(bytes: &[u8]) -> u64 {
+    let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let ours = |end: &usize| {
+        let trailer = end - 32;
+        let crc = crc32c::crc32c_append(u32_at(20), &bytes[trailer..trailer + 20]);
+        bytes[trailer + 24..*end] == *b"QTCOMMIT" && u32_at(trailer + 20) == crc
+    };
+    let ends = (1..=bytes.len() / 512).map(|sector| sector * 512);
+    ends.filter(ours).max().expect("something was written") as u64
 }
 
 /// With live entries in a sealed segment and in a cold one.

@@ -132,6 +132,9 @@ impl World {
             if self.rng.chance(2, 3) && !self.tidy() {
                 return Ok(());
             }
+            if self.rng.chance(1, 3) && self.log().confirm().is_err() {
+                return Ok(());
+            }
             if self.rng.chance(1, 10) {
                 self.check()?;
             }
