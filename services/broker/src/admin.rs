@@ -7,11 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use consensus::GroupId;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use messaging::catalog::{Catalog, CatalogCommand, Changed, QueueEntry, SubscriptionEntry, Topic};
 use messaging::config::{QueueConfig, Retention, Start, SubscriptionConfig};
 use messaging::frame::{self, Records};
@@ -19,15 +18,16 @@ use messaging::ids::{Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
 use messaging::queue::QueueCommand;
 use messaging::subscription::Position;
-use raft_node::Group;
+use raft_node::{Group, StartError};
 use serde::Serialize;
 
 use crate::broker::Broker;
 use crate::directory::{
     Directory, Line, PartitionHandle, QueueHandle, Served, SubscriptionHandle, TopicHandle,
+    Unserved,
 };
 use crate::error::{AdminError, LogError};
-use crate::state_machine::{self, Leads, PartitionMachine};
+use crate::state_machine::{self, Leads, PartitionMachine, QueueMachine};
 use crate::{keeper, log};
 
 /// Topics and queues started at the same time.
@@ -101,32 +101,48 @@ impl Broker {
                 _ => catalog.propose(payload(&command)).await,
             };
             let changed = proposed?.reply?;
-            if changed != Changed::Unchanged || broker.shared.behind.load(Ordering::Relaxed) {
-                broker.shared.behind.store(true, Ordering::Relaxed);
+            if changed != Changed::Unchanged || broker.shared.behind.borrow().is_some() {
                 broker.refresh().await?;
-                broker.shared.behind.store(false, Ordering::Relaxed);
             }
             Ok(changed)
         };
         self.shared.tasks.spawn(change).await.unwrap_or(Err(LogError::Indeterminate.into()))
     }
 
-    /// Serves what the catalog says, and nothing else.
+    /// Serves what the catalog says, and nothing else. Whoever calls has the turn to change it.
+    ///
+    /// What cannot be brought up now keeps nothing else from it: it is the outcome, and is tried
+    /// again.
     pub(crate) async fn refresh(&self) -> Result<(), AdminError> {
+        let served = self.serve_catalog().await;
+        let behind = match &served {
+            Err(error) => Some(format!("the catalog is not served completely yet: {error}")),
+            Ok(()) => self.directory().has_to_start().then(|| "some are still to start".to_owned()),
+        };
+        self.shared.behind.send_if_modified(|known| {
+            let changed = *known != behind;
+            *known = behind;
+            changed
+        });
+        served
+    }
+
+    async fn serve_catalog(&self) -> Result<(), AdminError> {
         let catalog = self.shared.catalog.query(|machine| machine.0.clone()).await?;
         let before = self.directory();
         let topics = catalog.topics().iter().map(|(name, entry)| {
             self.clone().serve_topic(name.clone(), entry.clone(), before.topics.get(name).cloned())
         });
-        let topics = at_once(topics.collect()).await?;
+        let (topics, failed_topic) = at_once(topics.collect()).await;
         let queues = catalog.queues().iter().map(|(name, entry)| {
             self.clone().serve_queue(name.clone(), entry.clone(), before.queues.get(name).cloned())
         });
-        let queues = at_once(queues.collect()).await?;
+        let (queues, failed_queue) = at_once(queues.collect()).await;
         let topics = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
         let queues = queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect();
         self.shared.directory.send_replace(Arc::new(Directory { topics, queues }));
-        self.remove_deleted(&catalog, &before).await
+        self.remove_deleted(&catalog, &before).await?;
+        failed_topic.or(failed_queue).map_or(Ok(()), Err)
     }
 
     async fn serve_topic(
@@ -134,22 +150,25 @@ impl Broker {
         name: Name,
         entry: Topic,
         before: Option<Arc<TopicHandle>>,
-    ) -> Result<Arc<TopicHandle>, AdminError> {
+    ) -> Brought<TopicHandle> {
         if let Some(topic) = &before
             && topic.entry == entry
+            && topic.is_complete()
         {
-            return Ok(topic.clone());
+            return (topic.clone(), None);
         }
+        let mut failed = None;
         let known = before.as_ref().map_or(&[][..], |topic| &topic.partitions[..]);
         let mut partitions = Vec::with_capacity(entry.partitions.len());
         for (number, id) in (0..).zip(&entry.partitions) {
             let known = known.iter().find(|partition| partition.served.id == *id);
-            let partition = match known {
+            let partition = match known.filter(|partition| !partition.served.is_to_start()) {
                 Some(partition) => partition.clone(),
                 None => self.start_partition(*id).await,
             };
             if let Ok(group) = partition.served.group() {
-                configure_partition(group, number, &entry).await?;
+                let configured = configure_partition(group, number, &entry).await;
+                failed = configured.err().or(failed);
             }
             // Consumers that wait find a subscription gone, the keeper another retention.
             partition.served.changed.notify_one();
@@ -162,7 +181,8 @@ impl Broker {
         });
         let subscriptions: BTreeMap<_, _> = subscriptions.collect();
         let metrics = self.shared.metrics.destination(name.as_str(), "");
-        Ok(Arc::new(TopicHandle::new(name, entry, partitions, subscriptions, metrics)))
+        let topic = TopicHandle::new(name, entry, partitions, subscriptions, metrics);
+        (Arc::new(topic.configured(failed.is_none())), failed)
     }
 
     fn serve_subscription(
@@ -186,12 +206,14 @@ impl Broker {
         name: Name,
         entry: QueueEntry,
         before: Option<Arc<QueueHandle>>,
-    ) -> Result<Arc<QueueHandle>, AdminError> {
+    ) -> Brought<QueueHandle> {
         let known = before.filter(|queue| queue.entry.group == entry.group);
+        let known = known.filter(|queue| !queue.served.is_to_start());
         if let Some(queue) = &known
             && queue.entry == entry
+            && queue.configured
         {
-            return Ok(queue.clone());
+            return (queue.clone(), None);
         }
         let (served, line) = match &known {
             Some(queue) => (queue.served.clone(), queue.line.clone()),
@@ -200,27 +222,27 @@ impl Broker {
                 (self.start_group(entry.group).await, line)
             }
         };
+        let failed = match served.group() {
+            Ok(group) => configure_queue(group, &entry).await.err(),
+            Err(_unserved) => None,
+        };
         let metrics = self.shared.metrics.destination(name.as_str(), "");
         let returned = known.as_ref().map_or_else(Arc::default, |queue| queue.returned.clone());
-        let queue = Arc::new(QueueHandle { name, entry, served, returned, line, metrics });
-        if let Ok(group) = queue.served.group() {
-            let version = group.query(|machine| machine.0.version()).await?;
-            if version != queue.entry.version {
-                let (version, config) = (queue.entry.version, queue.entry.config.clone());
-                group.propose(payload(&QueueCommand::Configure { version, config })).await?;
-            }
-            match known {
-                Some(_) => queue.served.keeper.notify_one(),
-                None => keeper::spawn_queue(self.clone(), &queue),
-            }
+        let configured = failed.is_none();
+        let queue = QueueHandle { name, entry, served, returned, line, metrics, configured };
+        let queue = Arc::new(queue);
+        match known {
+            Some(_) => queue.served.keeper.notify_one(),
+            None if queue.served.group().is_ok() => keeper::spawn_queue(self.clone(), &queue),
+            None => (),
         }
-        Ok(queue)
+        (queue, failed)
     }
 
     async fn start_partition(&self, id: GroupId) -> Arc<PartitionHandle> {
         let served = self.start_group(id).await;
         let partition = Arc::new(PartitionHandle { served, returned: Arc::default() });
-        if partition.served.damage().is_none() {
+        if partition.served.group().is_ok() {
             keeper::spawn_partition(self.clone(), partition.clone());
         }
         partition
@@ -230,9 +252,16 @@ impl Broker {
     /// one are told what is wrong with it.
     async fn start_group<M: Leads>(&self, id: GroupId) -> Served<M> {
         let group = state_machine::start(&self.shared.groups, id).await;
-        let group = group.map_err(|error| {
-            tracing::error!(group = id.0, %error, "a partition or queue is not served");
-            error.to_string()
+        let group = group.map_err(|error| match error {
+            // Also what a log with too much to do answers.
+            StartError::DiskFull | StartError::Stopped => {
+                tracing::warn!(group = id.0, %error, "a partition or queue is not served yet");
+                Unserved::NotYet(error.to_string())
+            }
+            error => {
+                tracing::error!(group = id.0, %error, "a partition or queue is not served");
+                Unserved::Damaged(error.to_string())
+            }
         });
         Served::new(id, group)
     }
@@ -257,11 +286,28 @@ impl Broker {
     }
 }
 
-/// Serves several things at once; the first that fails is the outcome.
+/// What is served now, and why it has not all the settings it should have.
+type Brought<T> = (Arc<T>, Option<AdminError>);
+
+/// Serves several things at once. Also one of the failures.
 async fn at_once<T>(
-    serving: Vec<impl Future<Output = Result<T, AdminError>>>,
-) -> Result<Vec<T>, AdminError> {
-    stream::iter(serving).buffer_unordered(STARTING).try_collect().await
+    serving: Vec<impl Future<Output = Brought<T>>>,
+) -> (Vec<Arc<T>>, Option<AdminError>) {
+    let brought = stream::iter(serving).buffer_unordered(STARTING);
+    let (served, failed): (Vec<_>, Vec<_>) = brought.unzip().await;
+    (served, failed.into_iter().flatten().next())
+}
+
+/// Gives a queue the settings it does not have yet.
+async fn configure_queue(
+    group: &Group<QueueMachine>,
+    entry: &QueueEntry,
+) -> Result<(), AdminError> {
+    if group.query(|machine| machine.0.version()).await? != entry.version {
+        let (version, config) = (entry.version, entry.config.clone());
+        group.propose(payload(&QueueCommand::Configure { version, config })).await?;
+    }
+    Ok(())
 }
 
 /// Gives a partition the settings and subscriptions it does not have yet.

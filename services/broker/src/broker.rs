@@ -1,7 +1,6 @@
 //! The handle that handlers and keepers work with.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use chassis::clock::Clock;
 use raft_node::{Group, Groups};
@@ -28,8 +27,9 @@ pub(crate) struct Shared {
     /// One change of the catalog at a time, in the order they came.
     pub(crate) admin: Semaphore,
     pub(crate) admin_places: Semaphore,
-    /// The directory is behind the catalog: bringing it up failed. The next change tries again.
-    pub(crate) behind: AtomicBool,
+    /// Why the directory is behind the catalog, if it is. The next change tries again, and so does
+    /// [`mend`](crate::mend).
+    pub(crate) behind: watch::Sender<Option<String>>,
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     pub(crate) tasks: TaskTracker,
@@ -57,7 +57,7 @@ impl Broker {
             directory: watch::Sender::new(Arc::default()),
             admin: Semaphore::new(1),
             admin_places: Semaphore::new(MAX_ADMIN_WAITING),
-            behind: AtomicBool::new(false),
+            behind: watch::Sender::new(None),
             limits: context.config.broker.clone(),
             clock: context.clock.clone(),
             tasks: context.tasks.clone(),

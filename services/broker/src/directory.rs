@@ -34,6 +34,8 @@ pub(crate) struct TopicHandle {
     pub(crate) partitions: Vec<Arc<PartitionHandle>>,
     pub(crate) subscriptions: BTreeMap<Name, Arc<SubscriptionHandle>>,
     pub(crate) metrics: Destination,
+    /// Its partitions have all the settings of the entry.
+    configured: bool,
     /// Where the next batch without a key goes.
     turn: AtomicU32,
 }
@@ -66,18 +68,29 @@ pub(crate) struct QueueHandle {
     pub(crate) returned: Arc<Returned<()>>,
     pub(crate) line: Arc<Line>,
     pub(crate) metrics: Destination,
+    /// Its group has all the settings of the entry.
+    pub(crate) configured: bool,
 }
 
 /// A group as this node serves it.
 pub(crate) struct Served<M> {
     pub(crate) id: GroupId,
-    group: Result<Group<M>, String>,
+    group: Result<Group<M>, Unserved>,
     /// Wakes the keeper: there is progress to report or something to give up.
     pub(crate) keeper: Arc<Notify>,
     /// Wakes whoever waits for messages, when it is not a log entry that brings one.
     pub(crate) changed: Arc<Notify>,
     /// Cancelled when the group is deleted.
     pub(crate) gone: CancellationToken,
+}
+
+/// Why a group is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    /// Its log or snapshot cannot be used: that stays so.
+    Damaged(String),
+    /// There was no room to start it: that is tried again.
+    NotYet(String),
 }
 
 /// Consumers that wait for messages: one of them looks, the others stand behind it.
@@ -115,6 +128,19 @@ impl Directory {
         }
     }
 
+    /// Why partitions and queues are not served, if some are not.
+    pub(crate) fn unserved(&self) -> impl Iterator<Item = String> + '_ {
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        let partitions = partitions.filter_map(|partition| partition.served.unserved());
+        partitions.chain(self.queues.values().filter_map(|queue| queue.served.unserved()))
+    }
+
+    /// Whether some partition or queue may start at the next attempt.
+    pub(crate) fn has_to_start(&self) -> bool {
+        self.topics.values().any(|topic| topic.has_to_start())
+            || self.queues.values().any(|queue| queue.served.is_to_start())
+    }
+
     /// The queue that lives in this group.
     pub(crate) fn queue_in(&self, group: u64) -> Option<Arc<QueueHandle>> {
         self.queues.values().find(|queue| queue.served.id.0 == group).cloned()
@@ -129,7 +155,30 @@ impl TopicHandle {
         subscriptions: BTreeMap<Name, Arc<SubscriptionHandle>>,
         metrics: Destination,
     ) -> Self {
-        Self { name, entry, partitions, subscriptions, metrics, turn: AtomicU32::new(0) }
+        Self {
+            name,
+            entry,
+            partitions,
+            subscriptions,
+            metrics,
+            configured: true,
+            turn: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether its partitions have all the settings of the entry.
+    pub(crate) fn configured(self, configured: bool) -> Self {
+        Self { configured, ..self }
+    }
+
+    /// Nothing is left to start or to configure.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.configured && !self.has_to_start()
+    }
+
+    /// Whether some partition may start at the next attempt.
+    pub(crate) fn has_to_start(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.served.is_to_start())
     }
 
     /// The subscription of this name.
@@ -196,14 +245,22 @@ impl<M> Clone for Served<M> {
 }
 
 impl<M> Served<M> {
-    pub(crate) fn new(id: GroupId, group: Result<Group<M>, String>) -> Self {
+    pub(crate) fn new(id: GroupId, group: Result<Group<M>, Unserved>) -> Self {
         let (keeper, changed) = (Arc::default(), Arc::default());
         Self { id, group, keeper, changed, gone: CancellationToken::new() }
     }
 
-    /// The group, if its log was found in order.
+    /// The group, if its log was found in order and it has started.
     pub(crate) fn group(&self) -> Result<&Group<M>, LogError> {
-        self.group.as_ref().map_err(|reason| LogError::Damaged { reason: reason.clone() })
+        self.group.as_ref().map_err(|unserved| match unserved.clone() {
+            Unserved::Damaged(reason) => LogError::Damaged { reason },
+            Unserved::NotYet(reason) => LogError::NotYet { reason },
+        })
+    }
+
+    /// It may start at the next attempt.
+    pub(crate) fn is_to_start(&self) -> bool {
+        matches!(self.group, Err(Unserved::NotYet(_)))
     }
 
     /// Its group is deleted: the keeper ends, and whoever waits looks and finds it gone.
@@ -212,9 +269,9 @@ impl<M> Served<M> {
         self.changed.notify_one();
     }
 
-    /// What is wrong with it, if anything.
-    pub(crate) fn damage(&self) -> Option<&str> {
-        self.group.as_ref().err().map(String::as_str)
+    /// Why it is not served, if it is not.
+    pub(crate) fn unserved(&self) -> Option<String> {
+        self.group().err().map(|error| error.to_string())
     }
 }
 

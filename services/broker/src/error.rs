@@ -33,6 +33,12 @@ pub(crate) enum LogError {
         /// File and offset.
         reason: String,
     },
+    /// It could not start yet.
+    #[error("this partition or queue is not served yet: {reason}; it is tried again every second")]
+    NotYet {
+        /// What is in the way.
+        reason: String,
+    },
     /// It may have been done.
     #[error("the outcome is unknown; repeat the request with the same Idempotency-Key")]
     Indeterminate,

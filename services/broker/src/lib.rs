@@ -39,19 +39,18 @@ mod wait;
 
 mod dead_letter;
 mod keeper;
+mod mend;
 mod redrive;
 mod trace;
 
 mod handlers;
 
 use chassis::{Context, Service, StartError};
-use messaging::catalog::CATALOG;
 use raft_node::Groups;
 
 pub use config::{Config, Limits};
 
 use crate::broker::Broker;
-use crate::state_machine::CatalogMachine;
 
 /// Opens the log, serves what the catalog says, and hands over the router.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
@@ -61,12 +60,13 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
             .map_err(StartError::from_error)?;
     chassis::log::observe(groups.wal(), &context.metrics, &context.health);
     let failed = groups.failed();
-    let catalog = groups.start(CATALOG, CatalogMachine::default()).await;
-    let catalog = catalog.map_err(StartError::from_error)?;
+    let catalog = mend::start_catalog(&groups, &context).await?;
     let broker = Broker::new(&context, groups, catalog);
-    let unserved = |error| StartError::with_source("the catalog cannot be served", error);
-    broker.refresh().await.map_err(unserved)?;
-    watch_damage(&context, &broker);
+    if let Err(error) = broker.refresh().await {
+        tracing::error!(%error, "the catalog is not served completely");
+    }
+    mend::spawn(&broker);
+    watch_logs(&context, &broker);
     Ok(Service {
         public: handlers::router(broker),
         peer: None,
@@ -75,17 +75,14 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     })
 }
 
-/// `/readyz` names the partitions and queues whose logs were found damaged.
-fn watch_damage(context: &Context<Config>, broker: &Broker) {
+/// `/readyz` names the partitions and queues that are not served, and why.
+fn watch_logs(context: &Context<Config>, broker: &Broker) {
     let broker = broker.clone();
     context.health.probe("logs", move || {
-        let directory = broker.directory();
-        let partitions = directory.topics.values().flat_map(|topic| &topic.partitions);
-        let partitions = partitions.filter_map(|partition| partition.served.damage());
-        let queues = directory.queues.values().filter_map(|queue| queue.served.damage());
-        match partitions.chain(queues).next() {
+        let unserved = broker.directory().unserved().next();
+        match unserved.or_else(|| broker.shared.behind.borrow().clone()) {
             None => Ok(()),
-            Some(damage) => Err(damage.to_owned()),
+            Some(reason) => Err(reason),
         }
     });
 }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use replication::digest::Sum;
@@ -11,6 +12,7 @@ use replication::{Head, Index, Position};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, EngineError, Step};
+use crate::room::Room;
 
 /// Batches that may wait for the engine.
 const QUEUE_MAX: usize = 64;
@@ -101,14 +103,19 @@ impl Drop for Apply {
 
 impl Apply {
     /// Starts the thread. Answers arrive at the returned receiver.
+    ///
+    /// `replay` reads entries back: for an engine that lost some because the disk was full.
     pub(crate) fn start(
         engine: Arc<dyn Engine>,
         digests: Digests,
+        room: Room,
+        replay: Replay,
     ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
         let (tasks, inbox) = sync_channel(QUEUE_MAX);
         let (answers, done) = mpsc::channel(QUEUE_MAX);
         digests.reset(&*engine);
-        let worker = Worker { engine, digests, answers };
+        let through = engine.applied().head.index();
+        let worker = Worker { engine, digests, answers, room, replay, through };
         let thread =
             std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(&inbox))?;
         Ok((Self { tasks: Some(tasks), thread: Some(thread) }, done))
@@ -123,31 +130,110 @@ impl Apply {
     }
 }
 
+/// The entries behind an index, up to another, as far as one read goes.
+pub(crate) type Replay =
+    Box<dyn Fn(Index, Index) -> Result<Vec<Arc<Step>>, Box<dyn std::error::Error>> + Send>;
+
 struct Worker {
     engine: Arc<dyn Engine>,
     digests: Digests,
     answers: mpsc::Sender<Done>,
+    room: Room,
+    replay: Replay,
+    /// Carried out so far, whatever the engine has lost of it.
+    through: Index,
 }
 
 impl Worker {
     fn run(mut self, inbox: &Receiver<Task>) {
         while let Ok(task) = inbox.recv() {
-            let done = match task {
-                Task::Apply(steps) => self.apply(&steps),
-                Task::Persist => self.persist(),
-                Task::Expired { now_ms, limit } => {
-                    self.engine.expired(now_ms, limit).map(Done::Expired)
-                }
-                Task::Switch(engine) => {
-                    self.digests.reset(&*engine);
-                    self.engine = engine;
-                    self.persist()
-                }
-            };
-            let done = done.unwrap_or_else(Done::Failed);
+            if let Task::Switch(engine) = &task {
+                self.digests.reset(&**engine);
+                self.engine = Arc::clone(engine);
+                self.through = engine.applied().head.index();
+            }
+            let Some(done) = self.perform(&task) else { return };
             let failed = matches!(done, Done::Failed(_));
             if self.answers.blocking_send(done).is_err() || failed {
                 return;
+            }
+        }
+    }
+
+    /// `None` if nobody waits for it any more.
+    fn perform(&mut self, task: &Task) -> Option<Done> {
+        loop {
+            let done = match task {
+                Task::Apply(steps) => self.apply(steps),
+                Task::Persist | Task::Switch(_) => self.persist(),
+                Task::Expired { now_ms, limit } => {
+                    self.engine.expired(*now_ms, *limit).map(Done::Expired)
+                }
+            };
+            match done {
+                Ok(Done::Applied { through, mismatch }) => {
+                    self.through = through;
+                    return Some(Done::Applied { through, mismatch });
+                }
+                Ok(done) => return Some(done),
+                Err(error) if self.is_for_want_of_space(&error) => {
+                    if !self.wait_for_space(error) {
+                        return None;
+                    }
+                }
+                Err(error) => return Some(Done::Failed(error)),
+            }
+        }
+    }
+
+    fn is_for_want_of_space(&self, error: &EngineError) -> bool {
+        self.room.look();
+        error.is_disk_full() || (error.is_aftermath() && self.room.is_low())
+    }
+
+    /// Waits until there is space, and brings the engine to where it was. False if the owner has
+    /// gone meanwhile.
+    fn wait_for_space(&self, error: EngineError) -> bool {
+        /// Nobody tells when a disk has room again; and the owner may end.
+        const LOOK_AGAIN: Duration = Duration::from_millis(200);
+        tracing::error!(error = %crate::chain(&error), "the engine has run out of space, and waits for some");
+        self.room.stall(&crate::chain(&error));
+        while !self.answers.is_closed() {
+            std::thread::park_timeout(LOOK_AGAIN);
+            if !self.room.is_enough_to_reopen() {
+                continue;
+            }
+            match self.catch_up() {
+                Ok(true) => {
+                    self.engine.resume();
+                    self.room.resume();
+                    tracing::info!("the engine goes on");
+                    return true;
+                }
+                Ok(false) => (),
+                Err(error) => tracing::warn!(error, "the engine cannot go on yet"),
+            }
+        }
+        false
+    }
+
+    /// Opens the engine again and carries out what it has lost. `Ok(false)`: somebody still reads
+    /// from it.
+    fn catch_up(&self) -> Result<bool, String> {
+        if !self.engine.reopen().map_err(|error| crate::chain(&error))? {
+            return Ok(false);
+        }
+        loop {
+            let applied = self.engine.applied().head.index();
+            if self.through <= applied {
+                return Ok(true);
+            }
+            let steps = (self.replay)(applied, self.through).map_err(|e| crate::chain(&*e))?;
+            if steps.is_empty() {
+                return Err(format!("the log has no entry {} any more", applied.next()));
+            }
+            for batch in steps.chunks(BATCH_MAX) {
+                self.engine.apply(batch).map_err(|error| crate::chain(&error))?;
             }
         }
     }
@@ -198,8 +284,10 @@ mod tests {
     }
 
     fn applied(claimed: Sum) -> Option<Index> {
+        let room = Room::new(std::env::temp_dir(), 0);
+        let replay: Replay = Box::new(|_, _| Ok(Vec::new()));
         let (apply, mut done) =
-            Apply::start(Arc::new(Memory::new("g")), Digests::default()).unwrap();
+            Apply::start(Arc::new(Memory::new("g")), Digests::default(), room, replay).unwrap();
         assert!(apply.try_send(Task::Apply(steps(claimed))).is_ok());
         match done.blocking_recv() {
             Some(Done::Applied { through: Index(2), mismatch }) => mismatch,

@@ -69,6 +69,9 @@ pub struct Store {
     pub log_retention_bytes: u64,
     /// Writes that no quorum has confirmed yet, in bytes of log. Beyond it the primary refuses.
     pub max_tail_bytes: usize,
+    /// With less space than this, in bytes, new values are refused: the engine needs it to store
+    /// what was accepted, and to carry out deletes.
+    pub min_free_bytes: u64,
     /// How long a repeat with the same `Idempotency-Key` is answered with the first result.
     pub idempotency_window_seconds: u64,
 }
@@ -101,6 +104,7 @@ impl Default for Store {
         Self {
             log_retention_bytes: 256 * 1024 * 1024,
             max_tail_bytes: 64 * 1024 * 1024,
+            min_free_bytes: 32 * 1024 * 1024,
             idempotency_window_seconds: 3600,
         }
     }

@@ -35,6 +35,7 @@ mod view;
 mod open;
 mod peer;
 mod ready;
+mod room;
 
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let parts = opening.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let others = context.config.replication.others(&context.node);
     let (log, digests) = (parts.log.clone(), parts.digests.clone());
+    let room = parts.room.clone();
     let generations = parts.generations.clone();
     let recent = parts.recent.clone();
     let (driver, inbox, view) = Driver::new(parts);
@@ -75,6 +77,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
             digests,
             forward,
             metrics: metrics.clone(),
+            room,
         }),
     };
     metrics.watch(replica.clone(), &context.metrics);
@@ -138,7 +141,7 @@ async fn begun(
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -17,6 +17,7 @@ use crate::engine::{Applied, Engine, Step};
 use crate::log::{GROUP, Log};
 use crate::overlay::Tail;
 use crate::recent::Recent;
+use crate::room::Room;
 
 /// Entries read at once.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -41,7 +42,9 @@ pub(crate) fn open(config: Arc<Config>, node: String, clock: Clock) -> Result<Pa
     let tail = begin(tail, &core);
     let engine: Arc<dyn Engine> = Arc::new(engine);
     let digests = Digests::default();
-    let (apply, done) = Apply::start(Arc::clone(&engine), digests.clone())
+    let room = Room::new(config.base.data_dir.clone(), config.store.min_free_bytes);
+    let replay = Box::new(again(log.clone()));
+    let (apply, done) = Apply::start(Arc::clone(&engine), digests.clone(), room.clone(), replay)
         .map_err(|error| StartError::with_source("cannot start the engine's thread", error))?;
     let recent = Recent::default();
     Ok(Parts {
@@ -57,7 +60,19 @@ pub(crate) fn open(config: Arc<Config>, node: String, clock: Clock) -> Result<Pa
         apply,
         done,
         digests,
+        room,
     })
+}
+
+/// Reads entries that were carried out once already.
+fn again(
+    log: Log,
+) -> impl Fn(Index, Index) -> Result<Vec<Arc<Step>>, Box<dyn std::error::Error>> + Send {
+    move |after, through| {
+        let entries = log.read(after.next(), READ_BYTES)?;
+        let entries = entries.iter().take_while(|entry| entry.position.index <= through);
+        entries.map(|entry| Ok(Arc::new(decode(entry)?))).collect()
+    }
 }
 
 /// A primary has begun its epoch with an entry of its own, which changes nothing but has to be

@@ -53,7 +53,7 @@ pub(crate) enum ReadError {
     NoPrimary,
     #[error("{0}")]
     Quarantined(Arc<str>),
-    #[error("the storage engine failed")]
+    #[error(transparent)]
     Engine(#[from] EngineError),
 }
 

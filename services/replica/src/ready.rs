@@ -10,7 +10,7 @@ pub(crate) fn checks(health: &Health, replica: &ReplicaHandle) {
     let disk = replica.clone();
     health.probe("disk", move || match disk.shared.log.wal().stats().disk_full {
         true => Err("the disk is full: writes are refused, reads go on".to_owned()),
-        false => Ok(()),
+        false => disk.shared.room.check(),
     });
     let replica = replica.clone();
     health.probe("replication", move || replicating(&replica));

@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) digests: Digests,
     pub(crate) forward: Forward,
     pub(crate) metrics: crate::metrics::Metrics,
+    pub(crate) room: crate::room::Room,
 }
 
 impl ReplicaHandle {

@@ -117,7 +117,7 @@ pub(crate) enum WriteError {
          take effect: repeat it with the same Idempotency-Key, or read the key"
     )]
     Indeterminate { position: Option<Position>, applied: bool, acked: u32 },
-    #[error("the storage engine failed")]
+    #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
     #[error("the node is shutting down; repeat at another node")]
     Stopped,

@@ -2,6 +2,10 @@
 //!
 //! Each service gets a small file system of its own, which takes root to mount.
 
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,10 +13,12 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::load::until;
-use crate::node::{Node, ok};
+use crate::node::{Node, ok, prepared_pair};
 
 /// Room for the first segments of a log, and for their reserve.
 const DISK: &str = "size=256m";
+/// And for the tables of an engine.
+const LARGE_DISK: &str = "size=512m";
 const BODY_BYTES: usize = 1 << 20;
 /// More than fits, so that a disk that never fills up fails the test instead of hanging it.
 const SENDS_MAX: usize = 5_000;
@@ -24,16 +30,34 @@ struct Disk {
 
 impl Disk {
     /// `None`, with a reason printed, where mounting is not allowed.
-    fn mount(at: &Path) -> Option<Self> {
-        std::fs::create_dir_all(at).expect("the mount point");
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(at).expect("the mount point");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(at);
+        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(at);
         let mounted = mount.output().is_ok_and(|output| output.status.success());
         if !mounted {
             println!("skipped: cannot mount a tmpfs; this test takes root");
             return None;
         }
         Some(Self { mounted_at: at.to_owned() })
+    }
+
+    /// Something else takes all that is left.
+    fn fill(&self) {
+        let mut file = File::create(self.rest()).expect("a file for the rest");
+        let piece = vec![1; 1 << 16];
+        for piece in [&piece[..], &piece[..1]] {
+            while file.write_all(piece).is_ok() {}
+        }
+    }
+
+    /// And gives it back.
+    fn clear(&self) {
+        fs::remove_file(self.rest()).expect("the file with the rest");
+    }
+
+    fn rest(&self) -> PathBuf {
+        self.mounted_at.join("somebody-elses")
     }
 }
 
@@ -48,7 +72,7 @@ impl Drop for Disk {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_broker_still_delivers_acks_and_deletes() {
     let mut broker = Node::prepared("broker", "");
-    let Some(_disk) = Disk::mount(&broker.data_dir()) else { return };
+    let Some(_disk) = Disk::mount(&broker.data_dir(), DISK) else { return };
     broker.restart().await;
     ok(broker.put("/v1/queues/full").json(&json!({}))).await;
     let stored = fill(|_| broker.post("/v1/queues/full/messages").body(vec![7; BODY_BYTES])).await;
@@ -79,7 +103,7 @@ async fn a_full_broker_still_delivers_acks_and_deletes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_coordinator_still_reads_and_deletes() {
     let mut coordinator = Node::prepared("coordinator", "");
-    let Some(_disk) = Disk::mount(&coordinator.data_dir()) else { return };
+    let Some(_disk) = Disk::mount(&coordinator.data_dir(), DISK) else { return };
     coordinator.restart().await;
     let stored =
         fill(|n| coordinator.put(&format!("/v1/kv/full/{n:04}")).body(vec![7; BODY_BYTES])).await;
@@ -94,6 +118,187 @@ async fn a_full_coordinator_still_reads_and_deletes() {
     coordinator.restart_degraded().await;
     let last = ok(coordinator.get(&format!("/v1/kv/full/{:04}", stored - 1))).await;
     assert_eq!(last.bytes().await.unwrap().len(), BODY_BYTES);
+}
+
+/// Neither the log nor the engine of the primary has room, while its replica has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_primary_still_reads_and_deletes_and_goes_on_when_there_is_space() {
+    let (mut primary, mut replica) = prepared_pair();
+    let Some(disk) = Disk::mount(&primary.data_dir(), LARGE_DISK) else { return };
+    primary.restart().await;
+    replica.restart().await;
+    let mut kept = Kept::default();
+    kept.put(&primary, 0..1_500).await;
+
+    disk.fill();
+    refused(&primary).await;
+    kept.check(&primary).await;
+    // Each delete is an entry that the engine has to store: at some time it cannot.
+    let mut deleted = 0;
+    while !readiness(&primary).await.contains("waits for space") {
+        assert!(deleted < 1_000, "the engine never runs out of space");
+        kept.delete(&primary, deleted..deleted + 50).await;
+        deleted += 50;
+    }
+    kept.check(&primary).await;
+    refused(&primary).await;
+
+    primary.kill().await;
+    primary.restart_degraded().await;
+    kept.check(&primary).await;
+    kept.delete(&primary, deleted..deleted + 10).await;
+    refused(&primary).await;
+
+    disk.clear();
+    let url = primary.url("/v1/kv/kept/9999");
+    until("a write is taken again, without a restart", || {
+        let put = primary.client().put(&url).body("9999");
+        async move { put.send().await.expect("an answer").status().is_success() }
+    })
+    .await;
+    kept.put(&primary, 2_000..2_100).await;
+    same_state(&primary, &replica).await;
+    kept.check(&primary).await;
+    kept.check(&replica).await;
+}
+
+/// A replica without room falls behind, and catches up by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_replica_catches_up_when_there_is_space() {
+    let (mut primary, mut replica) = prepared_pair();
+    let Some(disk) = Disk::mount(&replica.data_dir(), LARGE_DISK) else { return };
+    primary.restart().await;
+    replica.restart().await;
+    let mut kept = Kept { query: "?ack=async", ..Kept::default() };
+    kept.put(&primary, 0..200).await;
+
+    disk.fill();
+    let mut next = 200;
+    while !readiness(&replica).await.contains("waits for space") {
+        assert!(next < 20_000, "the engine never runs out of space");
+        kept.put(&primary, next..next + 100).await;
+        next += 100;
+    }
+    let old = ok(replica.get("/v1/kv/kept/0")).await;
+    assert_eq!(old.text().await.unwrap(), "0");
+    replica.kill().await;
+    replica.restart_degraded().await;
+    kept.put(&primary, next..next + 100).await;
+
+    disk.clear();
+    same_state(&primary, &replica).await;
+    kept.check(&replica).await;
+    replica.ready().await;
+}
+
+/// With neither a spare nor room for one, groups cannot start. They do as soon as there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_broker_cannot_start_it_starts_when_there_is_space() {
+    const QUEUES: usize = 200;
+    let mut broker = Node::prepared("broker", "");
+    let Some(disk) = Disk::mount(&broker.data_dir(), DISK) else { return };
+    broker.restart().await;
+    for number in 0..QUEUES {
+        ok(broker.put(&format!("/v1/queues/q{number}")).json(&json!({}))).await;
+        ok(broker.post(&format!("/v1/queues/q{number}/messages")).json(&number)).await;
+    }
+    // Most of the segment: what is left of it is no room.
+    for _ in 0..40 {
+        ok(broker.post("/v1/queues/q0/messages").body(vec![7; BODY_BYTES])).await;
+    }
+    broker.kill().await;
+    for file in fs::read_dir(broker.data_dir().join("wal")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "spare") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    disk.fill();
+    broker.restart_degraded().await;
+    let said = readiness(&broker).await;
+    assert!(said.contains("the disk is full") && said.contains("every second"), "{said}");
+
+    disk.clear();
+    broker.ready().await;
+    for number in 0..QUEUES {
+        let take = broker.post(&format!("/v1/queues/q{number}/receive")).json(&json!({}));
+        let taken: Value = ok(take).await.json().await.unwrap();
+        assert_eq!(taken["messages"][0]["data"], number, "{taken}");
+    }
+}
+
+/// Keys whose value is their number, as acknowledged.
+#[derive(Default)]
+struct Kept {
+    present: BTreeSet<usize>,
+    deleted: BTreeSet<usize>,
+    query: &'static str,
+}
+
+impl Kept {
+    async fn put(&mut self, node: &Node, numbers: Range<usize>) {
+        for number in numbers {
+            let put = node.put(&format!("/v1/kv/kept/{number}{}", self.query));
+            ok(put.body(number.to_string())).await;
+            self.present.insert(number);
+        }
+    }
+
+    async fn delete(&mut self, node: &Node, numbers: Range<usize>) {
+        for number in numbers {
+            let key = node.url(&format!("/v1/kv/kept/{number}{}", self.query));
+            ok(node.client().delete(key)).await;
+            self.present.remove(&number);
+            self.deleted.insert(number);
+        }
+    }
+
+    async fn check(&self, node: &Node) {
+        for number in &self.present {
+            let value = ok(node.get(&format!("/v1/kv/kept/{number}"))).await;
+            assert_eq!(value.text().await.unwrap(), number.to_string());
+        }
+        for number in &self.deleted {
+            let gone = node.get(&format!("/v1/kv/kept/{number}")).send().await.unwrap();
+            assert_eq!(gone.status(), 404, "{number}");
+        }
+    }
+}
+
+/// A new value is refused, with what to do.
+async fn refused(node: &Node) {
+    let url = node.url("/v1/kv/refused");
+    until("a write is refused", || {
+        let put = node.client().put(&url).body(vec![7; BODY_BYTES]);
+        async move {
+            let answer = put.send().await.expect("an answer");
+            if answer.status().is_success() {
+                return false;
+            }
+            let problem: Value = answer.json().await.expect("a problem");
+            assert_eq!((&problem["status"], &problem["code"]), (&json!(507), &json!("disk-full")));
+            assert!(problem["detail"].as_str().unwrap().contains("free space"), "{problem}");
+            true
+        }
+    })
+    .await;
+}
+
+async fn readiness(node: &Node) -> String {
+    node.get("/readyz?verbose").send().await.expect("an answer").text().await.unwrap()
+}
+
+/// Both have carried out the same entries, to the same effect.
+async fn same_state(primary: &Node, replica: &Node) {
+    until("both have the same state", || async move {
+        let (one, two) = (status(primary).await, status(replica).await);
+        one["applied_index"] == two["applied_index"] && one["digest"] == two["digest"]
+    })
+    .await;
+}
+
+async fn status(node: &Node) -> Value {
+    ok(node.get("/v1/replication")).await.json().await.unwrap()
 }
 
 /// Sends until the disk is full. Returns how many were acknowledged.

@@ -220,6 +220,16 @@ impl Node {
 
 /// A primary and its replica, both ready.
 pub(crate) async fn pair() -> (Node, Node) {
+    let (mut primary, mut replica) = prepared_pair();
+    primary.spawn();
+    replica.spawn();
+    primary.ready().await;
+    replica.ready().await;
+    (primary, replica)
+}
+
+/// The same without processes yet.
+pub(crate) fn prepared_pair() -> (Node, Node) {
     let mut primary = Node::prepared("replica", "");
     let mut replica = Node::prepared("replica", "");
     replica.name = "replica-2".to_owned();
@@ -235,10 +245,6 @@ pub(crate) async fn pair() -> (Node, Node) {
         .concat();
     primary.settings = format!("[replication]\nrole = \"primary\"\n{members}");
     replica.settings = format!("[replication]\nrole = \"replica\"\n{members}");
-    primary.spawn();
-    replica.spawn();
-    primary.ready().await;
-    replica.ready().await;
     (primary, replica)
 }
 

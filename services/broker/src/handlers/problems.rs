@@ -26,7 +26,9 @@ impl From<LogError> for Problem {
             LogError::TooLarge { .. } => Code::TooLarge,
             LogError::DiskFull => Code::DiskFull,
             LogError::NoLeader => Code::NoLeader,
-            LogError::Stopped | LogError::Damaged { .. } => Code::Unavailable,
+            LogError::Stopped | LogError::Damaged { .. } | LogError::NotYet { .. } => {
+                Code::Unavailable
+            }
             LogError::Indeterminate => Code::Indeterminate,
             LogError::Unreadable { .. } | LogError::Misunderstood => Code::Internal,
         };

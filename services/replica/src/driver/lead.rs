@@ -146,7 +146,11 @@ impl Driver {
             content_type: None,
             expires_at_ms: Some(now_ms + window_ms),
         }));
-        self.append_command(&Command::Write { changes }).map_err(|refused| match refused {
+        let command = Command::Write { changes };
+        if self.room.is_low() && !command.is_freeing() {
+            return Err(WriteError::DiskFull);
+        }
+        self.append_command(&command).map_err(|refused| match refused {
             Refused::Fenced { by } => WriteError::Fenced { by },
             Refused::Full => WriteError::Overloaded,
         })

@@ -29,6 +29,7 @@ use crate::engine::{Applied, Engine, EngineError, Step};
 use crate::log::{self, GROUP, Log};
 use crate::overlay::Tail;
 use crate::recent::Recent;
+use crate::room::Room;
 use crate::view::{Side, View};
 use crate::write::{Accepted, Write, WriteError};
 
@@ -154,6 +155,7 @@ pub(crate) struct Parts {
     pub(crate) done: mpsc::Receiver<Done>,
     pub(crate) apply: Apply,
     pub(crate) digests: Digests,
+    pub(crate) room: Room,
 }
 
 /// The owner.
@@ -172,6 +174,7 @@ pub(crate) struct Driver {
     done: mpsc::Receiver<Done>,
     apply: Apply,
     digests: Digests,
+    room: Room,
     /// Writes to the log on their way: its token, the core's.
     tokens: VecDeque<(storage::IoToken, IoToken)>,
     /// The last entry the log has taken.
@@ -223,6 +226,7 @@ impl Driver {
             apply: parts.apply,
             done: parts.done,
             digests: parts.digests,
+            room: parts.room,
         };
         driver.publish();
         (driver, to_inbox, view)

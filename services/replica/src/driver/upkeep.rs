@@ -120,6 +120,7 @@ impl Upkeep {
 impl Driver {
     pub(super) fn tick(&mut self) -> Result<(), Failure> {
         self.upkeep.ticks += 1;
+        self.room.look();
         self.send_report_again();
         if self.upkeep.ticks.is_multiple_of(EVERY_SECOND) {
             self.look_for_expired();
@@ -213,7 +214,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Err(storage::SubmitError::QueueFull) => Ok(()),
+            Err(storage::SubmitError::QueueFull | storage::SubmitError::DiskFull) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -11,8 +11,8 @@
 //! [`Engine::persist`] syncs, and the log is not compacted beyond that.
 
 use std::ops::Bound;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
@@ -33,11 +33,26 @@ const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// What the engine's own journal may take on disk.
 const JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
 
-/// An open store. Reads take no lock; there is one writer.
+/// A store. There is one writer.
 pub(crate) struct Store {
+    dir: PathBuf,
+    group: String,
+    state: RwLock<State>,
+    written: Mutex<Written>,
+}
+
+/// The library refuses every write after one that failed, so a full disk means to open it anew.
+struct State {
+    /// `None` only while, or after, that fails.
+    opened: Option<Arc<Opened>>,
+    /// It has everything that readers have seen already.
+    serves: bool,
+}
+
+/// The library's handles. Whoever reads holds them for a moment, or pins a state with them.
+struct Opened {
     database: Database,
     keyspace: Keyspace,
-    written: Mutex<Written>,
 }
 
 /// What the writer knows of what it wrote.
@@ -47,9 +62,9 @@ struct Written {
     digest: Digest,
 }
 
-impl Store {
-    /// Opens or creates the store in `dir`. A new one is the empty state of `group`.
-    pub(crate) fn open(dir: &Path, group: &str) -> Result<Self, EngineError> {
+impl Opened {
+    /// Also what is in it.
+    fn new(dir: &Path, group: &str) -> Result<(Self, Written), EngineError> {
         let database = Database::builder(dir)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -62,13 +77,46 @@ impl Store {
             None => Applied::nothing(group),
         };
         let digest = read_digest(&database.snapshot(), &keyspace)?;
-        Ok(Self { database, keyspace, written: Mutex::new(Written { applied, digest }) })
+        Ok((Self { database, keyspace }, Written { applied, digest }))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Record>, EngineError> {
+        match self.keyspace.get(key)? {
+            Some(bytes) => Ok(Some(postcard::from_bytes(&bytes)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Store {
+    /// Opens or creates the store in `dir`. A new one is the empty state of `group`.
+    pub(crate) fn open(dir: &Path, group: &str) -> Result<Self, EngineError> {
+        let (opened, written) = Opened::new(dir, group)?;
+        let state = State { opened: Some(Arc::new(opened)), serves: true };
+        Ok(Self {
+            dir: dir.to_owned(),
+            group: group.to_owned(),
+            state: RwLock::new(state),
+            written: Mutex::new(written),
+        })
+    }
+
+    /// For readers.
+    fn reader(&self) -> Result<Arc<Opened>, EngineError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.opened.clone().filter(|_| state.serves).ok_or(EngineError::Reopening)
+    }
+
+    /// For the one writer.
+    fn writer(&self) -> Result<Arc<Opened>, EngineError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.opened.clone().ok_or(EngineError::Reopening)
     }
 
     /// Whether a state was ever written: an install that was cut short leaves none.
     #[cfg(test)]
     pub(crate) fn is_complete(&self) -> Result<bool, EngineError> {
-        Ok(self.keyspace.get(META)?.is_some())
+        Ok(self.reader()?.keyspace.get(META)?.is_some())
     }
 
     fn written(&self) -> std::sync::MutexGuard<'_, Written> {
@@ -81,28 +129,30 @@ impl Store {
         digest: &Digest,
         applied: Option<&Applied>,
     ) -> Result<(), EngineError> {
-        let mut writes = self.database.batch();
+        let opened = self.writer()?;
+        let keyspace = &opened.keyspace;
+        let mut writes = opened.database.batch();
         for (key, (old, new)) in &batch.changes {
             if let Some(at) = old.as_ref().and_then(|record| record.expires_at_ms) {
-                writes.remove(&self.keyspace, &*expiry_key(at, key));
+                writes.remove(keyspace, &*expiry_key(at, key));
             }
             match new {
-                None => writes.remove(&self.keyspace, &**key),
+                None => writes.remove(keyspace, &**key),
                 Some(record) => {
-                    writes.insert(&self.keyspace, &**key, encode(record));
+                    writes.insert(keyspace, &**key, encode(record));
                     if let Some(at) = record.expires_at_ms {
                         let version = encode(&record.version);
-                        writes.insert(&self.keyspace, &*expiry_key(at, key), version);
+                        writes.insert(keyspace, &*expiry_key(at, key), version);
                     }
                 }
             }
         }
         for &bucket in &batch.buckets {
             let sum = digest.bucket(bucket).0.to_le_bytes();
-            writes.insert(&self.keyspace, bucket_key(bucket), sum);
+            writes.insert(keyspace, bucket_key(bucket), sum);
         }
         if let Some(applied) = applied {
-            writes.insert(&self.keyspace, META, encode(applied));
+            writes.insert(keyspace, META, encode(applied));
         }
         Ok(writes.commit()?)
     }
@@ -110,15 +160,13 @@ impl Store {
 
 impl Engine for Store {
     fn get(&self, key: &[u8]) -> Result<Option<Record>, EngineError> {
-        match self.keyspace.get(key)? {
-            Some(bytes) => Ok(Some(postcard::from_bytes(&bytes)?)),
-            None => Ok(None),
-        }
+        self.reader()?.get(key)
     }
 
     fn apply(&self, steps: &[Arc<Step>]) -> Result<Vec<Sum>, EngineError> {
         let mut next = self.written().clone();
-        let batch = Batch::new(steps, &mut next.digest, |key| self.get(key))?;
+        let opened = self.writer()?;
+        let batch = Batch::new(steps, &mut next.digest, |key| opened.get(key))?;
         steps.iter().for_each(|step| next.applied.advance(step.head));
         self.write(&batch, &next.digest, Some(&next.applied))?;
         *self.written() = next;
@@ -134,20 +182,21 @@ impl Engine for Store {
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, EngineError> {
-        let snapshot = self.database.snapshot();
-        let applied = match snapshot.get(&self.keyspace, META)? {
+        let opened = self.reader()?;
+        let snapshot = opened.database.snapshot();
+        let applied = match snapshot.get(&opened.keyspace, META)? {
             Some(bytes) => postcard::from_bytes(&bytes)?,
             None => self.applied(),
         };
-        let root = read_digest(&snapshot, &self.keyspace)?.root();
-        Ok(Arc::new(Pinned { snapshot, keyspace: self.keyspace.clone(), applied, root }))
+        let root = read_digest(&snapshot, &opened.keyspace)?.root();
+        Ok(Arc::new(Pinned { snapshot, opened, applied, root }))
     }
 
     fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<(Bytes, Position)>, EngineError> {
         // An expiry of exactly `now_ms` is over: see `Record::is_live`.
         let range = [EXPIRY].to_vec()..expiry_key(now_ms.saturating_add(1), &[]).to_vec();
         let mut expired = Vec::new();
-        for guard in self.keyspace.range(range).take(limit) {
+        for guard in self.writer()?.keyspace.range(range).take(limit) {
             let (key, version) = guard.into_inner()?;
             let key = Bytes::copy_from_slice(&key[1 + size_of::<u64>()..]);
             expired.push((key, postcard::from_bytes(&version)?));
@@ -156,7 +205,26 @@ impl Engine for Store {
     }
 
     fn persist(&self) -> Result<(), EngineError> {
-        Ok(self.database.persist(PersistMode::SyncAll)?)
+        Ok(self.writer()?.database.persist(PersistMode::SyncAll)?)
+    }
+
+    fn reopen(&self) -> Result<bool, EngineError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.opened.as_ref().is_some_and(|opened| 1 < Arc::strong_count(opened)) {
+            return Ok(false);
+        }
+        // The library locks the directory: the old one has to go first.
+        (state.opened, state.serves) = (None, false);
+        drop(state);
+        let (opened, written) = Opened::new(&self.dir, &self.group)?;
+        *self.written() = written;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.opened = Some(Arc::new(opened));
+        Ok(true)
+    }
+
+    fn resume(&self) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).serves = true;
     }
 
     fn load(&self, records: Vec<(Bytes, Record)>) -> Result<(), EngineError> {
@@ -173,7 +241,7 @@ impl Engine for Store {
     }
 
     fn loaded(&self, applied: Applied) -> Result<(), EngineError> {
-        self.keyspace.insert(META, encode(&applied))?;
+        self.writer()?.keyspace.insert(META, encode(&applied))?;
         self.written().applied = applied;
         self.persist()
     }
@@ -181,7 +249,7 @@ impl Engine for Store {
 
 struct Pinned {
     snapshot: fjall::Snapshot,
-    keyspace: Keyspace,
+    opened: Arc<Opened>,
     applied: Applied,
     root: Sum,
 }
@@ -211,7 +279,7 @@ impl Snapshot for Pinned {
                 }
                 within => within.clone(),
             };
-            self.snapshot.range::<Bytes, _>(&self.keyspace, (start, Bound::Excluded(end)))
+            self.snapshot.range::<Bytes, _>(&self.opened.keyspace, (start, Bound::Excluded(end)))
         });
         Box::new(records.map(|guard| {
             let (key, value) = guard.into_inner()?;

@@ -27,7 +27,10 @@ impl Generations {
         let current = this.current()?;
         this.clear_except(&current)?;
         let store = Store::open(&this.dir.join(&current), group)?;
-        this.choose(&current)?;
+        // Only the first start: later ones may find the disk full.
+        if !this.dir.join(CURRENT).exists() {
+            this.choose(&current)?;
+        }
         Ok((this, store))
     }
 

@@ -81,6 +81,12 @@ impl Engine for Memory {
         Ok(())
     }
 
+    fn reopen(&self) -> Result<bool, EngineError> {
+        Ok(true)
+    }
+
+    fn resume(&self) {}
+
     fn load(&self, records: Vec<(Bytes, Record)>) -> Result<(), EngineError> {
         self.0.lock().unwrap().records.extend(records);
         Ok(())

@@ -71,6 +71,9 @@ pub(crate) enum EngineError {
     /// What it holds is not what was written.
     #[error("the storage engine holds a malformed record")]
     Malformed(#[from] postcard::Error),
+    /// It ran out of space, has some again and is just catching up.
+    #[error("the store is being opened again after the disk was full; repeat shortly")]
+    Reopening,
     /// Around the engine: its directories.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -82,6 +85,27 @@ pub(crate) enum EngineError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl EngineError {
+    /// There was no space. What failed has not happened, and nothing was lost: the log has it.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| matches!(io.kind(), StorageFull | QuotaExceeded)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
+    /// An earlier failure, here or on a thread of the engine's own, made it refuse all writes.
+    pub(crate) fn is_aftermath(&self) -> bool {
+        matches!(self, Self::Fjall(::fjall::Error::Poisoned))
+    }
 }
 
 /// Records in key order.
@@ -110,6 +134,13 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Makes everything applied so far survive a power cut.
     fn persist(&self) -> Result<(), EngineError>;
+
+    /// Opens it again after it ran out of space. It may have lost its newest batches; it refuses
+    /// readers until [`resume`](Self::resume). `Ok(false)` while somebody still reads a snapshot.
+    fn reopen(&self) -> Result<bool, EngineError>;
+
+    /// It has everything that it had before it ran out of space.
+    fn resume(&self);
 
     /// Adds records of a snapshot to an engine that has applied nothing.
     fn load(&self, records: Vec<(Bytes, Record)>) -> Result<(), EngineError>;

@@ -4,6 +4,7 @@ use api::problem::{Code, ProblemDetails};
 use chassis::problem::Problem;
 
 use super::input::encode;
+use crate::engine::EngineError;
 use crate::read::ReadError;
 use crate::status::position as wire;
 use crate::write::WriteError;
@@ -18,6 +19,7 @@ impl From<WriteError> for Problem {
             WriteError::Precondition { .. } => Code::PreconditionFailed,
             WriteError::IdempotencyMismatch => Code::IdempotencyMismatch,
             WriteError::Indeterminate { .. } => Code::Indeterminate,
+            WriteError::Engine(EngineError::Reopening) => Code::Unavailable,
             WriteError::Engine(_) => Code::Internal,
             WriteError::Stopped => Code::Unavailable,
         };
@@ -47,6 +49,7 @@ impl From<ReadError> for Problem {
             ReadError::Unconfirmed { .. } | ReadError::Quarantined(_) => Code::Unavailable,
             ReadError::Fenced { .. } => Code::Fenced,
             ReadError::NoPrimary => Code::NoLeader,
+            ReadError::Engine(EngineError::Reopening) => Code::Unavailable,
             ReadError::Engine(_) => Code::Internal,
         };
         let problem = Self::from_error(code, &error);
