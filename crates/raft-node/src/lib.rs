@@ -29,6 +29,8 @@ mod error;
 mod groups;
 mod machine;
 mod snapshots;
+#[allow(dead_code, unused_imports, reason = "the driver takes it up")]
+mod transport;
 
 pub use config::Config;
 pub use error::{OpenError, ProposeError, QueryError, RemoveError, StartError};

@@ -1,0 +1,228 @@
+//! What waits to be written to one peer.
+//!
+//! The driver puts in and never waits; the connection takes out as fast as the network goes. What
+//! does not fit is dropped, or refused where somebody waits for it: a full queue must never stop
+//! the other side's queue from being emptied (B31).
+//!
+//! **Invariant:** at most one heartbeat waits, the newest, and it leaves with the next frame.
+//! **Invariant:** messages leave in the order in which they came.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use consensus::{GroupId, Heartbeat, Message};
+use tokio::sync::Notify;
+
+use super::frame::{Forward, ForwardReply, PeerFrame};
+use super::wire::FRAME_MAX;
+
+/// What is kept for a peer without a connection: enough for the votes and probes of many groups
+/// while it connects, too little to drown it in old news when it comes back.
+const UNCONNECTED_BYTES: usize = 256 * 1024;
+/// Answers may exceed the bound by this: they are short, and a caller waits for each.
+const REPLIES_EXTRA_BYTES: usize = 1 << 20;
+/// A message that would not fit into a frame, whatever else is in it.
+const MESSAGE_MAX: usize = FRAME_MAX - (64 << 10);
+
+pub(super) struct Outbox {
+    waiting: Mutex<Waiting>,
+    /// Wakes the one connection when there is something to take.
+    filled: Notify,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    is_connected: bool,
+    /// Counts connections: one that has ended takes nothing any more.
+    connection: u64,
+    heartbeat: Option<Heartbeat>,
+    messages: VecDeque<(GroupId, Message)>,
+    forwards: VecDeque<Forward>,
+    replies: VecDeque<ForwardReply>,
+    /// Of messages, forwards and replies.
+    bytes: usize,
+    forwards_first: bool,
+}
+
+/// What did not get in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// Forwards that will not be written.
+    pub(super) unsent: Vec<u64>,
+    /// Messages and answers that are gone, older ones included.
+    pub(super) dropped: u64,
+    /// Of these, messages that no frame could hold.
+    pub(super) too_long: u64,
+}
+
+impl Outbox {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { waiting: Mutex::default(), filled: Notify::new(), max_bytes }
+    }
+
+    /// Puts a frame's parts in line. Never waits.
+    pub(super) fn put(&self, frame: PeerFrame) -> Refused {
+        let mut refused = Refused::default();
+        let mut waiting = self.lock();
+        let max = if waiting.is_connected { self.max_bytes } else { usize::MAX };
+        if frame.heartbeat.is_some() {
+            waiting.heartbeat = frame.heartbeat;
+        }
+        for reply in frame.replies {
+            if waiting.bytes + ForwardReply::COST <= max.saturating_add(REPLIES_EXTRA_BYTES) {
+                waiting.bytes += ForwardReply::COST;
+                waiting.replies.push_back(reply);
+            } else {
+                refused.dropped += 1;
+            }
+        }
+        for (group, message) in frame.messages {
+            let cost = message.cost();
+            if MESSAGE_MAX < cost {
+                refused.too_long += 1;
+                refused.dropped += 1;
+            } else if waiting.bytes + cost <= max {
+                waiting.bytes += cost;
+                waiting.messages.push_back((group, message));
+            } else {
+                refused.dropped += 1;
+            }
+        }
+        for forward in frame.forwards {
+            let cost = forward.cost();
+            if waiting.is_connected && cost <= MESSAGE_MAX && waiting.bytes + cost <= max {
+                waiting.bytes += cost;
+                waiting.forwards.push_back(forward);
+            } else {
+                refused.unsent.push(forward.id);
+            }
+        }
+        if !waiting.is_connected {
+            refused.dropped += waiting.trim(UNCONNECTED_BYTES.min(self.max_bytes));
+        }
+        drop(waiting);
+        self.filled.notify_one();
+        refused
+    }
+
+    /// What goes into the next frame of this connection: about `max_bytes`, or one message that is
+    /// longer. Waits until there is something; `None` once another connection took its place.
+    /// Dropping the future loses nothing.
+    pub(super) async fn take(&self, connection: u64, max_bytes: usize) -> Option<PeerFrame> {
+        loop {
+            if !self.is_current(connection) {
+                // It may be the other one's wake-up that came here.
+                self.filled.notify_one();
+                return None;
+            }
+            if let Some(frame) = self.try_take(max_bytes) {
+                return Some(frame);
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn is_current(&self, connection: u64) -> bool {
+        let waiting = self.lock();
+        waiting.is_connected && waiting.connection == connection
+    }
+
+    fn try_take(&self, max_bytes: usize) -> Option<PeerFrame> {
+        let mut waiting = self.lock();
+        if waiting.heartbeat.is_none() && waiting.bytes == 0 {
+            return None;
+        }
+        let mut frame = PeerFrame { heartbeat: waiting.heartbeat.take(), ..PeerFrame::default() };
+        waiting.forwards_first = !waiting.forwards_first;
+        let forwards_first = waiting.forwards_first;
+        let Waiting { messages, forwards, replies, .. } = &mut *waiting;
+        let count = replies.len().min(max_bytes / ForwardReply::COST);
+        frame.replies.extend(replies.drain(..count));
+        let left = max_bytes - count * ForwardReply::COST;
+        let cost = |(_, message): &(GroupId, Message)| message.cost();
+        // They take turns at going first, and who goes first may be longer than a frame should be:
+        // so neither waits for all of the other.
+        if forwards_first {
+            let taken = take_first(forwards, Forward::cost, left, &mut frame.forwards);
+            take_some(messages, cost, left.saturating_sub(taken), &mut frame.messages);
+        } else {
+            let taken = take_first(messages, cost, left, &mut frame.messages);
+            take_some(forwards, Forward::cost, left.saturating_sub(taken), &mut frame.forwards);
+        }
+        waiting.bytes -= frame.cost();
+        Some(frame)
+    }
+
+    /// The peer takes what is written from now on. Names the connection.
+    pub(super) fn connect(&self) -> u64 {
+        let mut waiting = self.lock();
+        waiting.is_connected = true;
+        waiting.connection += 1;
+        waiting.connection
+    }
+
+    /// Nothing is written any more. Forwards do not wait for another connection: their callers
+    /// are better off asking elsewhere. Says whether there was a connection, and what is unsent.
+    pub(super) fn disconnect(&self) -> (bool, Refused) {
+        let mut waiting = self.lock();
+        let was_connected = std::mem::replace(&mut waiting.is_connected, false);
+        let forwards = std::mem::take(&mut waiting.forwards);
+        waiting.bytes -= forwards.iter().map(Forward::cost).sum::<usize>();
+        let dropped = waiting.trim(UNCONNECTED_BYTES.min(self.max_bytes));
+        let unsent = forwards.iter().map(|forward| forward.id).collect();
+        (was_connected, Refused { unsent, dropped, too_long: 0 })
+    }
+
+    /// Never held across an await, and consistent after a panic elsewhere.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Drops the oldest until the rest is at most `max` bytes. Says how many.
+    fn trim(&mut self, max: usize) -> u64 {
+        let mut dropped = 0;
+        while max < self.bytes {
+            let cost = match self.messages.pop_front() {
+                Some((_, message)) => message.cost(),
+                None if self.replies.pop_front().is_some() => ForwardReply::COST,
+                None => break,
+            };
+            self.bytes -= cost;
+            dropped += 1;
+        }
+        dropped
+    }
+}
+
+/// Moves what fits into `max` bytes, but at least the first. Says how many bytes that is.
+fn take_first<T>(
+    from: &mut VecDeque<T>,
+    cost: impl Fn(&T) -> usize,
+    max: usize,
+    to: &mut Vec<T>,
+) -> usize {
+    let Some(first) = from.pop_front() else { return 0 };
+    let taken = cost(&first);
+    to.push(first);
+    taken + take_some(from, cost, max.saturating_sub(taken), to)
+}
+
+/// Moves what fits into `max` bytes, and says how many bytes that is.
+fn take_some<T>(
+    from: &mut VecDeque<T>,
+    cost: impl Fn(&T) -> usize,
+    max: usize,
+    to: &mut Vec<T>,
+) -> usize {
+    let mut taken = 0;
+    let fits = |item: &&T| {
+        taken += cost(item);
+        taken <= max
+    };
+    let count = from.iter().take_while(fits).count();
+    to.extend(from.drain(..count));
+    to.iter().rev().take(count).map(cost).sum()
+}
