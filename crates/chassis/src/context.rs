@@ -12,6 +12,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::clock::Clock;
 use crate::config::ServiceConfig;
+use crate::faces::Faces;
 use crate::health::Health;
 
 /// Handed to a service's start function.
@@ -37,6 +38,8 @@ pub struct Context<C: ServiceConfig> {
     pub health: Health,
     /// Metrics of this process.
     pub metrics: Registry,
+    /// Paths whose problems have the form of another protocol.
+    pub faces: Faces,
 }
 
 /// A started service.

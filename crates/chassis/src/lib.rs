@@ -5,7 +5,8 @@
 //! must end.
 //!
 //! **Invariant:** axum appears in here and in `services/*/src/handlers`, nowhere else.
-//! **Invariant:** every error answer of ours is a [`problem::Problem`].
+//! **Invariant:** every error answer of ours is a [`problem::Problem`]; only a compatible face
+//! shows it in another form ([`faces`]).
 //! **Invariant:** nothing waits without a bound: heads, bodies, idle connections, requests, drains.
 
 pub mod config;
@@ -21,6 +22,7 @@ mod operations;
 pub mod clock;
 pub mod deadline;
 pub mod extract;
+pub mod faces;
 pub mod health;
 pub mod log;
 pub mod long_poll;

@@ -12,6 +12,8 @@ use client::Outcome;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
+use crate::faces::{self, Render};
+
 /// What `Retry-After` says when nobody knows better, in seconds.
 const DEFAULT_RETRY_AFTER: u64 = 1;
 
@@ -151,13 +153,16 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes the trace id into a problem that passes by.
-pub(crate) fn finish(response: &mut Response) {
+/// Writes the trace id into a problem that passes by, or gives it the form of its face.
+pub(crate) fn finish(response: &mut Response, face: Option<Render>) {
     let Some(Unfinished(mut details)) = response.extensions_mut().remove::<Unfinished>() else {
         return;
     };
     if let (None, Some(context)) = (&details.trace_id, telemetry::trace::current()) {
         details.trace_id = Some(context.trace_id.to_string());
+    }
+    if let Some(render) = face {
+        return faces::present(response, &details, render);
     }
     *response.body_mut() = encode(&details);
     response.headers_mut().remove(header::CONTENT_LENGTH);

@@ -17,6 +17,7 @@ use utoipa::openapi::OpenApi;
 use crate::clock::Clock;
 use crate::config::{Base, ServiceConfig};
 use crate::context::{Context, Service, StartError};
+use crate::faces::Faces;
 use crate::health::{Check, Health};
 use crate::layers::{self, Edge, LOOKUP};
 use crate::listen::{self, App, Ending};
@@ -135,6 +136,7 @@ fn context<C: ServiceConfig>(
         stop: CancellationToken::new(),
         health: Health::default(),
         metrics,
+        faces: Faces::default(),
     })
 }
 
@@ -156,7 +158,7 @@ impl House {
                 health: context.health.clone(),
                 metrics: context.metrics.clone(),
             },
-            edge: Arc::new(Edge::new(node, limits.clone(), clock, draining)),
+            edge: Arc::new(Edge::new(node, limits.clone(), clock, draining).with(&context.faces)),
             layer: ServerLayer::new(&context.metrics, LOOKUP),
         }
     }

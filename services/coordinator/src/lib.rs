@@ -58,6 +58,8 @@ const GROUP: GroupId = GroupId(1);
 
 /// Opens the log, replays it, and serves.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
+    // First of all, since calls are refused from the start.
+    context.faces.set(handlers::FACES);
     let config = Arc::clone(&context.config);
     let mut settings = raft_node::Config::new(config.base().data_dir.clone());
     settings.max_command_bytes = config.max_request_bytes + (64 << 10);

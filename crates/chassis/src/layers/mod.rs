@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::deadline::Deadline;
 use crate::extract::too_large;
+use crate::faces::Faces;
 use crate::listen::Peer;
 use crate::problem::{self, Problem};
 use body::{BoundedBody, MaxBody};
@@ -66,6 +67,7 @@ pub(crate) struct Edge {
     in_flight: InFlight,
     pub(crate) clock: Clock,
     draining: CancellationToken,
+    faces: Faces,
 }
 
 impl Edge {
@@ -76,7 +78,12 @@ impl Edge {
         draining: CancellationToken,
     ) -> Self {
         let node = HeaderValue::try_from(node).unwrap_or(HeaderValue::from_static("unnamed"));
-        Self { node, in_flight: InFlight::new(limits.max_in_flight), limits, clock, draining }
+        Self { node, in_flight: InFlight::new(limits.max_in_flight), limits, clock, draining, faces: Faces::default() }
+    }
+
+    /// The faces that the service will say it has.
+    pub(crate) fn with(self, faces: &Faces) -> Self {
+        Self { faces: faces.clone(), ..self }
     }
 }
 
@@ -113,6 +120,7 @@ async fn method_not_allowed(request: Request) -> Problem {
 
 async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let is_http1 = request.version() < http::Version::HTTP_2;
+    let face = edge.faces.at(request.uri().path());
     let outcome = if request.method() == Method::CONNECT {
         Err(refuse_connect())
     } else if is_quiet(request.uri().path()) {
@@ -121,7 +129,7 @@ async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Re
         admitted(&edge, request, next).await
     };
     let mut response = outcome.unwrap_or_else(Problem::into_response);
-    problem::finish(&mut response);
+    problem::finish(&mut response, face);
     response.headers_mut().entry(X_QUARTET_NODE).or_insert_with(|| edge.node.clone());
     if is_http1 && edge.draining.is_cancelled() {
         // The client opens its next connection elsewhere. HTTP/2 gets a GOAWAY instead.

@@ -102,6 +102,8 @@ impl App {
     }
 }
 
+pub(crate) use etcd::FACES;
+
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/version", get(version::version))

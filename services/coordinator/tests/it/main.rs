@@ -5,6 +5,7 @@ mod bad_input;
 mod captures;
 mod differential;
 mod durability;
+mod etcd_refusals;
 mod idempotency;
 mod kv;
 mod leases;

@@ -22,9 +22,8 @@ impl<T: DeserializeOwned + Default> FromRequest<App> for Message<T> {
     type Rejection = EtcdError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, EtcdError> {
-        let body = chassis::extract::Body::from_request(request, app).await;
-        // A body that could not be read was too long or broke off; nobody reads the latter.
-        let Ok(chassis::extract::Body(body)) = body else { return Err(error::TOO_LARGE) };
+        let chassis::extract::Body(body) =
+            chassis::extract::Body::from_request(request, app).await?;
         if app.max_request_bytes() < body.len() {
             return Err(error::TOO_LARGE);
         }
@@ -68,6 +67,9 @@ pub(super) fn success(body: Body) -> Response {
     headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
     with_cors(response)
 }
+
+pub(super) const METHOD_NOT_ALLOWED: &str = "Method Not Allowed\n";
+pub(super) const NOT_FOUND: &str = "Not Found\n";
 
 pub(super) fn text(status: StatusCode, text: &'static str) -> Response {
     with_cors((status, [("x-content-type-options", "nosniff")], text).into_response())

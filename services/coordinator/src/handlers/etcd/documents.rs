@@ -1,5 +1,6 @@
 //! A request body as a stream of JSON documents, which need not align with its chunks.
 
+use api::problem::Code;
 use axum::body::{Body, BodyDataStream};
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
@@ -40,9 +41,13 @@ impl Documents {
             }
             match self.body.next().await {
                 Some(Ok(bytes)) => self.buffer.extend_from_slice(&bytes),
-                // A body that breaks off is one that ended; if the caller is gone, the response
-                // is dropped as well.
-                Some(Err(_)) | None => self.ended = true,
+                Some(Err(error)) => match chassis::extract::unreadable(&error) {
+                    problem if problem.code() == Code::TooLarge => return Err(problem.into()),
+                    // A body that breaks off or falls silent is one that ended; if the caller is
+                    // gone, the response is dropped as well.
+                    _ => self.ended = true,
+                },
+                None => self.ended = true,
             }
         }
     }

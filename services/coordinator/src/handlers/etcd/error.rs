@@ -8,33 +8,45 @@ use serde_json::json;
 /// A gRPC status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrpcCode {
+    Canceled = 1,
     Unknown = 2,
     InvalidArgument = 3,
+    DeadlineExceeded = 4,
     NotFound = 5,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     OutOfRange = 11,
     Internal = 13,
     Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 impl GrpcCode {
     pub(crate) const fn status(self) -> u16 {
         match self {
             Self::InvalidArgument | Self::FailedPrecondition | Self::OutOfRange => 400,
+            Self::Unauthenticated => 401,
+            Self::PermissionDenied => 403,
             Self::NotFound => 404,
+            Self::Canceled => 408,
             Self::ResourceExhausted => 429,
             Self::Unknown | Self::Internal => 500,
             Self::Unavailable => 503,
+            Self::DeadlineExceeded => 504,
         }
     }
 
     const fn http_text(self) -> &'static str {
         match self.status() {
             400 => "Bad Request",
+            401 => "Unauthorized",
+            403 => "Forbidden",
             404 => "Not Found",
+            408 => "Request Timeout",
             429 => "Too Many Requests",
             503 => "Service Unavailable",
+            504 => "Gateway Timeout",
             _ => "Internal Server Error",
         }
     }
@@ -53,9 +65,13 @@ impl EtcdError {
     }
 
     pub(crate) fn malformed(error: impl Display) -> Self {
-        // The parser quotes what it met, and what it met may be long.
-        let message: String = error.to_string().chars().take(300).collect();
-        Self { code: GrpcCode::InvalidArgument, message: Cow::Owned(message) }
+        Self::with_text(GrpcCode::InvalidArgument, error)
+    }
+
+    pub(crate) fn with_text(code: GrpcCode, text: impl Display) -> Self {
+        // A parser quotes what it met, and what it met may be long.
+        let message: String = text.to_string().chars().take(300).collect();
+        Self { code, message: Cow::Owned(message) }
     }
 
     /// The body of a failed call.
@@ -105,6 +121,11 @@ errors! {
     NO_LEADER = Unavailable "etcdserver: no leader";
     STOPPED = Unavailable "etcdserver: server stopped";
     TIMED_OUT = Unavailable "etcdserver: request timed out";
+    CANCELED = Canceled "etcdserver: request canceled";
+    /// Without a prefix: clients match the bare text.
+    DEADLINE_EXCEEDED = DeadlineExceeded "context deadline exceeded";
+    PERMISSION_DENIED = PermissionDenied "etcdserver: permission denied";
+    INVALID_AUTH_TOKEN = Unauthenticated "etcdserver: invalid auth token";
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod message;
+mod refusal;
 mod watch;
 mod watcher;
 
@@ -26,6 +27,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::App;
 pub(crate) use error::EtcdError;
+pub(crate) use refusal::FACES;
 
 pub(crate) fn router() -> Router<App> {
     ["/v3", "/v3beta"]
@@ -73,9 +75,9 @@ async fn preflight() -> Response {
 }
 
 async fn method_not_allowed() -> Response {
-    answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
+    answer::text(StatusCode::METHOD_NOT_ALLOWED, answer::METHOD_NOT_ALLOWED)
 }
 
 async fn unknown() -> Response {
-    answer::text(StatusCode::NOT_FOUND, "Not Found\n")
+    answer::text(StatusCode::NOT_FOUND, answer::NOT_FOUND)
 }
