@@ -78,7 +78,14 @@ impl Edge {
         draining: CancellationToken,
     ) -> Self {
         let node = HeaderValue::try_from(node).unwrap_or(HeaderValue::from_static("unnamed"));
-        Self { node, in_flight: InFlight::new(limits.max_in_flight), limits, clock, draining, faces: Faces::default() }
+        Self {
+            node,
+            in_flight: InFlight::new(limits.max_in_flight),
+            limits,
+            clock,
+            draining,
+            faces: Faces::default(),
+        }
     }
 
     /// The faces that the service will say it has.

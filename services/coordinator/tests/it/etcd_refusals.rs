@@ -52,7 +52,8 @@ async fn too_much_to_do_is_a_resource_that_is_exhausted() {
     // A watch whose first document does not come holds the only place until it is answered.
     let pending = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
     let held = server.request("POST", "/v3/watch").body(reqwest::Body::wrap_stream(pending));
-    let held = tokio::spawn(held.send());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(held.send());
     let body = json!({ "key": "YQ==" });
     let mut answer = server.post("/v3/kv/range", body.clone()).await;
     for _ in 0..400 {
@@ -65,7 +66,6 @@ async fn too_much_to_do_is_a_resource_that_is_exhausted() {
     is_error(&answer, 429, 8, "etcdserver: too many requests");
     assert_eq!(answer.header("retry-after"), "1");
     server.get("/v1/kv/a").await.is_problem(503, "overloaded");
-    held.abort();
 }
 
 #[tokio::test]
