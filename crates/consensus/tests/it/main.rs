@@ -1,0 +1,6 @@
+//! The proof of the core, from the outside: simulation, exploration, scenarios.
+
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod simulation;
