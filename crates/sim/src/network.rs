@@ -251,6 +251,10 @@ impl<M: Clone> Network<M> {
 
     /// Loses everything on its way to or from a node, as when its connections break.
     pub fn disconnect(&mut self, node: usize) {
+        for other in 0..self.nodes {
+            self.last_arrival[node * self.nodes + other] = 0;
+            self.last_arrival[other * self.nodes + node] = 0;
+        }
         let (held, nodes) = (&mut self.held, self.nodes);
         self.on_the_way.retain(|delivery| {
             let keep = delivery.from != node && delivery.to != node;

@@ -15,7 +15,8 @@ use crate::ids::NodeId;
 pub struct Heartbeat {
     /// The sender's life.
     pub epoch: u64,
-    /// When it was sent, by the sender's clock in milliseconds.
+    /// When it was sent, by the sender's clock in milliseconds; 0 is an answer to a stranger, which
+    /// is not answered.
     pub sent_ms: u64,
     /// The receiver's life that the sender has last heard; 0 is none.
     pub echo_epoch: u64,
@@ -55,6 +56,8 @@ impl Change {
 pub(super) struct Liveness {
     config: MultiConfig,
     peers: BTreeMap<NodeId, Peer>,
+    /// For nodes that share a group with this one and are ahead: it does not know yet.
+    answers: BTreeMap<NodeId, Heartbeat>,
     beat_at_ms: u64,
     now_ms: u64,
 }
@@ -76,7 +79,8 @@ struct Peer {
 
 impl Liveness {
     pub(super) fn new(config: MultiConfig, now_ms: u64) -> Self {
-        Self { config, peers: BTreeMap::new(), beat_at_ms: now_ms, now_ms }
+        let (peers, answers) = (BTreeMap::new(), BTreeMap::new());
+        Self { config, peers, answers, beat_at_ms: now_ms, now_ms }
     }
 
     /// A group shares this node. Until proven otherwise it lives.
@@ -116,15 +120,26 @@ impl Liveness {
 
     pub(super) fn receive(&mut self, from: NodeId, heartbeat: Heartbeat) -> Vec<Change> {
         let (now_ms, own) = (self.now_ms, self.config.epoch);
-        let Some(peer) = self.peers.get_mut(&from) else { return Vec::new() };
+        let is_answer = heartbeat.sent_ms == 0;
+        let Some(peer) = self.peers.get_mut(&from) else {
+            // A member that was added counts on it before it knows: without an answer it would be
+            // taken for dead, and never be told.
+            if !is_answer {
+                let Heartbeat { epoch: echo_epoch, sent_ms: echo_ms, .. } = heartbeat;
+                let answer = Heartbeat { epoch: own, sent_ms: 0, echo_epoch, echo_ms };
+                self.answers.insert(from, answer);
+            }
+            return Vec::new();
+        };
         let is_new_life = peer.epoch != heartbeat.epoch;
-        if !is_new_life && heartbeat.sent_ms < peer.heard_sent_ms {
+        if !is_new_life && !is_answer && heartbeat.sent_ms < peer.heard_sent_ms {
             // Overtaken on the way.
             return Vec::new();
         }
         let is_known = peer.epoch != 0;
         peer.epoch = heartbeat.epoch;
-        peer.heard_sent_ms = heartbeat.sent_ms;
+        peer.heard_sent_ms =
+            if is_new_life { heartbeat.sent_ms } else { heartbeat.sent_ms.max(peer.heard_sent_ms) };
         peer.heard_ms = now_ms;
         peer.is_heard = true;
         let echoes = heartbeat.echo_epoch == own;
@@ -177,6 +192,7 @@ impl Liveness {
     }
 
     pub(super) fn flush(&mut self, now_ms: u64, heartbeats: &mut Vec<(NodeId, Heartbeat)>) {
+        heartbeats.extend(std::mem::take(&mut self.answers));
         if now_ms < self.beat_at_ms || self.peers.is_empty() {
             return;
         }

@@ -176,7 +176,13 @@ impl Raft {
                     Mode::Snapshot(_) => false,
                 };
                 if is_news {
-                    progress.probe_from(self.log.agreement(hint_index, hint_term).next());
+                    // Below the base nobody can agree: the next is one that is gone, which means
+                    // the snapshot (B25).
+                    let agreed = match hint_index < self.log.base() {
+                        true => hint_index,
+                        false => self.log.agreement(hint_index, hint_term),
+                    };
+                    progress.probe_from(agreed.next());
                 }
             }
         }

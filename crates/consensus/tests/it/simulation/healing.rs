@@ -17,6 +17,7 @@ impl World {
         // Clients go on, slowly.
         self.plan.client_gap_ms = 50;
         for node in 0..self.nodes.len() {
+            self.network.disconnect(node);
             self.nodes[node].paused_until = 0;
             self.events.add(self.now, Event::Start { node });
         }

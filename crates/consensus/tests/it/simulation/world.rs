@@ -375,7 +375,8 @@ impl World {
         multi.flush(&mut output);
         let raft = self.nodes[node].multi.as_ref().and_then(|multi| multi.group(GROUP));
         let raft = raft.expect("it is here");
-        let stores = self.nodes.iter().filter(|node| !node.is_wiped).map(|node| &node.store);
+        // A lost disk still counts for what it confirmed: its node never votes for less.
+        let stores = self.nodes.iter().map(|node| &node.store);
         self.oracle.check_node(&self.nodes[node].store, raft, stores)?;
         let beats: Vec<_> = output.heartbeats.drain(..).collect();
         for (to, beat) in beats {
