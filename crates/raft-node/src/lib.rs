@@ -37,3 +37,4 @@ pub use error::{OpenError, ProposeError, QueryError, RemoveError, StartError};
 pub use groups::{Applied, Group, Groups};
 pub use machine::{RestoreError, StateMachine};
 pub use storage::{Entry, ReadError, WriteError};
+pub use transport::{BodyError, PeerBody, PeerService};

@@ -36,6 +36,26 @@ pub struct Snapshot {
     pub bytes: Bytes,
 }
 
+/// A snapshot's file, to be read in pieces. It stays this snapshot when a newer one takes the
+/// file's name. Cloning it is cheap.
+#[derive(Clone)]
+pub struct SnapshotReader {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    group: GroupId,
+    header: Header,
+}
+
+/// What the file says about its body.
+#[derive(Clone, Copy)]
+struct Header {
+    group: GroupId,
+    index: Index,
+    term: Term,
+    len: u64,
+    crc: u32,
+}
+
 /// Why a snapshot could not be saved, loaded or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -133,6 +153,21 @@ impl SnapshotStore {
         decode(group, bytes, path).map(Some)
     }
 
+    /// The newest snapshot of a group, to be read in pieces, or `None` if there never was one. Only
+    /// the header is checked now: whoever has read all of it compares [`SnapshotReader::crc`].
+    pub fn reader(&self, group: GroupId) -> Result<Option<SnapshotReader>, SnapshotError> {
+        let path = self.path(group);
+        let file = match self.file_system.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let mut bytes = [0; HEADER];
+        let read = file.read_at(&mut bytes, 0).map_err(io_error("read", &path))?;
+        let header = decode_header(group, &bytes[..read], &path)?;
+        Ok(Some(SnapshotReader { file, path, group, header }))
+    }
+
     /// Removes a group's snapshot, if there is one. Durable once it returns.
     pub fn remove(&self, group: GroupId) -> Result<(), SnapshotError> {
         let path = self.path(group);
@@ -189,22 +224,73 @@ fn header_crc(header: &[u8]) -> u32 {
 }
 
 fn decode(group: GroupId, bytes: Bytes, file: PathBuf) -> Result<Snapshot, SnapshotError> {
+    let header = decode_header(group, &bytes, &file)?;
+    let body = bytes.slice(HEADER..);
+    if header.len != body.len() as u64 || header.crc != crc32c::crc32c(&body) {
+        return Err(SnapshotError::Corrupt { group, file });
+    }
+    Ok(Snapshot { index: header.index, term: header.term, bytes: body })
+}
+
+fn decode_header(group: GroupId, bytes: &[u8], file: &Path) -> Result<Header, SnapshotError> {
+    let corrupt = || SnapshotError::Corrupt { group, file: file.to_owned() };
+    let bytes = bytes.first_chunk::<HEADER>().ok_or_else(corrupt)?;
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    if bytes.len() < HEADER || bytes[0..8] != MAGIC || u32_at(12) != header_crc(&bytes[..HEADER]) {
-        return Err(SnapshotError::Corrupt { group, file });
+    if bytes[0..8] != MAGIC || u32_at(12) != header_crc(bytes) {
+        return Err(corrupt());
     }
     if u32_at(8) > VERSION {
-        return Err(SnapshotError::Version { file, found: u32_at(8) });
+        return Err(SnapshotError::Version { file: file.to_owned(), found: u32_at(8) });
     }
-    let body = bytes.slice(HEADER..);
-    let intact = u64_at(16) == group.0
-        && u64_at(40) == body.len() as u64
-        && u32_at(48) == crc32c::crc32c(&body);
-    if !intact {
-        return Err(SnapshotError::Corrupt { group, file });
+    let header = Header {
+        group: GroupId(u64_at(16)),
+        index: Index(u64_at(24)),
+        term: Term(u64_at(32)),
+        len: u64_at(40),
+        crc: u32_at(48),
+    };
+    if header.group == group { Ok(header) } else { Err(corrupt()) }
+}
+
+impl SnapshotReader {
+    /// The last entry it covers.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        self.header.index
     }
-    Ok(Snapshot { index: Index(u64_at(24)), term: Term(u64_at(32)), bytes: body })
+
+    /// The term of that entry.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.header.term
+    }
+
+    /// The length of the state machine's encoding, in bytes.
+    #[must_use]
+    pub fn body_len(&self) -> u64 {
+        self.header.len
+    }
+
+    /// CRC-32C of that encoding.
+    #[must_use]
+    pub fn crc(&self) -> u32 {
+        self.header.crc
+    }
+
+    /// Bytes of that encoding from `position` on: `len`, or fewer where it ends. Blocks on the
+    /// disk.
+    pub fn read(&self, position: u64, len: usize) -> Result<Bytes, SnapshotError> {
+        let left = self.header.len.saturating_sub(position);
+        let len = usize::try_from(left).map_or(len, |left| left.min(len));
+        let mut bytes = vec![0; len];
+        let at = HEADER as u64 + position;
+        let read = self.file.read_at(&mut bytes, at).map_err(io_error("read", &self.path))?;
+        if read < len {
+            return Err(SnapshotError::Corrupt { group: self.group, file: self.path.clone() });
+        }
+        Ok(bytes.into())
+    }
 }
 
 fn read_all(file: &dyn File) -> io::Result<Bytes> {
@@ -241,6 +327,26 @@ mod tests {
         store(dir.path()).remove(GROUP).unwrap();
         store(dir.path()).remove(GROUP).unwrap();
         assert_eq!(store(dir.path()).load(GROUP).unwrap(), None);
+    }
+
+    #[test]
+    fn it_is_read_in_pieces_also_after_a_newer_one_has_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        assert!(store.reader(GROUP).unwrap().is_none());
+        store.save(GROUP, &snapshot(7, b"0123456789")).unwrap();
+        let reader = store.reader(GROUP).unwrap().unwrap();
+        store.save(GROUP, &snapshot(8, b"newer")).unwrap();
+        assert_eq!((reader.index(), reader.term(), reader.body_len()), (Index(7), Term(2), 10));
+        assert_eq!(reader.crc(), crc32c::crc32c(b"0123456789"));
+        assert_eq!(reader.read(0, 4).unwrap(), &b"0123"[..]);
+        assert_eq!(reader.read(8, 4).unwrap(), &b"89"[..]);
+        assert_eq!(reader.read(11, 4).unwrap(), &b""[..]);
+
+        let path = store.path(GROUP);
+        std::fs::write(&path, &std::fs::read(&path).unwrap()[..HEADER + 2]).unwrap();
+        let cut = store.reader(GROUP).unwrap().unwrap();
+        assert!(matches!(cut.read(0, 5), Err(SnapshotError::Corrupt { .. })));
     }
 
     #[test]

@@ -244,7 +244,7 @@ struct OpenStream {
 
 fn encode(peer: &Peer, mut frame: PeerFrame) -> Bytes {
     let mut bytes = BytesMut::new();
-    let messages = frame.messages.len() + frame.forwards.len() + frame.replies.len();
+    let messages = frame.parts();
     if frame.heartbeat.is_some() && SPLIT_BYTES < frame.cost() {
         let heartbeat = frame.heartbeat.take();
         wire::encode(&PeerFrame { heartbeat, ..PeerFrame::default() }, &mut bytes);
@@ -278,7 +278,7 @@ async fn listen(mut answer: IncomingBody, silence: Duration) -> LinkError {
 }
 
 /// The text of a refusal, for the log.
-async fn words(body: IncomingBody) -> String {
+pub(super) async fn words(body: IncomingBody) -> String {
     let Ok(body) = Limited::new(body, WORDS_MAX).collect().await else { return String::new() };
     let body = body.to_bytes();
     match serde_json::from_slice::<ProblemDetails>(&body) {

@@ -124,4 +124,14 @@ impl PeerFrame {
         let forwards: usize = self.forwards.iter().map(Forward::cost).sum();
         messages + forwards + self.replies.len() * ForwardReply::COST
     }
+
+    /// How many messages, forwards and answers it has.
+    pub(super) fn parts(&self) -> usize {
+        self.messages.len() + self.forwards.len() + self.replies.len()
+    }
+
+    /// It says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.heartbeat.is_none() && self.parts() == 0
+    }
 }

@@ -19,24 +19,34 @@
 mod backoff;
 mod config;
 mod connect;
+mod fetch;
 mod frame;
+mod inbound;
 mod metrics;
 mod outbox;
 mod peers;
+mod respond;
+mod service;
+mod snapshots;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use consensus::NodeId;
+use serde_json::Value;
 use storage::snapshot::SnapshotStore;
 use telemetry::metrics::Registry;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use config::TransportConfig;
+pub(crate) use fetch::FetchError;
 pub(crate) use frame::{Forward, ForwardOutcome, ForwardReply, Incoming, PeerFrame};
+pub use respond::{BodyError, PeerBody};
+pub use service::PeerService;
 
 use metrics::Metrics;
 use outbox::Outbox;
@@ -66,6 +76,7 @@ pub(crate) struct Transport {
 impl Transport {
     /// No peers yet. What peers say, and what becomes of them, goes to `inbox`.
     pub(crate) fn new(config: TransportConfig, inbox: mpsc::Sender<Incoming>, host: &Host) -> Self {
+        let permits = config.max_snapshot_streams;
         let shared = Shared {
             config,
             inbox,
@@ -74,6 +85,10 @@ impl Transport {
             metrics: Metrics::new(&host.metrics),
             peers: Default::default(),
             inbound: Mutex::default(),
+            mismatches: Mutex::default(),
+            snapshots: host.snapshots.clone(),
+            snapshot_permits: Arc::new(Semaphore::new(permits)),
+            identity: ArcSwap::from_pointee(Value::Null),
         };
         Self { shared: Arc::new(shared), changing: Arc::default() }
     }
@@ -136,6 +151,16 @@ impl Transport {
             self.shared.tasks.spawn(connect::run(self.shared.clone(), peer));
         }
         drop(changing);
+    }
+
+    /// What peers reach, to be mounted on the peer listener.
+    pub(crate) fn service(&self) -> PeerService {
+        PeerService { shared: self.shared.clone() }
+    }
+
+    /// What `GET /peer/v1/identity` answers from now on.
+    pub(crate) fn set_identity(&self, identity: Value) {
+        self.shared.identity.store(Arc::new(identity));
     }
 
     fn peer(&self, node: NodeId, url: String) -> Peer {

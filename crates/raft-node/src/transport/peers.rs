@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use consensus::NodeId;
-use tokio::sync::{Notify, mpsc, watch};
+use serde_json::Value;
+use storage::snapshot::SnapshotStore;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +26,17 @@ pub(super) struct Shared {
     pub(super) peers: ArcSwap<BTreeMap<NodeId, Arc<Peer>>>,
     /// Streams that peers have opened, by sender.
     pub(super) inbound: Mutex<BTreeMap<NodeId, Inbound>>,
+    /// Whose streams were refused, and why: said once.
+    pub(super) mismatches: Mutex<BTreeMap<NodeId, String>>,
+    pub(super) snapshots: Arc<SnapshotStore>,
+    /// One for each snapshot that is being sent.
+    pub(super) snapshot_permits: Arc<Semaphore>,
+    /// What this node says about itself.
+    pub(super) identity: ArcSwap<Value>,
 }
+
+/// Refused callers that are remembered. Ids are theirs to choose.
+const MISMATCHES_MAX: usize = 64;
 
 /// One peer as its sender sees it.
 pub(super) struct Peer {
@@ -75,6 +87,18 @@ impl Shared {
         }
         drop(all);
         self.retry(node);
+    }
+
+    /// A stream was refused. The same again is not worth another line.
+    pub(super) fn report_mismatch(&self, from: NodeId, detail: &str) {
+        let mut known = self.mismatches.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&from).is_some_and(|known| known == detail) {
+            return;
+        }
+        if known.len() < MISMATCHES_MAX {
+            known.insert(from, detail.to_owned());
+            tracing::warn!(peer = %from, detail, "refused a peer's stream");
+        }
     }
 
     /// Something happened at that node: a waiting attempt to connect to it is worth making now.

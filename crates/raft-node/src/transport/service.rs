@@ -1,0 +1,108 @@
+//! What peers ask of this node: one service to mount on the peer listener.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use api::problem::Code;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+
+use super::peers::Shared;
+use super::respond::{self, BodyError, PeerBody, problem};
+use super::{connect, inbound, snapshots};
+
+/// Who describes itself here, as JSON.
+const IDENTITY: &str = "/peer/v1/identity";
+/// The cluster that the caller means, 16 hex digits. On requests, optional.
+pub(super) const CLUSTER: &str = "x-quartet-cluster";
+/// The node that the caller means, 16 hex digits. On requests, optional.
+pub(super) const TO: &str = "x-quartet-to";
+
+/// Answers what peers ask under `/peer/v1/`: streams, snapshots, who this node is.
+///
+/// With axum: `Router::new().route_service("/peer/v1/{*path}", service)`. The listener must not
+/// bound the length of a request's body, for that of a stream has no end.
+#[derive(Clone)]
+pub struct PeerService {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl PeerService {
+    /// Answers one request.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<PeerBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let (head, body) = request.into_parts();
+        if let Err(detail) = self.check(&head.headers) {
+            return problem(Code::Conflict, detail);
+        }
+        let path = head.uri.path();
+        let is_get = head.method == Method::GET;
+        if path == connect::STREAM {
+            if head.method != Method::POST {
+                return not_allowed("POST");
+            }
+            let body = body.map_err(Into::into).boxed_unsync();
+            return inbound::accept(self.shared.clone(), body).await;
+        }
+        if path == IDENTITY {
+            return if is_get {
+                respond::json(&self.shared.identity.load())
+            } else {
+                not_allowed("GET")
+            };
+        }
+        match snapshots::parse(path) {
+            Some(_) if !is_get => not_allowed("GET"),
+            Some((group, index)) => {
+                snapshots::serve(&self.shared, group, index, &head.headers).await
+            }
+            None => problem(Code::NotFound, "peers find streams, snapshots and identity here"),
+        }
+    }
+
+    /// A caller that says whom it means is not served by somebody else.
+    fn check(&self, headers: &HeaderMap) -> Result<(), String> {
+        let config = &self.shared.config;
+        for (name, ours) in [(CLUSTER, config.cluster), (TO, config.node.0)] {
+            let Some(asked) = headers.get(name) else { continue };
+            let ours = format!("{ours:016x}");
+            if asked.as_bytes() != ours.as_bytes() {
+                return Err(format!("{name} is {asked:?}, of this node it is {ours}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_allowed(method: &'static str) -> Response<PeerBody> {
+    let mut response = problem(Code::MethodNotAllowed, format!("use {method}"));
+    let allow = http::HeaderValue::from_static(method);
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+impl<B> tower::Service<Request<B>> for PeerService
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    type Response = Response<PeerBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.handle(request).await) })
+    }
+}
