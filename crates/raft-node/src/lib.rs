@@ -28,6 +28,7 @@ mod driver;
 mod error;
 mod groups;
 mod machine;
+mod seed;
 mod snapshots;
 #[allow(dead_code, unused_imports, reason = "the driver takes it up")]
 mod transport;
@@ -36,5 +37,6 @@ pub use config::Config;
 pub use error::{OpenError, ProposeError, QueryError, RemoveError, StartError};
 pub use groups::{Applied, Group, Groups};
 pub use machine::{RestoreError, StateMachine};
+pub use seed::{SeedError, seed};
 pub use storage::{Entry, ReadError, WriteError};
 pub use transport::{BodyError, PeerBody, PeerService};

@@ -17,8 +17,24 @@ pub struct Config {
     /// Revisions of history to keep; older ones are compacted by themselves. 0: keep all until
     /// somebody compacts. When the quota is nearly used up, less is kept.
     pub history_revisions: u64,
+    /// Who may use keys. Users and roles are kept in the store: POST /v3/auth/enable turns them on.
+    pub auth: Auth,
     /// HTTP health checks of registered instances that may run at the same time.
     pub max_concurrent_checks: usize,
+}
+
+/// Authentication of callers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Auth {
+    /// A token that is not used for this long is worth nothing any more.
+    pub token_ttl_seconds: u64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { token_ttl_seconds: 300 }
+    }
 }
 
 impl Default for Config {
@@ -28,6 +44,7 @@ impl Default for Config {
             max_request_bytes: 1536 * 1024,
             quota_bytes: 2 << 30,
             history_revisions: 100_000,
+            auth: Auth::default(),
             max_concurrent_checks: 32,
         }
     }
@@ -47,6 +64,9 @@ impl ServiceConfig for Config {
         }
         if self.quota_bytes < 1 << 20 {
             return Err("quota_bytes must be at least 1048576".into());
+        }
+        if !(1..=86_400 * 365).contains(&self.auth.token_ttl_seconds) {
+            return Err("auth.token_ttl_seconds must be between 1 and 31536000".into());
         }
         if self.max_concurrent_checks == 0 {
             return Err("max_concurrent_checks must be at least 1".into());

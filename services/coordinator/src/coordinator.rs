@@ -6,23 +6,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_node::{Group, ProposeError, QueryError};
 use telemetry::trace::{InSpan as _, Span};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::metrics::Metrics;
 use crate::state_machine::Machine;
 use crate::store::{
-    Command, Compacted, Deregistered, GrantError, Lease, LeaseId, LeaseNotFound, LeaseSeen,
-    Registered, Registration, RepeatError, Reply, Request, Revision, RevisionError, Revoked,
-    Snapshot, Stamp, Store, Txn, TxnError, TxnResult,
+    Access, AlarmKind, AuthCommand, AuthError, Caller, Command, Compacted, Denied, Deregistered,
+    GrantError, KeyRange, Lease, LeaseId, LeaseNotFound, LeaseSeen, Registered, Registration,
+    RepeatError, Reply, Request, Revision, RevisionError, Revoked, Snapshot, Stamp, Store,
+    TokenDigest, Txn, TxnError, TxnResult,
 };
 use crate::time::Time;
 
 /// How long a command may take. After that its outcome is unknown.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Cheap to clone; all clones are one coordinator.
+/// Uses of tokens that wait to be noted.
+const USED_TOKENS_MAX: usize = 1024;
+
+/// Cheap to clone; all clones are one coordinator. Each acts for somebody: what it changes is
+/// judged by that, and who reads the store asks [`Coordinator::may_read`] first.
 #[derive(Clone)]
-pub struct Coordinator(Arc<Inner>);
+pub struct Coordinator {
+    inner: Arc<Inner>,
+    caller: Caller,
+}
 
 impl std::fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -36,6 +44,7 @@ struct Inner {
     time: Time,
     quota_bytes: u64,
     metrics: Metrics,
+    used_tokens: mpsc::Sender<TokenDigest>,
 }
 
 /// What every operation may meet, besides its own refusals.
@@ -55,6 +64,8 @@ pub enum Failure {
     Indeterminate,
     #[error(transparent)]
     NotRepeated(#[from] RepeatError),
+    #[error("{0}")]
+    Denied(Denied),
 }
 
 /// A command that was not carried out: refused by the state, or never got there.
@@ -73,8 +84,71 @@ impl Coordinator {
         time: Time,
         quota_bytes: u64,
         metrics: Metrics,
-    ) -> Self {
-        Self(Arc::new(Inner { group, published, time, quota_bytes, metrics }))
+    ) -> (Self, mpsc::Receiver<TokenDigest>) {
+        let (used_tokens, used) = mpsc::channel(USED_TOKENS_MAX);
+        let inner = Inner { group, published, time, quota_bytes, metrics, used_tokens };
+        (Self { inner: Arc::new(inner), caller: Caller::Node }, used)
+    }
+
+    /// The same coordinator, acting for somebody.
+    #[must_use]
+    pub fn acting_for(&self, caller: Caller) -> Self {
+        Self { inner: Arc::clone(&self.inner), caller }
+    }
+
+    #[must_use]
+    pub const fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    /// Fails unless the caller may read every key of the range.
+    pub fn may_read(&self, store: &Store, range: &KeyRange) -> Result<(), Failure> {
+        self.judge(store, |now_ms| store.check_access(self.caller, now_ms, Access::Read, range))
+    }
+
+    /// Fails unless the caller may write every key of the range.
+    pub fn may_write(&self, store: &Store, range: &KeyRange) -> Result<(), Failure> {
+        self.judge(store, |now_ms| store.check_access(self.caller, now_ms, Access::Write, range))
+    }
+
+    /// Fails unless the caller may do everything.
+    pub fn may_administer(&self, store: &Store) -> Result<(), Failure> {
+        self.judge(store, |now_ms| store.check_root(self.caller, now_ms))
+    }
+
+    /// Fails unless the caller may do all that is in either branch.
+    pub fn check_txn(&self, store: &Store, txn: &Txn) -> Result<(), Failure> {
+        self.judge(store, |now_ms| store.check_txn(self.caller, now_ms, txn))
+    }
+
+    /// The caller's user; `None` if nobody asks who is who.
+    pub fn user<'a>(&self, store: &'a Store) -> Result<Option<&'a str>, Failure> {
+        let user = store.auth.user_of(self.caller, self.now_ms());
+        user.map_err(Failure::Denied)
+    }
+
+    fn judge(
+        &self,
+        store: &Store,
+        judge: impl FnOnce(u64) -> Result<(), Denied>,
+    ) -> Result<(), Failure> {
+        let now_ms = self.now_ms();
+        judge(now_ms).map_err(Failure::Denied)?;
+        if let Caller::Token(token) = self.caller
+            && store.auth.is_worn(token, now_ms)
+        {
+            // If too many wait, the next use is noted.
+            let _full = self.inner.used_tokens.try_send(token);
+        }
+        Ok(())
+    }
+
+    /// Changes users, roles, permissions or tokens.
+    pub async fn auth(&self, command: AuthCommand) -> Result<(), CommandError<AuthError>> {
+        match self.propose(Command::Auth(command)).await? {
+            Reply::Auth(result) => result.map_err(CommandError::Refused),
+            reply => unexpected(&reply),
+        }
     }
 
     /// Reads the newest state: whatever was answered before is in it. Keep `read` short, it runs
@@ -83,7 +157,7 @@ impl Coordinator {
         &self,
         read: impl FnOnce(&Store) -> R + Send + 'static,
     ) -> Result<R, Failure> {
-        Ok(self.0.group.query(|machine| read(&machine.store)).await?)
+        Ok(self.inner.group.query(|machine| read(&machine.store)).await?)
     }
 
     /// The newest state as a whole.
@@ -94,41 +168,41 @@ impl Coordinator {
     /// A recent state, without asking anybody. It never goes back.
     #[must_use]
     pub fn recent(&self) -> Snapshot {
-        self.0.published.borrow().clone()
+        self.inner.published.borrow().clone()
     }
 
     /// Every state that watchers need to see: woken when there is a newer one.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Snapshot> {
-        self.0.published.clone()
+        self.inner.published.clone()
     }
 
     /// The store's clock.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        self.0.time.now_ms()
+        self.inner.time.now_ms()
     }
 
     /// Higher after every restart and every change of leadership.
     #[must_use]
     pub fn term(&self) -> u64 {
-        self.0.group.term().0
+        self.inner.group.term().0
     }
 
     /// The last applied entry of the log.
     #[must_use]
     pub fn applied_index(&self) -> u64 {
-        self.0.group.applied().borrow().0
+        self.inner.group.applied().borrow().0
     }
 
     #[must_use]
     pub fn quota_bytes(&self) -> u64 {
-        self.0.quota_bytes
+        self.inner.quota_bytes
     }
 
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.inner.metrics
     }
 
     /// Makes one change on behalf of a request, which is carried out once however often it comes.
@@ -167,7 +241,7 @@ impl Coordinator {
     /// Answers once the renewal is durable: a TTL that was promised survives a crash.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<Lease, CommandError<LeaseNotFound>> {
         let reply = self.propose(Command::KeepAlive { id }).await?;
-        self.0.metrics.leases_renewed.inc();
+        self.inner.metrics.leases_renewed.inc();
         match reply {
             Reply::KeepAlive(result) => result.map_err(CommandError::Refused),
             reply => unexpected(&reply),
@@ -182,6 +256,19 @@ impl Coordinator {
         }
     }
 
+    /// Raises an alarm or takes it down. False if it was so already.
+    pub(crate) async fn raise_alarm(
+        &self,
+        member: u64,
+        kind: AlarmKind,
+        on: bool,
+    ) -> Result<bool, Failure> {
+        match self.propose(Command::Alarm { member, kind, on }).await? {
+            Reply::Alarm(changed) => Ok(changed),
+            reply => unexpected(&reply),
+        }
+    }
+
     /// Carries out a command whose reply says nothing that the caller needs.
     pub(crate) async fn command(&self, command: Command) -> Result<(), Failure> {
         self.propose(command).await.map(|_reply| ())
@@ -192,8 +279,8 @@ impl Coordinator {
             .attr("db.system.name", "quartet.coordinator")
             .attr("db.operation.name", command.name())
             .start();
-        let stamp = Stamp { now_ms: self.0.time.now_ms(), quota_bytes: self.0.quota_bytes };
-        let (encoded, group) = (command.encode(stamp), &self.0.group);
+        let stamp = Stamp { now_ms: self.inner.time.now_ms(), quota_bytes: self.inner.quota_bytes };
+        let (encoded, group) = (command.encode(stamp, self.caller), &self.inner.group);
         let proposed = async {
             match command.is_freeing() {
                 true => group.propose_freeing(encoded).await,
@@ -205,10 +292,13 @@ impl Coordinator {
             Err(_elapsed) => Err(Failure::Indeterminate),
         };
         if let Err(failure) = &outcome {
-            self.0.metrics.proposals_failed.inc();
+            self.inner.metrics.proposals_failed.inc();
             span.fail(failure.name());
         }
-        outcome.map(|applied| applied.reply)
+        match outcome?.reply {
+            Reply::Denied(denied) => Err(Failure::Denied(denied)),
+            reply => Ok(reply),
+        }
     }
 }
 
@@ -232,6 +322,7 @@ impl<'a> Change<'a> {
         self.metrics().count_txn(&txn);
         if txn.is_read_only() {
             let snapshot = self.coordinator.snapshot().await?;
+            self.coordinator.check_txn(&snapshot, &txn)?;
             return snapshot.read(&txn).map_err(CommandError::Refused);
         }
         match self.propose(Command::Txn(txn)).await? {
@@ -296,7 +387,7 @@ impl<'a> Change<'a> {
     }
 
     fn metrics(&self) -> &'a Metrics {
-        &self.coordinator.0.metrics
+        &self.coordinator.inner.metrics
     }
 
     async fn propose(self, command: Command) -> Result<Reply, Failure> {
@@ -326,6 +417,7 @@ impl Failure {
             Self::Stopped => "stopped",
             Self::Indeterminate => "indeterminate",
             Self::NotRepeated(_) => "not-repeated",
+            Self::Denied(_) => "denied",
         }
     }
 }

@@ -19,6 +19,8 @@
 
 pub mod store;
 
+mod authn;
+pub mod backup;
 mod config;
 mod coordinator;
 mod identity;
@@ -76,7 +78,8 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let (publish, published) = watch::channel(Arc::new(store));
     let metrics = Metrics::new(&context.metrics);
     let quota = config.quota_bytes;
-    let coordinator = Coordinator::new(group.clone(), published.clone(), time, quota, metrics);
+    let (coordinator, used_tokens) =
+        Coordinator::new(group.clone(), published.clone(), time, quota, metrics);
     Metrics::observe_store(&context.metrics, published, quota, coordinator.term());
     if !founded {
         let (cluster_id, _) = uuid::Uuid::new_v4().as_u64_pair();
@@ -85,6 +88,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     command(&coordinator, Command::Resume).await?;
 
     let stop = || context.stop.clone();
+    context.tasks.spawn(authn::note_uses(coordinator.clone(), used_tokens, stop()));
     context.tasks.spawn(publish::run(group, publish, stop()));
     context.tasks.spawn(upkeep::run(coordinator.clone(), config.history_revisions, stop()));
     context.tasks.spawn(checks::run(coordinator.clone(), config.max_concurrent_checks, stop()));

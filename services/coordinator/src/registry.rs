@@ -104,7 +104,9 @@ pub(crate) async fn heartbeat(
     name: &InstanceName,
 ) -> Result<(Registered, u64), RegistryError> {
     let key = name.key();
-    let record = coordinator.query(move |store| store.mvcc.get(&key).cloned()).await?;
+    let store = coordinator.snapshot().await?;
+    coordinator.may_write(&store, &KeyRange::One(key.clone()))?;
+    let record = store.mvcc.get(&key).cloned();
     let record = record.ok_or_else(|| name.not_found())?;
     let lease = record.lease;
     if lease == LeaseId::NONE {

@@ -15,10 +15,10 @@ impl StateMachine for Machine {
 
     fn apply(&mut self, entry: &Entry) -> Reply {
         // Skipping one would give another state than the members that could read it.
-        let (stamp, command) = Command::decode(&entry.payload).unwrap_or_else(|error| {
+        let (stamp, caller, command) = Command::decode(&entry.payload).unwrap_or_else(|error| {
             panic!("entry {} of the log cannot be applied: {error}", entry.index.0)
         });
-        self.store.apply(stamp, command)
+        self.store.apply_for(caller, stamp, command)
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {

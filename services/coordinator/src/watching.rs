@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::coordinator::Coordinator;
 use crate::metrics::Metrics;
-use crate::store::{Event, Revision, Snapshot, Store, WatchFilter};
+use crate::store::{Access, Event, Revision, Rights, Snapshot, Store, WatchFilter};
 
 /// Bytes of keys and values read at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -22,6 +22,8 @@ pub(crate) enum Seen {
     Bookmark(Revision),
     /// The watch fell behind a compaction and ends.
     Compacted(Revision),
+    /// The watcher may not see this any more, and the watch ends.
+    Denied,
 }
 
 pub(crate) struct Watching {
@@ -36,6 +38,11 @@ pub(crate) struct Watching {
     bookmark_period: Duration,
     bookmark_at: Instant,
     metrics: Metrics,
+    /// Who watches: it may outlive the token, but not the rights.
+    coordinator: Coordinator,
+    user: Option<String>,
+    /// As of the last look; `None` before the first.
+    rights: Option<Rights>,
 }
 
 impl Watching {
@@ -46,8 +53,12 @@ impl Watching {
         bookmark_period: Duration,
     ) -> Self {
         coordinator.metrics().watchers.inc();
+        let changes = coordinator.subscribe();
         Self {
-            changes: coordinator.subscribe(),
+            user: None,
+            rights: None,
+            coordinator: coordinator.clone(),
+            changes,
             filter,
             next: from,
             waiting: VecDeque::new(),
@@ -81,6 +92,9 @@ impl Watching {
                 return Some(Seen::Change { event, completes });
             }
             let store = self.changes.borrow_and_update().clone();
+            if !self.is_allowed(&store) {
+                return Some(Seen::Denied);
+            }
             if self.next <= store.revision() {
                 match store.mvcc.events(self.next, &self.filter, BATCH_BYTES) {
                     Ok(batch) => {
@@ -103,6 +117,23 @@ impl Watching {
                 changed = self.changes.changed() => changed.ok()?,
                 () = tokio::time::sleep_until(self.bookmark_at), if is_behind && seen <= store.revision() => {}
             }
+        }
+    }
+
+    fn is_allowed(&mut self, store: &Store) -> bool {
+        let rights = Some(store.auth.rights());
+        if rights == self.rights {
+            return true;
+        }
+        self.rights = rights;
+        if self.user.is_none() {
+            let user = self.coordinator.user(store).ok().flatten();
+            self.user = user.map(str::to_owned);
+        }
+        let range = &self.filter.range;
+        match &self.user {
+            Some(user) => store.auth.check_user(user, Access::Read, range).is_ok(),
+            None => self.coordinator.may_read(store, range).is_ok(),
         }
     }
 

@@ -2,12 +2,11 @@
 
 use api::coordinator::{Cluster, Member, MemberRole};
 use axum::Router;
-use axum::extract::State;
 use axum::routing::get;
 use chassis::extract::Json;
 use chassis::problem::Problem;
 
-use super::App;
+use super::{App, State};
 
 pub(super) fn router() -> Router<App> {
     Router::new().route(api::coordinator::CLUSTER, get(show))

@@ -3,7 +3,7 @@
 use api::coordinator::{DeleteReply, KeyPage, PutReply, REVISION_HEADER};
 use api::problem::Code;
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use chassis::extract::{Body, Json};
 use chassis::problem::Problem;
 
-use super::App;
 use super::condition::Condition;
 use super::idempotency::Once;
 use super::params::{Key, Params, encode, invalid};
 use super::refusal::{Refusal as _, refused};
 use super::wire::{key_value, lease_id};
+use super::{App, State};
 use crate::coordinator::Change;
 use crate::store::{Delete, KeyRange, Op, OpResult, PageLimit, Put, Revision, Txn, TxnResult};
 
@@ -49,6 +49,7 @@ pub(super) async fn read(
     let params = Params::parse(query.as_deref(), &["meta", "revision", "consistency"])?;
     let (meta, revision) = (params.flag("meta")?, revision(&params)?);
     let store = app.read(is_serializable(&params)?).await?;
+    app.coordinator().may_read(&store, &KeyRange::One(key.clone()))?;
     app.coordinator().metrics().ranges.inc();
     store.mvcc.check_revision(revision).map_err(|error| error.problem())?;
     let record = match revision {
@@ -200,6 +201,7 @@ pub(super) async fn list(
     };
     let range = page_range(params.bytes("prefix").unwrap_or_default(), params.bytes("start"));
     let store = app.read(is_serializable(&params)?).await?;
+    app.coordinator().may_read(&store, &range)?;
     app.coordinator().metrics().ranges.inc();
     let limit = PageLimit { keys, bytes: PAGE_BYTES };
     let page =

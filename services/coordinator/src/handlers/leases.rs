@@ -2,17 +2,16 @@
 
 use api::coordinator::{Lease, LeaseGrantRequest, LeaseId as WireLeaseId, LeaseList, LeaseRevoked};
 use axum::Router;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use chassis::extract::{Body, Json, Path};
 use chassis::problem::Problem;
 
-use super::App;
 use super::idempotency::Once;
 use super::params::invalid;
 use super::refusal::{Refusal as _, refused};
 use super::wire;
+use super::{App, State};
 use crate::store::{LeaseId, LeaseNotFound, MAX_TTL_SECONDS};
 
 pub(super) fn router() -> Router<App> {
@@ -57,9 +56,10 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Lease>, Problem> {
     let id = parse(&id)?;
-    let lease = app.coordinator().query(move |store| store.leases.get(id).cloned()).await?;
-    let lease = lease.ok_or_else(|| LeaseNotFound(id).problem())?;
-    Ok(Json(wire::lease(&lease, app.coordinator().now_ms(), true)))
+    let store = app.coordinator().snapshot().await?;
+    let lease = store.leases.get(id).ok_or_else(|| LeaseNotFound(id).problem())?;
+    app.may_see_keys(&store, lease)?;
+    Ok(Json(wire::lease(lease, app.coordinator().now_ms(), true)))
 }
 
 /// Renews a lease for its full TTL.

@@ -1,5 +1,6 @@
 //! HTTP: the native face under `/v1`, and the face of an etcd under `/v3`.
 
+mod caller;
 mod cluster;
 mod condition;
 mod etcd;
@@ -9,6 +10,7 @@ mod leases;
 mod params;
 mod refusal;
 mod services;
+mod snapshot;
 mod txn;
 mod version;
 mod watch;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 use api::problem::Code;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use chassis::Context;
 use chassis::problem::Problem;
@@ -25,10 +28,13 @@ use raft_node::Groups;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
 
+use crate::authn::Authenticator;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Failure};
 use crate::identity::Identity;
-use crate::store::Snapshot;
+use crate::store::{Caller, KeyRange, Lease, Snapshot, Store};
+use caller::State;
+pub(crate) use etcd::FACES;
 
 /// The etcd whose behaviour `/v3` shows. Clients parse both and decide by them what they may use.
 const ETCD_VERSION: &str = "3.5.21";
@@ -36,10 +42,14 @@ const ETCD_CLUSTER_VERSION: &str = "3.5.0";
 
 /// What handlers work with.
 #[derive(Clone)]
-pub(crate) struct App(Arc<Inner>);
+pub(crate) struct App {
+    inner: Arc<Inner>,
+    /// Acts for whoever sent the request.
+    coordinator: Coordinator,
+}
 
 struct Inner {
-    coordinator: Coordinator,
+    authenticator: Authenticator,
     identity: Identity,
     groups: Groups,
     draining: CancellationToken,
@@ -53,33 +63,43 @@ impl App {
         groups: Groups,
         context: &Context<Config>,
     ) -> Self {
-        Self(Arc::new(Inner {
-            coordinator,
+        let inner = Inner {
+            authenticator: Authenticator::new(context.config.auth.token_ttl_seconds * 1000),
             identity,
             groups,
             draining: context.draining.clone(),
             max_request_bytes: context.config.max_request_bytes,
-        }))
+        };
+        let coordinator = coordinator.acting_for(Caller::Anonymous);
+        Self { inner: Arc::new(inner), coordinator }
+    }
+
+    fn acting_for(&self, caller: Caller) -> Self {
+        Self { coordinator: self.coordinator.acting_for(caller), inner: Arc::clone(&self.inner) }
+    }
+
+    fn authenticator(&self) -> &Authenticator {
+        &self.inner.authenticator
     }
 
     fn coordinator(&self) -> &Coordinator {
-        &self.0.coordinator
+        &self.coordinator
     }
 
     fn identity(&self) -> &Identity {
-        &self.0.identity
+        &self.inner.identity
     }
 
     fn groups(&self) -> &Groups {
-        &self.0.groups
+        &self.inner.groups
     }
 
     fn draining(&self) -> &CancellationToken {
-        &self.0.draining
+        &self.inner.draining
     }
 
     fn max_request_bytes(&self) -> usize {
-        self.0.max_request_bytes
+        self.inner.max_request_bytes
     }
 
     /// Refuses what a command cannot carry.
@@ -92,6 +112,12 @@ impl App {
         Err(Problem::new(Code::TooLarge, detail).with("max_bytes", max))
     }
 
+    /// Fails unless the caller may read every key of a lease.
+    fn may_see_keys(&self, store: &Store, lease: &Lease) -> Result<(), Failure> {
+        let keys = lease.keys.iter().map(|key| KeyRange::One(key.clone()));
+        keys.into_iter().try_for_each(|key| self.coordinator().may_read(store, &key))
+    }
+
     /// The newest state. A serializable read is content with what this node has when the newest
     /// cannot be had.
     async fn read(&self, serializable: bool) -> Result<Snapshot, Failure> {
@@ -102,10 +128,8 @@ impl App {
     }
 }
 
-pub(crate) use etcd::FACES;
-
 pub(crate) fn router(app: App) -> Router {
-    Router::new()
+    let native = Router::new()
         .route("/version", get(version::version))
         .merge(kv::router())
         .merge(txn::router())
@@ -113,8 +137,9 @@ pub(crate) fn router(app: App) -> Router {
         .merge(leases::router())
         .merge(services::router())
         .merge(cluster::router())
-        .merge(etcd::router())
-        .with_state(app)
+        .merge(snapshot::router())
+        .route_layer(from_fn_with_state(app.clone(), caller::guard));
+    native.merge(etcd::router()).with_state(app)
 }
 
 #[derive(utoipa::OpenApi)]
@@ -144,6 +169,7 @@ pub(crate) fn router(app: App) -> Router {
         services::deregister,
         services::watch,
         cluster::show,
+        snapshot::snapshot,
         version::version,
     )
 )]

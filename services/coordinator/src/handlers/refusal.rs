@@ -6,8 +6,8 @@ use chassis::problem::Problem;
 use crate::coordinator::{CommandError, Failure};
 use crate::registry::RegistryError;
 use crate::store::{
-    GrantError, HistoryCompacted, LeaseNotFound, NoSpace, RepeatError, RevisionError, TxnError,
-    TxnInvalid,
+    Denied, GrantError, HistoryCompacted, LeaseNotFound, NoSpace, RepeatError, RevisionError,
+    TxnError, TxnInvalid,
 };
 
 impl From<Failure> for Problem {
@@ -17,12 +17,14 @@ impl From<Failure> for Problem {
             Failure::TooLarge { .. } => Code::TooLarge,
             Failure::DiskFull => Code::DiskFull,
             Failure::NoLeader => Code::NoLeader,
-            Failure::Stopped => Code::Unavailable,
+            Failure::Stopped | Failure::Denied(Denied::Corrupt) => Code::Unavailable,
             Failure::Indeterminate => Code::Indeterminate,
             Failure::NotRepeated(RepeatError::OtherRequest) => Code::IdempotencyMismatch,
             Failure::NotRepeated(RepeatError::AnswerTooLarge { revision }) => {
                 return Self::from_error(Code::Conflict, &failure).with("revision", revision.0);
             }
+            Failure::Denied(Denied::NoToken | Denied::InvalidToken) => Code::Unauthenticated,
+            Failure::Denied(Denied::Forbidden) => Code::Forbidden,
         };
         Self::from_error(code, &failure)
     }

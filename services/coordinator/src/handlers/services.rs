@@ -6,7 +6,7 @@ use api::coordinator::{
 };
 use api::problem::Code;
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, put};
@@ -14,13 +14,13 @@ use chassis::extract::{Body, Json, Path};
 use chassis::problem::Problem;
 use chassis::sse::Event;
 
-use super::App;
 use super::idempotency::Once;
 use super::params::{Params, invalid};
 use super::watch;
+use super::{App, State};
 use crate::checks;
 use crate::registry::{self, InstanceName};
-use crate::store::{self, LeaseId, WatchFilter};
+use crate::store::{self, KeyRange, LeaseId, WatchFilter};
 
 pub(super) fn router() -> Router<App> {
     Router::new()
@@ -35,6 +35,7 @@ pub(super) fn router() -> Router<App> {
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses((status = 200, body = ServiceList)))]
 pub(super) async fn list(State(app): State<App>) -> Result<Json<ServiceList>, Problem> {
     let store = app.coordinator().snapshot().await?;
+    app.coordinator().may_read(&store, &registry::keys_of(None))?;
     let mut services: Vec<ServiceSummary> = Vec::new();
     for instance in registry::instances(&store, None) {
         let healthy = u64::from(instance.status == InstanceStatus::Passing);
@@ -64,6 +65,7 @@ pub(super) async fn show(
     let healthy = Params::parse(query.as_deref(), &["healthy"])?.flag("healthy")?;
     let service = name("service", service)?;
     let store = app.coordinator().snapshot().await?;
+    app.coordinator().may_read(&store, &registry::keys_of(Some(&service)))?;
     let mut instances = registry::instances(&store, Some(&service));
     instances.retain(|instance| !healthy || instance.status == InstanceStatus::Passing);
     Ok(Json(ServiceInstances { service, revision: store.revision().0, instances }))
@@ -78,10 +80,9 @@ pub(super) async fn one(
     Path(path): Path<(String, String)>,
 ) -> Result<Json<Instance>, Problem> {
     let key = instance_name(path)?.key();
-    let found = app
-        .coordinator()
-        .query(move |store| store.mvcc.get(&key).and_then(|record| registry::instance(record)))
-        .await?;
+    let store = app.coordinator().snapshot().await?;
+    app.coordinator().may_read(&store, &KeyRange::One(key.clone()))?;
+    let found = store.mvcc.get(&key).and_then(|record| registry::instance(record));
     found.map(Json).ok_or_else(|| {
         Problem::new(Code::ServiceNotFound, "no such instance is registered; PUT registers it")
     })

@@ -2,17 +2,16 @@
 
 use api::coordinator::{CompactReply, CompactRequest, REVISION_HEADER, TxnReply, TxnRequest};
 use axum::Router;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chassis::extract::Json;
 use chassis::problem::Problem;
 
-use super::App;
 use super::idempotency::Once;
 use super::params::invalid;
 use super::refusal::{Refusal as _, refused};
 use super::wire;
+use super::{App, State};
 use crate::store::Revision;
 
 pub(super) fn router() -> Router<App> {

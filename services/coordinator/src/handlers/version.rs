@@ -1,10 +1,9 @@
 //! `GET /version`: ours, and what clients of an etcd look for.
 
-use axum::extract::State;
 use chassis::extract::Json;
 use serde::Serialize;
 
-use super::{App, ETCD_CLUSTER_VERSION, ETCD_VERSION};
+use super::{App, ETCD_CLUSTER_VERSION, ETCD_VERSION, State};
 
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Version {

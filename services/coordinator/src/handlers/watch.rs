@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use api::coordinator::{BookmarkEvent, CompactedEvent, Text, WatchEvent};
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
 use chassis::problem::Problem;
 use chassis::sse::{self, Event};
 
-use super::App;
 use super::params::{Params, check_key, invalid};
 use super::refusal::Refusal as _;
 use super::wire::{attached, key_value};
-use crate::store::{self, HistoryCompacted, KeyRange, Revision, WatchFilter};
+use super::{App, State};
+use crate::store::{self, Denied, HistoryCompacted, KeyRange, Revision, WatchFilter};
 use crate::watching::{Seen, Watching};
 
 /// How often a quiet watch hears where the store is, if the store has moved.
@@ -31,7 +31,7 @@ pub(super) fn router() -> Router<App> {
            ("from_revision" = Option<u64>, Query), ("prev" = Option<bool>, Query),
            ("Last-Event-ID" = Option<u64>, Header, description = "resumes behind this revision")),
     responses((status = 200, content_type = "text/event-stream", body = WatchEvent,
-               description = "events put, delete, bookmark, compacted"),
+               description = "events put, delete, bookmark, compacted, denied"),
               (status = 410, description = "compacted; oldest_revision says where a watch can start")))]
 pub(super) async fn watch(
     State(app): State<App>,
@@ -70,8 +70,9 @@ pub(super) async fn open(
     filter: WatchFilter,
     from: Option<Revision>,
 ) -> Result<Watching, Problem> {
-    let (now, compacted) =
-        app.coordinator().query(|store| (store.revision(), store.mvcc.compacted())).await?;
+    let store = app.coordinator().snapshot().await?;
+    app.coordinator().may_read(&store, &filter.range)?;
+    let (now, compacted) = (store.revision(), store.mvcc.compacted());
     let from = from.unwrap_or(now.next());
     if from < compacted {
         return Err(HistoryCompacted { oldest: compacted }.problem());
@@ -82,6 +83,7 @@ pub(super) async fn open(
 /// Begins with what is there now, then goes on with what changes.
 pub(super) async fn open_with_state(app: &App, filter: WatchFilter) -> Result<Watching, Problem> {
     let store = app.coordinator().snapshot().await?;
+    app.coordinator().may_read(&store, &filter.range)?;
     let from = store.revision().next();
     let watching = Watching::new(app.coordinator(), filter, from, BOOKMARK_PERIOD);
     Ok(watching.beginning_with(&store))
@@ -106,6 +108,7 @@ pub(super) fn stream(
                 }
                 Seen::Bookmark(revision) => break (bookmark(revision), false),
                 Seen::Compacted(oldest) => break (compacted(oldest), true),
+                Seen::Denied => break (denied(), true),
             }
         };
         Some((event, (!ended).then_some((watching, encode))))
@@ -134,6 +137,10 @@ fn bookmark(revision: Revision) -> Event {
 
 fn compacted(oldest: Revision) -> Event {
     json(&CompactedEvent { oldest_revision: oldest.0 }).named("compacted")
+}
+
+fn denied() -> Event {
+    json(&serde_json::json!({ "detail": Denied::Forbidden.to_string() })).named("denied")
 }
 
 pub(super) fn json(data: &impl serde::Serialize) -> Event {

@@ -1,19 +1,20 @@
 //! What is logged: one command per entry, in one versioned envelope.
 //!
-//! Layout: one byte version, then postcard of the stamp and the command. A field or variant is
-//! only ever added at the end; anything else is a new version, and old ones stay readable,
-//! because logs outlive programs.
+//! Layout: one byte version, then postcard of the stamp, the caller (since version 2) and the
+//! command. A field or variant is only ever added at the end; anything else is a new version, and
+//! old ones stay readable, because logs outlive programs.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{AuthCommand, Caller};
 use super::ids::{LeaseId, Revision};
 use super::lease::LeaseSeen;
 use super::registration::Registration;
 use super::requests::Request;
 use super::txn::Txn;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -61,6 +62,7 @@ pub enum Command {
         key: Bytes,
         own: LeaseId,
     },
+    Auth(AuthCommand),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,6 +109,7 @@ impl Command {
             Self::Once { command, .. } => command.name(),
             Self::Register(_) => "service register",
             Self::Deregister { .. } => "service deregister",
+            Self::Auth(_) => "auth",
         }
     }
 
@@ -126,20 +129,25 @@ impl Command {
             | Self::KeepAlive { .. }
             | Self::Tick
             | Self::Found { .. }
-            | Self::Register(_) => false,
+            | Self::Register(_)
+            | Self::Auth(_) => false,
         }
     }
 
     #[must_use]
-    pub fn encode(&self, stamp: Stamp) -> Bytes {
+    pub fn encode(&self, stamp: Stamp, caller: Caller) -> Bytes {
         let buffer = vec![VERSION];
-        postcard::to_extend(&(stamp, self), buffer)
+        postcard::to_extend(&(stamp, caller, self), buffer)
             .expect("a command is plain data, and a Vec grows as needed")
             .into()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<(Stamp, Self), DecodeError> {
+    pub fn decode(bytes: &[u8]) -> Result<(Stamp, Caller, Self), DecodeError> {
         match bytes.split_first() {
+            // Nobody was asked for credentials then.
+            Some((1, body)) => postcard::from_bytes(body)
+                .map(|(stamp, command)| (stamp, Caller::Node, command))
+                .map_err(DecodeError::Malformed),
             Some((&VERSION, body)) => postcard::from_bytes(body).map_err(DecodeError::Malformed),
             Some((version, _)) => Err(DecodeError::Version(*version)),
             None => Err(DecodeError::Empty),
@@ -186,7 +194,7 @@ mod tests {
             ttl_seconds: Some(10),
             own: LeaseId(7),
         };
-        let stamp = "0180d095ffbc318080808004";
+        let stamp = "80d095ffbc318080808004";
         for (command, expected) in [
             (
                 Command::Txn(txn),
@@ -205,17 +213,21 @@ mod tests {
             (Command::Register(registration), "0b016b0176010a0e"),
             (Command::Deregister { key: "k".into(), own: LeaseId(7) }, "0c016b0e"),
         ] {
-            let bytes = command.encode(STAMP);
-            assert_eq!(hex(&bytes), format!("{stamp}{expected}"), "{command:?}");
-            assert_eq!(Command::decode(&bytes).unwrap(), (STAMP, command));
+            let bytes = command.encode(STAMP, Caller::Node);
+            assert_eq!(hex(&bytes), format!("02{stamp}02{expected}"), "{command:?}");
+            assert_eq!(Command::decode(&bytes).unwrap(), (STAMP, Caller::Node, command.clone()));
+            let old: Vec<u8> =
+                [1].into_iter().chain(bytes[1..12].to_vec()).chain(bytes[13..].to_vec()).collect();
+            assert_eq!(hex(&old), format!("01{stamp}{expected}"));
+            assert_eq!(Command::decode(&old).unwrap(), (STAMP, Caller::Node, command));
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_an_error() {
         assert!(matches!(Command::decode(b""), Err(DecodeError::Empty)));
-        assert!(matches!(Command::decode(b"\x02\x00"), Err(DecodeError::Version(2))));
-        let bytes = Command::Resume.encode(STAMP);
+        assert!(matches!(Command::decode(b"\x03\x00"), Err(DecodeError::Version(3))));
+        let bytes = Command::Resume.encode(STAMP, Caller::Anonymous);
         for len in 1..bytes.len() {
             assert!(matches!(Command::decode(&bytes[..len]), Err(DecodeError::Malformed(_))));
         }

@@ -6,11 +6,14 @@
 //!
 //! **Invariant:** nothing in here reads a clock, draws a random number or does I/O. Time comes
 //! in the stamp of each command and never goes back.
-//! **Invariant:** a command that is refused changes nothing but the time.
+//! **Invariant:** a command that is refused changes nothing but the time, and what is known about
+//! a lack of space.
 
+mod auth;
 mod check;
 mod command;
 mod compaction;
+mod hash;
 mod ids;
 mod lease;
 mod mvcc;
@@ -18,6 +21,7 @@ mod quota;
 mod range;
 mod registration;
 mod requests;
+mod restore;
 mod snapshot;
 mod txn;
 mod watch;
@@ -28,9 +32,14 @@ use imbl::OrdSet;
 use requests::Now;
 use serde::{Deserialize, Serialize};
 
+pub use auth::{
+    Access, Auth, AuthCommand, AuthError, Caller, Denied, PasswordHash, Permission, PermissionKind,
+    Rights, TokenDigest,
+};
 pub use check::{MAX_TXN_OPS, TxnInvalid};
 pub use command::{AlarmKind, Command, DecodeError, Stamp};
 pub use compaction::Compacted;
+pub use hash::KeysHash;
 pub use ids::{KeyRange, LeaseId, Revision};
 pub use lease::{GrantError, Lease, LeaseNotFound, LeaseSeen, Leases, MAX_TTL_SECONDS};
 pub use mvcc::{Mvcc, Record, RevisionError};
@@ -40,6 +49,7 @@ pub use registration::{Deregistered, Registered, Registration};
 pub use requests::{
     MAX_REQUEST_BYTES, MAX_REQUESTS, REQUEST_WINDOW_MS, RepeatError, Request, Requests,
 };
+pub use restore::Restoring;
 pub use snapshot::SnapshotError;
 pub use txn::{Compare, Delete, Op, OpResult, Operand, Put, Relation, Txn, TxnError, TxnResult};
 pub use watch::{Batch, Event, HistoryCompacted, WatchFilter};
@@ -50,7 +60,10 @@ pub struct Store {
     pub leases: Leases,
     /// What was answered to requests that may come again.
     pub requests: Requests,
+    pub auth: Auth,
     alarms: OrdSet<(u64, AlarmKind)>,
+    /// What the last write that found no space would have taken, while it still finds none.
+    space_wanted: Option<u64>,
     /// 0 until the cluster is founded.
     cluster_id: u64,
     /// The highest stamp seen.
@@ -73,6 +86,9 @@ pub enum Reply {
     Deregister(Deregistered),
     /// The request came before and cannot be answered as it was then.
     NotRepeated(RepeatError),
+    Auth(Result<(), AuthError>),
+    /// The caller may not do this, or nobody may now.
+    Denied(Denied),
     Done,
 }
 
@@ -89,7 +105,9 @@ impl Default for Store {
             mvcc: Mvcc::new(),
             leases: Leases::default(),
             requests: Requests::default(),
+            auth: Auth::default(),
             alarms: OrdSet::new(),
+            space_wanted: None,
             cluster_id: 0,
             now_ms: 0,
         }
@@ -119,24 +137,44 @@ impl Store {
         self.alarms.iter().copied()
     }
 
-    /// Whether writes are refused because somebody said so.
+    /// Whether somebody raised this alarm.
     #[must_use]
-    pub fn no_space_alarm(&self) -> bool {
-        self.alarms().any(|(_, kind)| kind == AlarmKind::NoSpace)
+    pub fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.alarms().any(|(_, raised)| raised == kind)
     }
 
-    /// Carries out one command.
+    /// This store without what must not be shown or compared.
+    fn without_secrets(&self) -> Self {
+        Self { auth: self.auth.without_secrets(), ..self.clone() }
+    }
+
+    /// Carries out one command of the node itself.
     pub fn apply(&mut self, stamp: Stamp, command: Command) -> Reply {
+        self.apply_for(Caller::Node, stamp, command)
+    }
+
+    /// Carries out one command, if the caller may do that.
+    pub fn apply_for(&mut self, caller: Caller, stamp: Stamp, command: Command) -> Reply {
         let paused_ms = stamp.now_ms.saturating_sub(self.now_ms);
         self.now_ms = self.now_ms.max(stamp.now_ms);
-        let Command::Once { request, command } = command else {
-            return self.carry_out(stamp, paused_ms, command);
+        if let Err(denied) = self.authorize(caller, &command) {
+            return Reply::Denied(denied);
+        }
+        self.auth.note_use(caller, self.now_ms);
+        let reply = match command {
+            Command::Once { request, command } => self.once(stamp, paused_ms, request, *command),
+            command => self.carry_out(stamp, paused_ms, command),
         };
+        self.note_space(&reply, stamp.quota_bytes);
+        reply
+    }
+
+    fn once(&mut self, stamp: Stamp, paused_ms: u64, request: Request, command: Command) -> Reply {
         self.requests.expire(self.now_ms);
         if let Some(first) = self.requests.repeat(&request) {
             return first;
         }
-        let reply = self.carry_out(stamp, paused_ms, *command);
+        let reply = self.carry_out(stamp, paused_ms, command);
         let now = Now { ms: self.now_ms, revision: self.revision() };
         self.requests.remember(request, &reply, now);
         reply
@@ -162,6 +200,8 @@ impl Store {
                 let changed = if on {
                     self.alarms.insert(alarm).is_none()
                 } else {
+                    // Whoever takes it down wants to see whether it comes back.
+                    self.space_wanted = self.space_wanted.filter(|_| kind != AlarmKind::NoSpace);
                     self.alarms.remove(&alarm).is_some()
                 };
                 Reply::Alarm(changed)
@@ -178,6 +218,7 @@ impl Store {
                 Reply::Register(self.register(registration, stamp.quota_bytes))
             }
             Command::Deregister { key, own } => Reply::Deregister(self.deregister(key, own)),
+            Command::Auth(command) => Reply::Auth(self.auth.apply(command, self.now_ms)),
         }
     }
 

@@ -187,6 +187,8 @@ impl Answer {
             | Reply::KeepAlive(_)
             | Reply::Expire(_)
             | Reply::Alarm(_)
+            | Reply::Auth(_)
+            | Reply::Denied(_)
             | Reply::NotRepeated(_)
             | Reply::Done => return None,
         };

@@ -1,11 +1,12 @@
 //! The whole store as bytes, and back.
 //!
-//! Layout: one byte version, then postcard of [`Image`], then (from version 2 on) postcard of a
-//! list of [`Section`]s. The log by revision and the keys of each lease are not written; they
-//! follow from the records. What the store learns to hold gets a section of its own, left out
-//! while it is empty, so that nothing that was written before changes its form.
+//! Layout: one byte version, then postcard of [`Head`], the number of records, each record (by
+//! key, the changes of one key oldest first), and (from version 2 on) postcard of a list of
+//! [`Section`]s. The log by revision and the keys of each lease are not written; they follow from
+//! the records. What the store learns to hold gets a section of its own, left out while it is
+//! empty, so that nothing that was written before changes its form.
 
-use std::borrow::Cow;
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use imbl::OrdSet;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use super::auth::Auth;
 use super::command::AlarmKind;
 use super::ids::{LeaseId, Revision};
 use super::lease::{Lease, Leases};
@@ -20,10 +22,10 @@ use super::mvcc::{Mvcc, Record};
 use super::requests::Requests;
 
 const VERSION: u8 = 2;
-/// Snapshots of this version end behind the image.
+/// Snapshots of this version end behind the records.
 const WITHOUT_SECTIONS: u8 = 1;
 
-/// One thing the store holds besides the image. Tags are never used again.
+/// One thing the store holds besides head and records. Tags are never used again.
 #[derive(Serialize, Deserialize)]
 struct Section {
     tag: u8,
@@ -33,9 +35,13 @@ struct Section {
 
 /// Requests that may come again.
 const REQUESTS: u8 = 1;
+/// Users, roles, tokens.
+const AUTH: u8 = 2;
+/// The write that found no space.
+const SPACE: u8 = 3;
 
 #[derive(Serialize, Deserialize)]
-struct Image<'a> {
+struct Head {
     now_ms: u64,
     cluster_id: u64,
     revision: Revision,
@@ -43,8 +49,6 @@ struct Image<'a> {
     leases_chosen: u64,
     leases: Vec<Lease>,
     alarms: Vec<(u64, AlarmKind)>,
-    /// By key, the changes of one key oldest first.
-    records: Vec<Cow<'a, Record>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,7 @@ pub enum SnapshotError {
     #[error("a snapshot is empty")]
     Empty,
     #[error("a snapshot cannot be decoded")]
-    Malformed(#[source] postcard::Error),
+    Malformed(#[from] postcard::Error),
     #[error("a snapshot contradicts itself: {0}")]
     Inconsistent(&'static str),
 }
@@ -67,19 +71,36 @@ impl Store {
     /// Equal stores give equal bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let outcome: Result<(), Infallible> = self.encode_to(|bytes| {
+            all.extend_from_slice(bytes);
+            Ok(())
+        });
+        let Ok(()) = outcome;
+        all
+    }
+
+    /// As [`Store::encode`], a record at a time, so that nobody holds all of it.
+    pub fn encode_to<E>(&self, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let (leases_chosen, leases) = self.leases.image();
-        let image = Image {
+        let head = Head {
             now_ms: self.now_ms,
             cluster_id: self.cluster_id,
             revision: self.mvcc.revision,
             compacted: self.mvcc.compacted,
             leases_chosen,
             leases,
-            alarms: self.alarms().collect(),
-            records: self.mvcc.records().map(Cow::Borrowed).collect(),
+            alarms: self.alarms.iter().copied().collect(),
         };
-        let encoded = write(&image, vec![VERSION]);
-        write(&self.sections(), encoded)
+        let mut buffer = write(&head, vec![VERSION]);
+        buffer = write(&(self.mvcc.record_count() as u64), buffer);
+        sink(&buffer)?;
+        for record in self.mvcc.records() {
+            buffer.clear();
+            buffer = write(record, buffer);
+            sink(&buffer)?;
+        }
+        sink(&write(&self.sections(), Vec::new()))
     }
 
     fn sections(&self) -> Vec<Section> {
@@ -88,12 +109,20 @@ impl Store {
         if !self.requests.is_empty() {
             sections.push(section(REQUESTS, write(&self.requests.image(), Vec::new())));
         }
+        if !self.auth.is_new() {
+            sections.push(section(AUTH, write(&self.auth.image(), Vec::new())));
+        }
+        if let Some(wanted) = self.space_wanted {
+            sections.push(section(SPACE, write(&wanted, Vec::new())));
+        }
         sections
     }
 
     fn read_section(&mut self, section: &Section) -> Result<(), SnapshotError> {
         match section.tag {
             REQUESTS => self.requests = Requests::from_image(read(&section.body)?),
+            AUTH => self.auth = Auth::from_image(read(&section.body)?),
+            SPACE => self.space_wanted = Some(read(&section.body)?),
             tag => return Err(SnapshotError::Section(tag)),
         }
         Ok(())
@@ -105,8 +134,8 @@ impl Store {
             Some((version, _)) => return Err(SnapshotError::Version(*version)),
             None => return Err(SnapshotError::Empty),
         };
-        let (image, rest) = postcard::take_from_bytes(body).map_err(SnapshotError::Malformed)?;
-        let mut store = Self::from_image(image)?;
+        let (head, rest) = postcard::take_from_bytes::<Head>(body)?;
+        let (mut store, rest) = Self::from_head(head, rest)?;
         if version != WITHOUT_SECTIONS {
             let sections: Vec<Section> = read(rest)?;
             sections.iter().try_for_each(|section| store.read_section(section))?;
@@ -114,31 +143,30 @@ impl Store {
         Ok(store)
     }
 
-    fn from_image(mut image: Image<'_>) -> Result<Self, SnapshotError> {
+    /// The store with its records, and what follows them.
+    fn from_head(head: Head, rest: &[u8]) -> Result<(Self, &[u8]), SnapshotError> {
+        let (count, mut rest) = postcard::take_from_bytes::<u64>(rest)?;
         let mut mvcc = Mvcc::new();
-        mvcc.revision = image.revision;
-        mvcc.compacted = image.compacted;
-        for record in std::mem::take(&mut image.records) {
-            if image.revision < record.mod_revision {
+        mvcc.revision = head.revision;
+        mvcc.compacted = head.compacted;
+        for _ in 0..count {
+            let (record, behind) = postcard::take_from_bytes::<Record>(rest)?;
+            if head.revision < record.mod_revision {
                 return Err(SnapshotError::Inconsistent("a record is newer than the store"));
             }
-            mvcc.load(record.into_owned());
+            mvcc.load(record);
+            rest = behind;
         }
-        let mut leases = Leases::from_image(image.leases_chosen, std::mem::take(&mut image.leases));
+        let mut leases = Leases::from_image(head.leases_chosen, head.leases);
         for record in mvcc.scan(&super::KeyRange::all(), None) {
             if record.lease != LeaseId::NONE {
                 leases.attach(record.lease, &record.key);
             }
         }
-        let alarms: OrdSet<_> = std::mem::take(&mut image.alarms).into_iter().collect();
-        let Image { cluster_id, now_ms, .. } = image;
-        Ok(Self { mvcc, leases, alarms, cluster_id, now_ms, ..Self::default() })
-    }
-
-    /// A checksum over everything: equal on every member that has applied the same commands.
-    #[must_use]
-    pub fn digest(&self) -> u32 {
-        crc32c::crc32c(&self.encode())
+        let alarms: OrdSet<_> = head.alarms.into_iter().collect();
+        let Head { cluster_id, now_ms, .. } = head;
+        let store = Self { mvcc, leases, alarms, cluster_id, now_ms, ..Self::default() };
+        Ok((store, rest))
     }
 }
 
@@ -147,7 +175,7 @@ fn write(data: &impl Serialize, buffer: Vec<u8>) -> Vec<u8> {
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
-    postcard::from_bytes(bytes).map_err(SnapshotError::Malformed)
+    Ok(postcard::from_bytes(bytes)?)
 }
 
 #[cfg(test)]

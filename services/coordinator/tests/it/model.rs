@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use coordinator::store::{
-    Command, Compare, Delete, KeyRange, LeaseId, Op, Operand, Put, Relation, Revision, Stamp,
-    Store, Txn, WatchFilter,
+    Caller, Command, Compare, Delete, KeyRange, LeaseId, Op, Operand, Put, Relation, Revision,
+    Stamp, Store, Txn, WatchFilter,
 };
 use proptest::prelude::*;
 
@@ -288,7 +288,7 @@ proptest! {
             }
             let stamp = Stamp { now_ms, quota_bytes: 4096 };
             let command = command(step, &store, now_ms);
-            log.push(command.encode(stamp));
+            log.push(command.encode(stamp, Caller::Node));
             store.apply(stamp, command);
             snapshots.push(store.encode());
         }
@@ -296,7 +296,7 @@ proptest! {
             let mut restored = Store::decode(snapshot).unwrap();
             prop_assert_eq!(&restored.encode(), snapshot);
             for entry in &log[at..] {
-                let (stamp, command) = Command::decode(entry).unwrap();
+                let (stamp, _caller, command) = Command::decode(entry).unwrap();
                 restored.apply(stamp, command);
             }
             prop_assert_eq!(restored.digest(), store.digest());

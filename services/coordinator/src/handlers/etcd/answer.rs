@@ -13,7 +13,9 @@ use super::error::{self, EtcdError};
 use super::message::Header;
 use super::message::codec::{Int, Uint};
 use crate::coordinator::{CommandError, Failure};
-use crate::store::{GrantError, LeaseNotFound, Revision, RevisionError, TxnError, TxnInvalid};
+use crate::store::{
+    Denied, GrantError, LeaseNotFound, Revision, RevisionError, TxnError, TxnInvalid,
+};
 
 /// The message of a call. No body is an empty message; what follows the first document is ignored.
 pub(super) struct Message<T>(pub(super) T);
@@ -124,6 +126,7 @@ impl From<Failure> for EtcdError {
             Failure::NotRepeated(repeat) => {
                 unreachable!("no call of this face has a key that it could repeat: {repeat}")
             }
+            Failure::Denied(denied) => denied.into(),
         }
     }
 }
@@ -144,6 +147,17 @@ impl From<TxnError> for EtcdError {
             TxnError::NothingToKeep => error::KEY_NOT_FOUND,
             TxnError::Revision(error) => error.into(),
             TxnError::NoSpace(_) => error::NO_SPACE,
+        }
+    }
+}
+
+impl From<Denied> for EtcdError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoToken => error::USER_EMPTY,
+            Denied::InvalidToken => error::INVALID_AUTH_TOKEN,
+            Denied::Forbidden => error::PERMISSION_DENIED,
+            Denied::Corrupt => error::CORRUPT,
         }
     }
 }

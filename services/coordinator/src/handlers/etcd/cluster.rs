@@ -1,8 +1,6 @@
 //! `/v3/cluster/*`.
 
-use axum::extract::State;
-
-use super::super::App;
+use super::super::{App, State};
 use super::EtcdError;
 use super::answer::Reply;
 use super::message::codec::Uint;

@@ -19,6 +19,7 @@ pub(crate) enum GrpcCode {
     OutOfRange = 11,
     Internal = 13,
     Unavailable = 14,
+    DataLoss = 15,
     Unauthenticated = 16,
 }
 
@@ -31,7 +32,7 @@ impl GrpcCode {
             Self::NotFound => 404,
             Self::Canceled => 408,
             Self::ResourceExhausted => 429,
-            Self::Unknown | Self::Internal => 500,
+            Self::Unknown | Self::Internal | Self::DataLoss => 500,
             Self::Unavailable => 503,
             Self::DeadlineExceeded => 504,
         }
@@ -116,6 +117,27 @@ errors! {
     LEASE_EXISTS = FailedPrecondition "etcdserver: lease already exists";
     AUTH_NOT_ENABLED = FailedPrecondition "etcdserver: authentication is not enabled";
     COMPACTED = OutOfRange "etcdserver: mvcc: required revision has been compacted";
+    USER_EMPTY = InvalidArgument "etcdserver: user name is empty";
+    ROLE_EMPTY = InvalidArgument "etcdserver: role name is empty";
+    AUTH_FAILED = InvalidArgument "etcdserver: authentication failed, invalid user ID or password";
+    INVALID_AUTH_MGMT = InvalidArgument "etcdserver: invalid auth management";
+    PERMISSION_NOT_GIVEN = InvalidArgument "etcdserver: permission not given";
+    OLD_AUTH_REVISION = InvalidArgument "etcdserver: revision of auth store is old";
+    PERMISSION_DENIED = PermissionDenied "etcdserver: permission denied";
+    ROOT_USER_MISSING = FailedPrecondition "etcdserver: root user does not exist";
+    ROOT_ROLE_MISSING = FailedPrecondition "etcdserver: root user does not have root role";
+    USER_EXISTS = FailedPrecondition "etcdserver: user name already exists";
+    USER_NOT_FOUND = FailedPrecondition "etcdserver: user name not found";
+    ROLE_EXISTS = FailedPrecondition "etcdserver: role name already exists";
+    ROLE_NOT_FOUND = FailedPrecondition "etcdserver: role name not found";
+    ROLE_NOT_GRANTED = FailedPrecondition "etcdserver: role is not granted to the user";
+    PERMISSION_NOT_GRANTED = FailedPrecondition "etcdserver: permission is not granted to the role";
+    CORRUPT = DataLoss "etcdserver: corrupt cluster";
+    BAD_TRANSFEREE = FailedPrecondition "etcdserver: bad leader transferee";
+    NO_DOWNGRADE = FailedPrecondition "etcdserver: no inflight downgrade job";
+    NOT_CAPABLE = FailedPrecondition "etcdserver: not capable";
+    BAD_VERSION = InvalidArgument "etcdserver: wrong downgrade target version format";
+    WRONG_TARGET = InvalidArgument "etcdserver: invalid downgrade target version";
     FUTURE_REVISION = OutOfRange "etcdserver: mvcc: required revision is a future revision";
     TTL_TOO_LARGE = OutOfRange "etcdserver: too large lease TTL";
     NO_LEADER = Unavailable "etcdserver: no leader";
@@ -124,7 +146,6 @@ errors! {
     CANCELED = Canceled "etcdserver: request canceled";
     /// Without a prefix: clients match the bare text.
     DEADLINE_EXCEEDED = DeadlineExceeded "context deadline exceeded";
-    PERMISSION_DENIED = PermissionDenied "etcdserver: permission denied";
     INVALID_AUTH_TOKEN = Unauthenticated "etcdserver: invalid auth token";
 }
 

@@ -1,17 +1,21 @@
 //! `GET /health`, as etcd answers it.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::super::App;
+use super::super::{App, State};
+use crate::store::AlarmKind;
 
 /// 200 when reads work and no alarm is raised; `?exclude=NOSPACE` looks away.
 pub(super) async fn health(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let excluded = |alarm: &str| query.split('&').any(|pair| pair == format!("exclude={alarm}"));
     let reason = match app.coordinator().snapshot().await {
-        Ok(store) if store.no_space_alarm() && !excluded("NOSPACE") => "ALARM NOSPACE".to_owned(),
+        Ok(store) if store.is_out_of_space() && !excluded("NOSPACE") => "ALARM NOSPACE".to_owned(),
+        Ok(store) if store.has_alarm(AlarmKind::Corrupt) && !excluded("CORRUPT") => {
+            "ALARM CORRUPT".to_owned()
+        }
         Ok(_) => String::new(),
         Err(failure) => format!("RANGE ERROR:{failure}"),
     };

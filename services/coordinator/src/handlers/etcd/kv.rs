@@ -1,8 +1,6 @@
 //! `/v3/kv/*`.
 
-use axum::extract::State;
-
-use super::super::App;
+use super::super::{App, State};
 use super::EtcdError;
 use super::answer::{Message, Reply};
 use super::message::codec::Int;
@@ -19,6 +17,7 @@ pub(super) async fn range(
     let serializable = request.serializable;
     let query = request.query()?;
     let store = app.read(serializable).await?;
+    app.coordinator().may_read(&store, &query.range)?;
     app.coordinator().metrics().ranges.inc();
     let result = store.mvcc.range(&query)?;
     Ok(Reply(RangeResponse::new(app.header(result.revision), &result)))
@@ -59,7 +58,9 @@ pub(super) async fn txn(
     let txn = request.txn()?;
     txn.check()?;
     let result = if serializable && txn.is_read_only() {
-        app.read(serializable).await?.read(&txn)?
+        let store = app.read(serializable).await?;
+        app.coordinator().check_txn(&store, &txn)?;
+        store.read(&txn)?
     } else {
         app.coordinator().txn(txn).await?
     };

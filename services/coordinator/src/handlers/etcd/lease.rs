@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::super::App;
+use super::super::{App, State};
 use super::EtcdError;
 use super::answer::{Message, Reply, chunk, success};
 use super::documents::Documents;
@@ -47,11 +47,9 @@ pub(super) async fn time_to_live(
     Message(request): Message<LeaseTimeToLiveRequest>,
 ) -> Result<Reply<LeaseTimeToLiveResponse>, EtcdError> {
     let id = LeaseId(request.id.0);
-    let (revision, lease) = app
-        .coordinator()
-        .query(move |store| (store.revision(), store.leases.get(id).cloned()))
-        .await?;
-    let header = app.header(revision);
+    let store = app.coordinator().snapshot().await?;
+    let lease = store.leases.get(id);
+    let header = app.header(store.revision());
     let mut response = LeaseTimeToLiveResponse {
         header,
         id: request.id,
@@ -64,6 +62,7 @@ pub(super) async fn time_to_live(
         response.ttl = Int(remaining.cast_signed());
         response.granted_ttl = Int(lease.ttl_seconds.cast_signed());
         if request.keys {
+            app.may_see_keys(&store, lease)?;
             response.keys = lease.keys.iter().cloned().map(Blob).collect();
         }
     }

@@ -1,23 +1,26 @@
-//! `/v3/maintenance/*` and `/v3/auth/*`, as far as clients of a single node need them.
+//! `/v3/maintenance/*`.
 
-use axum::extract::State;
-use serde::Serialize;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
 
-use super::super::{App, ETCD_VERSION};
+use super::super::{App, ETCD_VERSION, State};
 use super::EtcdError;
-use super::answer::{Message, Reply};
+use super::answer::{Message, Reply, chunk, success};
 use super::error;
-use super::message::codec::{Enum, Int, Uint};
+use super::message::codec::{Blob, Enum, Int, Uint};
 use super::message::{
-    Alarm, AlarmAction, AlarmMember, AlarmRequest, AlarmResponse, Header, StatusResponse,
+    Alarm, AlarmAction, AlarmMember, AlarmRequest, AlarmResponse, DowngradeAction,
+    DowngradeRequest, Empty, HashKvRequest, HashKvResponse, HashResponse, MoveLeaderRequest,
+    SnapshotResponse, StatusResponse,
 };
-use crate::store::{Command, Store};
+use crate::backup::Backup;
+use crate::store::{AlarmKind, Revision, Snapshot, Store};
 
 pub(super) async fn status(State(app): State<App>) -> Result<Reply<StatusResponse>, EtcdError> {
-    let store = app.coordinator().snapshot().await?;
+    let store = app.read(true).await?;
     let index = Uint(app.coordinator().applied_index());
     let size = Int(store.used_bytes().cast_signed());
-    let errors = store.no_space_alarm().then(|| "NOSPACE".to_owned()).into_iter().collect();
     Ok(Reply(StatusResponse {
         header: app.header(store.revision()),
         version: ETCD_VERSION,
@@ -26,7 +29,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Reply<StatusRespons
         raft_index: index,
         raft_term: Uint(app.coordinator().term()),
         raft_applied_index: index,
-        errors,
+        errors: alarms(&app, &store, Alarm::None).iter().map(AlarmMember::to_string).collect(),
         db_size_in_use: size,
     }))
 }
@@ -36,46 +39,117 @@ pub(super) async fn alarm(
     Message(request): Message<AlarmRequest>,
 ) -> Result<Reply<AlarmResponse>, EtcdError> {
     let (member, alarm) = (request.member_id.0, request.alarm.0);
-    if request.action.0 != AlarmAction::Get
-        && let Some(kind) = alarm.kind()
-    {
-        let on = request.action.0 == AlarmAction::Activate;
-        app.coordinator().command(Command::Alarm { member, kind, on }).await?;
-    }
-    let store = app.coordinator().snapshot().await?;
-    let member_of = |member, alarm| AlarmMember { member_id: Uint(member), alarm: Enum(alarm) };
-    let alarms = match request.action.0 {
-        AlarmAction::Get => {
-            store.alarms().map(|(member, kind)| member_of(member, Alarm::from(kind))).collect()
+    let named = AlarmMember { member_id: Uint(member), alarm: Enum(alarm) };
+    let listed = match (request.action.0, alarm.kind()) {
+        (AlarmAction::Get, _) => None,
+        (AlarmAction::Activate, Some(kind)) => {
+            app.coordinator().raise_alarm(member, kind, true).await?;
+            Some(vec![named])
         }
-        AlarmAction::Activate | AlarmAction::Deactivate => vec![member_of(member, alarm)],
+        (AlarmAction::Deactivate, Some(kind)) => {
+            let changed = app.coordinator().raise_alarm(member, kind, false).await?;
+            Some(if changed { vec![named] } else { Vec::new() })
+        }
+        // `NONE` is no alarm: there is nothing to change.
+        (AlarmAction::Activate | AlarmAction::Deactivate, None) => Some(Vec::new()),
     };
+    let store = app.coordinator().snapshot().await?;
+    let alarms = listed.unwrap_or_else(|| alarms(&app, &store, alarm));
     Ok(Reply(AlarmResponse { header: app.header(store.revision()), alarms }))
 }
 
-/// Memory is given back as it becomes free: there is nothing to do.
-pub(super) async fn defragment() -> Reply<Empty> {
-    Reply(Empty {})
+/// What was raised, and what this node finds itself. `Alarm::None` lists every kind.
+fn alarms(app: &App, store: &Store, wanted: Alarm) -> Vec<AlarmMember> {
+    let found = (store.is_out_of_space() && !store.has_alarm(AlarmKind::NoSpace))
+        .then(|| (app.identity().member_id, AlarmKind::NoSpace));
+    store
+        .alarms()
+        .chain(found)
+        .map(|(member, kind)| AlarmMember {
+            member_id: Uint(member),
+            alarm: Enum(Alarm::from(kind)),
+        })
+        .filter(|member| wanted == Alarm::None || wanted == member.alarm.0)
+        .collect()
 }
 
-#[derive(Serialize)]
-pub(super) struct Empty {}
+/// Memory is given back as it becomes free: there is nothing to do.
+pub(super) async fn defragment(State(app): State<App>) -> Result<Reply<Empty>, EtcdError> {
+    administered(&app).await?;
+    Ok(Reply(Empty {}))
+}
 
-#[derive(Serialize)]
-pub(super) struct HashResponse {
-    header: Header,
-    hash: u32,
+/// The newest state, for whoever may do everything.
+pub(super) async fn administered(app: &App) -> Result<Snapshot, EtcdError> {
+    let store = app.coordinator().snapshot().await?;
+    app.coordinator().may_administer(&store)?;
+    Ok(store)
 }
 
 pub(super) async fn hash(State(app): State<App>) -> Result<Reply<HashResponse>, EtcdError> {
-    let store = app.coordinator().snapshot().await?;
-    let revision = store.revision();
-    let digest = tokio::task::spawn_blocking(move || Store::digest(&store))
+    let store = administered(&app).await?;
+    let header = app.header(store.revision());
+    let hash = tokio::task::spawn_blocking(move || store.digest())
         .await
         .map_err(|error| EtcdError::internal(&error))?;
-    Ok(Reply(HashResponse { header: app.header(revision), hash: digest }))
+    Ok(Reply(HashResponse { header, hash }))
 }
 
-pub(super) async fn authenticate() -> EtcdError {
-    error::AUTH_NOT_ENABLED
+pub(super) async fn hash_kv(
+    State(app): State<App>,
+    Message(request): Message<HashKvRequest>,
+) -> Result<Reply<HashKvResponse>, EtcdError> {
+    let store = administered(&app).await?;
+    let header = app.header(store.revision());
+    let revision = u64::try_from(request.revision.0).ok().filter(|revision| 0 < *revision);
+    let hashed = tokio::task::spawn_blocking(move || store.mvcc.keys_hash(revision.map(Revision)))
+        .await
+        .map_err(|error| EtcdError::internal(&error))??;
+    Ok(Reply(HashKvResponse {
+        header,
+        hash: hashed.hash,
+        compact_revision: Int(hashed.compacted.0.cast_signed()),
+        hash_revision: Int(hashed.revision.0.cast_signed()),
+    }))
+}
+
+/// A backup as `quartet-coordinator restore` reads it, in pieces.
+pub(super) async fn snapshot(State(app): State<App>) -> Result<Response, EtcdError> {
+    let store = administered(&app).await?;
+    let backup = Backup::start(store).await.map_err(|error| EtcdError::internal(&error))?;
+    let messages = backup.pieces().map(|piece| {
+        let piece = piece?;
+        let (remaining_bytes, blob) = (Uint(piece.remaining), Blob(piece.bytes));
+        Ok::<_, crate::backup::Interrupted>(chunk(SnapshotResponse { remaining_bytes, blob }))
+    });
+    Ok(success(Body::from_stream(messages)).into_response())
+}
+
+pub(super) async fn transfer_leadership(
+    State(app): State<App>,
+    Message(request): Message<MoveLeaderRequest>,
+) -> Result<Reply<Empty>, EtcdError> {
+    administered(&app).await?;
+    if request.target_id.0 == app.identity().member_id {
+        return Ok(Reply(Empty {}));
+    }
+    Err(error::BAD_TRANSFEREE)
+}
+
+/// There is no older format of ours that a running cluster could go back to.
+pub(super) async fn downgrade(
+    State(app): State<App>,
+    Message(request): Message<DowngradeRequest>,
+) -> Result<Reply<Empty>, EtcdError> {
+    administered(&app).await?;
+    if request.action.0 == DowngradeAction::Cancel {
+        return Err(error::NO_DOWNGRADE);
+    }
+    let parts: Option<Vec<u32>> =
+        request.version.split('.').map(|part| part.parse().ok()).collect();
+    Err(match parts.as_deref() {
+        Some([3, 4] | [3, 4, 0]) => error::NOT_CAPABLE,
+        Some([_, _] | [_, _, _]) => error::WRONG_TARGET,
+        _ => error::BAD_VERSION,
+    })
 }

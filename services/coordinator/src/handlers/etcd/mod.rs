@@ -7,6 +7,7 @@
 //! **Invariant:** no answer in here is a problem document.
 
 mod answer;
+mod auth;
 mod cluster;
 mod documents;
 mod error;
@@ -51,7 +52,27 @@ fn face() -> Router<App> {
         .route("/maintenance/alarm", call(maintenance::alarm))
         .route("/maintenance/defragment", call(maintenance::defragment))
         .route("/maintenance/hash", call(maintenance::hash))
-        .route("/auth/authenticate", call(maintenance::authenticate));
+        .route("/maintenance/hashkv", call(maintenance::hash_kv))
+        .route("/maintenance/snapshot", call(maintenance::snapshot))
+        .route("/maintenance/transfer-leadership", call(maintenance::transfer_leadership))
+        .route("/maintenance/downgrade", call(maintenance::downgrade))
+        .route("/auth/enable", call(auth::enable))
+        .route("/auth/disable", call(auth::disable))
+        .route("/auth/status", call(auth::status))
+        .route("/auth/authenticate", call(auth::authenticate))
+        .route("/auth/user/add", call(auth::user_add))
+        .route("/auth/user/get", call(auth::user_get))
+        .route("/auth/user/list", call(auth::user_list))
+        .route("/auth/user/delete", call(auth::user_delete))
+        .route("/auth/user/changepw", call(auth::user_change_password))
+        .route("/auth/user/grant", call(auth::user_grant))
+        .route("/auth/user/revoke", call(auth::user_revoke))
+        .route("/auth/role/add", call(auth::role_add))
+        .route("/auth/role/get", call(auth::role_get))
+        .route("/auth/role/list", call(auth::role_list))
+        .route("/auth/role/delete", call(auth::role_delete))
+        .route("/auth/role/grant", call(auth::role_grant))
+        .route("/auth/role/revoke", call(auth::role_revoke));
     for prefix in ["/lease", "/kv/lease"] {
         face = face
             .route(&format!("{prefix}/revoke"), call(lease::revoke))

@@ -12,14 +12,14 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, stream};
 use tokio::sync::watch;
 use tokio::time::Interval;
 
-use super::super::App;
+use super::super::{App, State};
 use super::answer::{chunk, success};
 use super::documents::Documents;
 use super::error;
@@ -27,7 +27,7 @@ use super::message::codec::Int;
 use super::message::{WatchCreateRequest, WatchRequest, WatchResponse};
 use super::watcher::Watcher;
 use super::{EtcdError, error::GrpcCode};
-use crate::store::{HistoryCompacted, Revision, Snapshot, Store};
+use crate::store::{Access, HistoryCompacted, Revision, Rights, Snapshot, Store};
 
 /// Watches that one stream may carry.
 const MAX_WATCHES: usize = 10_000;
@@ -70,6 +70,16 @@ struct Watches {
     turn: i64,
     next_id: i64,
     ended: bool,
+    /// Whose token opened the stream: it may outlive the token, but not the rights.
+    user: Option<String>,
+    /// As of the last look; `None` before the first.
+    rights: Option<Rights>,
+}
+
+/// Etcd tells the same to those without a token.
+fn denied() -> EtcdError {
+    const TEXT: &str = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+    EtcdError::new(GrpcCode::PermissionDenied, TEXT)
 }
 
 impl Watches {
@@ -77,6 +87,8 @@ impl Watches {
         app.coordinator().metrics().watch_streams.inc();
         let first = tokio::time::Instant::now() + PROGRESS_PERIOD;
         Self {
+            user: None,
+            rights: None,
             changes: app.coordinator().subscribe(),
             app,
             documents: Some(documents),
@@ -100,6 +112,7 @@ impl Watches {
                 return None;
             }
             let store = self.changes.borrow_and_update().clone();
+            self.look_at_rights(&store);
             let behind = self.take_turn(&store);
             if !behind {
                 self.answer_progress(&store);
@@ -169,7 +182,7 @@ impl Watches {
             }
         };
         tokio::select! {
-            () = self.app.0.draining.cancelled() => Err(error::STOPPED),
+            () = self.app.draining().cancelled() => Err(error::STOPPED),
             changed = self.changes.changed() => changed.map_err(|_stopped| error::STOPPED),
             request = request => { let request = request?; self.received(request).await }
             _ = self.progress.tick() => { self.notify_progress(); Ok(()) }
@@ -188,8 +201,8 @@ impl Watches {
 
     async fn handle(&mut self, request: WatchRequest) -> Result<(), EtcdError> {
         if let Some(create) = request.create_request {
-            let now = self.app.coordinator().query(Store::revision).await?;
-            self.create(create, now);
+            let now = self.app.coordinator().snapshot().await?;
+            self.create(create, &now);
         } else if let Some(cancel) = request.cancel_request {
             self.cancel(cancel.watch_id.0);
         } else if request.progress_request.is_some() {
@@ -199,15 +212,16 @@ impl Watches {
     }
 
     /// Events never travel in the message that says the watch exists.
-    fn create(&mut self, request: WatchCreateRequest, now: Revision) {
-        let header = self.app.header(now);
+    fn create(&mut self, request: WatchCreateRequest, now: &Store) {
+        let header = self.app.header(now.revision());
         let message = match self.try_create(request, now) {
             Ok(id) => {
                 WatchResponse { header, watch_id: Int(id), created: true, ..Default::default() }
             }
             Err(error) => WatchResponse {
                 header,
-                watch_id: Int(-1),
+                // As etcd 3.5 leaves it out there.
+                watch_id: Int(if error == denied() { 0 } else { -1 }),
                 created: true,
                 canceled: true,
                 cancel_reason: error.message.into_owned(),
@@ -217,7 +231,7 @@ impl Watches {
         self.output.push_back(chunk(message));
     }
 
-    fn try_create(&mut self, request: WatchCreateRequest, now: Revision) -> Result<i64, EtcdError> {
+    fn try_create(&mut self, request: WatchCreateRequest, now: &Store) -> Result<i64, EtcdError> {
         if MAX_WATCHES <= self.watchers.len() {
             return Err(error::TOO_MANY_REQUESTS);
         }
@@ -229,9 +243,50 @@ impl Watches {
             }
             id => id,
         };
-        self.watchers.insert(id, Watcher::new(id, request, now)?);
+        let watcher = Watcher::new(id, request, now.revision())?;
+        if self.user.is_none() {
+            let user = self.app.coordinator().user(now).ok().flatten();
+            self.user = user.map(str::to_owned);
+        }
+        if !self.may_watch(&watcher, now) {
+            return Err(denied());
+        }
+        self.watchers.insert(id, watcher);
         self.app.coordinator().metrics().watchers.inc();
         Ok(id)
+    }
+
+    /// Who watched before rights were taken back does not see what comes after.
+    fn may_watch(&self, watcher: &Watcher, store: &Store) -> bool {
+        match &self.user {
+            Some(user) => store.auth.check_user(user, Access::Read, watcher.range()).is_ok(),
+            None => self.app.coordinator().may_read(store, watcher.range()).is_ok(),
+        }
+    }
+
+    /// Ends the watches that users, roles or permissions no longer allow.
+    fn look_at_rights(&mut self, store: &Store) {
+        let rights = Some(store.auth.rights());
+        if rights == self.rights {
+            return;
+        }
+        self.rights = rights;
+        let denied_ids: Vec<i64> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !self.may_watch(watcher, store))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in denied_ids {
+            self.output.push_back(chunk(WatchResponse {
+                header: self.app.header(store.revision()),
+                watch_id: Int(id),
+                canceled: true,
+                cancel_reason: denied().message.into_owned(),
+                ..WatchResponse::default()
+            }));
+            self.remove(id);
+        }
     }
 
     fn free_id(&mut self) -> i64 {

@@ -8,7 +8,7 @@ use super::answer::chunk;
 use super::error::GrpcCode;
 use super::message::codec::Int;
 use super::message::{Event, FilterType, WatchCreateRequest, WatchResponse, key_range};
-use crate::store::{HistoryCompacted, Revision, Store, WatchFilter};
+use crate::store::{HistoryCompacted, KeyRange, Revision, Store, WatchFilter};
 
 /// Bytes of keys and values read for one watch before the next one has its turn.
 const BATCH_BYTES: usize = 256 << 10;
@@ -56,6 +56,10 @@ impl Watcher {
             progress_notify: request.progress_notify,
             active: false,
         })
+    }
+
+    pub(super) const fn range(&self) -> &KeyRange {
+        &self.filter.range
     }
 
     /// Whether everything in `store` has been looked at.

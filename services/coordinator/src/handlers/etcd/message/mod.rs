@@ -2,13 +2,19 @@
 //!
 //! Requests know both spellings of every name, `range_end` and `rangeEnd`.
 
+mod auth;
 pub(crate) mod codec;
 mod kv;
 mod lease;
+mod maintenance;
 mod other;
 mod txn;
 mod watch;
 
+pub(crate) use auth::{
+    AuthRequest, AuthStatusResponse, AuthenticateResponse, GrantPermissionRequest, PasswordRequest,
+    PermissionMessage, RevokePermissionRequest, RoleResponse, RolesResponse, UsersResponse,
+};
 pub(crate) use kv::{
     CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, PutResponse,
     RangeRequest, RangeResponse, key_range,
@@ -17,10 +23,12 @@ pub(crate) use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
     LeaseRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
-pub(crate) use other::{
-    Alarm, AlarmAction, AlarmMember, AlarmRequest, AlarmResponse, Member, MemberListResponse,
-    StatusResponse,
+pub(crate) use maintenance::{
+    Alarm, AlarmAction, AlarmMember, AlarmRequest, AlarmResponse, DowngradeAction,
+    DowngradeRequest, Empty, HashKvRequest, HashKvResponse, HashResponse, MoveLeaderRequest,
+    SnapshotResponse, StatusResponse,
 };
+pub(crate) use other::{Member, MemberListResponse};
 pub(crate) use txn::{TxnRequest, TxnResponse};
 pub(crate) use watch::{Event, FilterType, WatchCreateRequest, WatchRequest, WatchResponse};
 
