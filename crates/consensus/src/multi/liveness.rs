@@ -107,6 +107,14 @@ impl Liveness {
         }
     }
 
+    pub(super) fn is_heard(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.is_heard)
+    }
+
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.is_up)
+    }
+
     pub(super) fn down(&self) -> Vec<NodeId> {
         self.peers.iter().filter(|(_, peer)| !peer.is_up).map(|(node, _)| *node).collect()
     }

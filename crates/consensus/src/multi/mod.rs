@@ -191,6 +191,15 @@ impl Multi {
     fn flush_group(&mut self, group: GroupId, output: &mut Output) {
         let Some(hosted) = self.groups.get_mut(&group) else { return };
         hosted.raft.flush(&mut self.scratch);
+        // A late message of a node that is silent already: nobody would say so again, and a
+        // follower of the dead keeps others from being elected.
+        if let Some(leader) = hosted.raft.leader()
+            && leader != self.config.node
+            && !self.liveness.is_heard(leader)
+        {
+            hosted.raft.handle_node_silent(leader);
+            hosted.raft.flush(&mut self.scratch);
+        }
         let deadline_ms = hosted.raft.deadline_ms();
         if hosted.deadline_ms != deadline_ms {
             if let Some(old) = std::mem::replace(&mut hosted.deadline_ms, deadline_ms) {
@@ -214,6 +223,12 @@ impl Multi {
         members.remove(&self.config.node);
         for node in members.difference(&hosted.members) {
             self.liveness.retain(*node, self.now_ms);
+            // The group may have known it before, and not have been told since.
+            match self.liveness.is_up(*node) {
+                true => hosted.raft.handle_node_up(*node, false),
+                false => hosted.raft.handle_node_down(*node),
+            }
+            self.touched.insert(group);
         }
         for node in hosted.members.difference(&members) {
             self.liveness.release(*node);

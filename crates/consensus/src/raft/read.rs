@@ -111,6 +111,8 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return };
         if leader.reads.under_way.is_some() {
             self.send_confirms();
+            // Whoever was missing may not be a voter any more.
+            self.finish_reads();
         }
     }
 

@@ -1,10 +1,13 @@
 //! What goes wrong, and what operators do meanwhile.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use consensus::{Change, Membership, NodeId};
 
 use super::plan::Fault;
-use super::world::{Check, ELECTION_MS, Event, GROUP, MAX_NODES, World};
+use super::world::{Check, ELECTION_MS, Event, GROUP, MAX_NODES, Node, World};
+use crate::cluster::is_quorum;
 
 impl World {
     pub(crate) fn fault(&mut self) -> Check {
@@ -132,7 +135,17 @@ impl World {
         for _ in 0..1 + self.rng.index(2) {
             changes.extend(self.draw_change(&membership));
         }
-        self.change(&changes).map(drop)
+        // An operator does not hand the majority to disks that are gone.
+        if membership.change(&changes).is_ok_and(|next| is_quorum(&next, &self.kept(None))) {
+            self.change(&changes)?;
+        }
+        Ok(())
+    }
+
+    /// The nodes that still have their disks, without `but`.
+    fn kept(&self, but: Option<usize>) -> BTreeSet<NodeId> {
+        let kept = |(at, node): &(usize, &Node)| !node.is_wiped && Some(*at) != but;
+        self.nodes.iter().enumerate().filter(kept).map(|(_, node)| node.store.id).collect()
     }
 
     fn draw_change(&mut self, membership: &Membership) -> Option<Change> {
@@ -158,14 +171,16 @@ impl World {
         }
     }
 
-    /// Only one disk may be lost at a time, and only where the others are a majority.
+    /// Only where the others are a majority of every membership that anybody knows of.
     fn wipe(&mut self, node: usize) -> Check {
-        let Some(leader) = self.leader() else { return Ok(()) };
-        let membership = self.nodes[leader].store.membership.clone();
-        let others =
-            self.nodes.iter().any(|node| node.is_wiped && membership.is_member(node.store.id));
-        let has_majority = 2 < membership.voters.len();
-        if others || !has_majority || membership.is_joint() || self.nodes.len() == MAX_NODES {
+        let kept = self.kept(Some(node));
+        let survives = |node: &Node| {
+            let on_disk = node.store.disk.memberships();
+            let known = on_disk.iter().map(|(_, known)| known).chain([&node.store.membership]);
+            node.is_wiped || { known }.all(|known| is_quorum(known, &kept))
+        };
+        let is_full = self.nodes.len() == MAX_NODES || self.nodes[node].is_wiped;
+        if is_full || !self.nodes.iter().all(survives) {
             return Ok(());
         }
         self.crash(node)?;

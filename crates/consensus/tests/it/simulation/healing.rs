@@ -33,7 +33,16 @@ impl World {
     }
 
     fn wait<T>(&mut self, what: &str, done: impl Fn(&Self) -> Option<T>) -> Result<T, String> {
-        let end = self.now + PATIENCE * ELECTION_MS;
+        self.wait_longer(0, what, done)
+    }
+
+    fn wait_longer<T>(
+        &mut self,
+        ms: u64,
+        what: &str,
+        done: impl Fn(&Self) -> Option<T>,
+    ) -> Result<T, String> {
+        let end = self.now + PATIENCE * ELECTION_MS + ms;
         while self.now < end {
             if let Some(result) = done(self) {
                 return Ok(result);
@@ -50,9 +59,8 @@ impl World {
     fn replace_the_lost(&mut self) -> Check {
         let end = self.now + PATIENCE * ELECTION_MS;
         loop {
-            let Some(leader) = self.leader() else {
-                return Err("the leader is gone although nothing fails".to_owned());
-            };
+            // A leader that was removed may just have ended.
+            let leader = self.wait("a leader", Self::leader)?;
             let membership = self.nodes[leader].store.membership.clone();
             let lost = |node: &NodeId| self.nodes[node.0 as usize - 1].is_wiped;
             let lost = membership.members().into_iter().find(lost);
@@ -72,7 +80,9 @@ impl World {
     /// Every member applies what the leader has committed by now.
     fn converge(&mut self) -> Check {
         let goal = self.oracle.committed();
-        self.wait("the same state everywhere", |world| {
+        // In some runs every entry takes a round trip, and every member asks for all of them.
+        let ms = 20 * goal.0;
+        self.wait_longer(ms, "the same state everywhere", |world| {
             let leader = world.leader()?;
             let members = world.nodes[leader].store.membership.members();
             let has = |node: NodeId| {
@@ -87,10 +97,9 @@ impl World {
     fn read_everywhere(&mut self) -> Check {
         let end = self.now + PATIENCE * ELECTION_MS;
         let mut left: Vec<usize> = Vec::new();
-        if let Some(leader) = self.leader() {
-            let members = self.nodes[leader].store.membership.members();
-            left.extend(members.into_iter().map(|node| node.0 as usize - 1));
-        }
+        let leader = self.wait("a leader", Self::leader)?;
+        let members = self.nodes[leader].store.membership.members();
+        left.extend(members.into_iter().map(|node| node.0 as usize - 1));
         while let Some(node) = left.pop() {
             loop {
                 let before = self.clients.reads_done;
@@ -115,7 +124,7 @@ impl World {
             let status = raft.status();
             let applied = self.nodes[node].store.machine.applied;
             format!(
-                "{id}: {:?} of {:?} in {}, {}/{}/{} applied {applied}, base {}, voters {:?} was {:?} learners {:?}",
+                "{id}: {:?} of {:?} in {}, {}/{}/{} applied {applied}, base {}, voters {:?} was {:?} learners {:?} peers {:?}",
                 status.role,
                 status.leader.map(|leader| leader.0),
                 status.term,
@@ -126,6 +135,7 @@ impl World {
                 status.membership.voters,
                 status.membership.outgoing,
                 status.membership.learners,
+                status.peers,
             )
         };
         let lines: Vec<String> = (0..self.nodes.len()).map(one).collect();
