@@ -171,8 +171,8 @@ where
             }
         }
         if let Ok(response) = &mut outcome {
-            let id = this.context.trace_id.to_string();
-            let id = HeaderValue::try_from(id).expect("hex digits are a valid header value");
+            let id = HeaderValue::from_bytes(&this.context.trace_id.hex());
+            let id = id.expect("hex digits are a valid header value");
             response.headers_mut().insert(X_TRACE_ID, id);
         }
         Poll::Ready(outcome)

@@ -14,31 +14,35 @@ pub(crate) mod body;
 mod in_flight;
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::problem::Code;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::Route;
+use axum::routing::future::RouteFuture;
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
 use resilience::deadline::for_caller;
 use telemetry::{Lookup, ServerLayer};
 use tokio_util::sync::CancellationToken;
+use tower::{Layer as _, Service, layer::layer_fn, service_fn};
 
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::deadline::Deadline;
 use crate::extract::too_large;
-use crate::faces::Faces;
+use crate::faces::{Faces, Render};
 use crate::listen::Peer;
 use crate::problem::{self, Problem};
 use body::{BoundedBody, MaxBody};
-use in_flight::InFlight;
+use in_flight::{InFlight, Permit};
 
 /// Which node answered.
 const X_QUARTET_NODE: HeaderName = HeaderName::from_static(api::headers::NODE);
@@ -64,7 +68,7 @@ fn is_quiet(path: &str) -> bool {
 pub(crate) struct Edge {
     pub(crate) node: HeaderValue,
     pub(crate) limits: Limits,
-    in_flight: InFlight,
+    in_flight: Arc<InFlight>,
     pub(crate) clock: Clock,
     draining: CancellationToken,
     faces: Faces,
@@ -80,7 +84,7 @@ impl Edge {
         let node = HeaderValue::try_from(node).unwrap_or(HeaderValue::from_static("unnamed"));
         Self {
             node,
-            in_flight: InFlight::new(limits.max_in_flight),
+            in_flight: Arc::new(InFlight::new(limits.max_in_flight)),
             limits,
             clock,
             draining,
@@ -99,9 +103,7 @@ pub(crate) fn wrap(router: Router, edge: Arc<Edge>, server: ServerLayer) -> Rout
     router
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(edge, pass))
-        .layer(server)
+        .layer(layer_fn(move |route| server.layer(stack(Arc::clone(&edge), route))))
 }
 
 async fn not_found(request: Request) -> Problem {
@@ -125,52 +127,99 @@ async fn method_not_allowed(request: Request) -> Problem {
     Problem::new(Code::MethodNotAllowed, detail)
 }
 
-async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
-    let is_http1 = request.version() < http::Version::HTTP_2;
-    let face = edge.faces.at(request.uri().path());
-    let outcome = if request.method() == Method::CONNECT {
-        Err(refuse_connect())
-    } else if is_quiet(request.uri().path()) {
-        Ok(guarded(next.run(request)).await)
-    } else {
-        admitted(&edge, request, next).await
+/// The layers around one route. Written as one service, because axum boxes what each layer makes.
+fn stack(
+    edge: Arc<Edge>,
+    mut route: Route,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync
+{
+    service_fn(move |request: Request| {
+        let manner = Manner {
+            is_http1: request.version() < http::Version::HTTP_2,
+            face: edge.faces.at(request.uri().path()),
+        };
+        let admitted = edge.admit(request);
+        let admitted = admitted.map(|(request, terms)| (route.call(request), terms));
+        answer(Arc::clone(&edge), admitted, manner)
+    })
+}
+
+/// What of a request decides how its answer looks.
+struct Manner {
+    is_http1: bool,
+    face: Option<Render>,
+}
+
+/// On what terms a request is answered.
+enum Terms {
+    /// A probe: always, and without a bound.
+    Probe,
+    Bounded {
+        permit: Permit,
+        /// The caller's own deadline.
+        asked: Option<Deadline>,
+        /// The shorter of it and ours.
+        left: Duration,
+        method: Method,
+    },
+}
+
+async fn answer(
+    edge: Arc<Edge>,
+    admitted: Result<(RouteFuture<Infallible>, Terms), Problem>,
+    manner: Manner,
+) -> Result<Response, Infallible> {
+    let outcome = match admitted {
+        Err(problem) => Err(problem),
+        Ok((work, Terms::Probe)) => Ok(guarded(work).await),
+        Ok((work, Terms::Bounded { permit, asked, left, method })) => {
+            let in_time = tokio::time::timeout(left, for_whom(asked, guarded(work))).await;
+            drop(permit);
+            in_time.map_err(|_elapsed| expired(&method))
+        }
     };
     let mut response = outcome.unwrap_or_else(Problem::into_response);
-    problem::finish(&mut response, face);
+    problem::finish(&mut response, manner.face);
     response.headers_mut().entry(X_QUARTET_NODE).or_insert_with(|| edge.node.clone());
-    if is_http1 && edge.draining.is_cancelled() {
+    if manner.is_http1 && edge.draining.is_cancelled() {
         // The client opens its next connection elsewhere. HTTP/2 gets a GOAWAY instead.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    Ok(response)
 }
 
-async fn admitted(edge: &Edge, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let Some(_permit) = edge.in_flight.try_enter() else {
-        let detail = "this node has as much to do as it can bear; slow down and repeat";
-        return Err(Problem::new(Code::Overloaded, detail));
-    };
-    let now = edge.clock.now();
-    let asked = Deadline::from_headers(request.headers(), now)?;
-    if let Some(deadline) = asked {
-        request.extensions_mut().insert(deadline);
+/// Lets the calls that `work` makes end with its caller's deadline.
+async fn for_whom(asked: Option<Deadline>, work: impl Future<Output = Response>) -> Response {
+    match asked {
+        Some(Deadline(at)) => for_caller(resilience::deadline::Deadline::new(at), work).await,
+        None => work.await,
     }
-    let ours = Deadline(now + edge.limits.request_timeout());
-    let left = asked.map_or(ours, |asked| asked.min(ours)).remaining(now);
-    let Some(left) = left else { return Err(expired(&Method::GET)) };
+}
 
-    let method = request.method().clone();
-    let request = bounded(edge, request)?;
-    let work = guarded(next.run(request));
-    let answer = async {
-        match asked {
-            Some(Deadline(at)) => for_caller(resilience::deadline::Deadline::new(at), work).await,
-            None => work.await,
+impl Edge {
+    /// Judges a request by what does not depend on its route.
+    fn admit(&self, mut request: Request) -> Result<(Request, Terms), Problem> {
+        if request.method() == Method::CONNECT {
+            return Err(refuse_connect());
         }
-    };
-    match tokio::time::timeout(left, answer).await {
-        Ok(response) => Ok(response),
-        Err(_elapsed) => Err(expired(&method)),
+        if is_quiet(request.uri().path()) {
+            return Ok((request, Terms::Probe));
+        }
+        let Some(permit) = self.in_flight.try_enter() else {
+            let detail = "this node has as much to do as it can bear; slow down and repeat";
+            return Err(Problem::new(Code::Overloaded, detail));
+        };
+        let now = self.clock.now();
+        let asked = Deadline::from_headers(request.headers(), now)?;
+        if let Some(deadline) = asked {
+            request.extensions_mut().insert(deadline);
+        }
+        let ours = Deadline(now + self.limits.request_timeout());
+        let left = asked.map_or(ours, |asked| asked.min(ours)).remaining(now);
+        let Some(left) = left else { return Err(expired(&Method::GET)) };
+        let method = request.method().clone();
+        let request = bounded(self, request)?;
+        Ok((request, Terms::Bounded { permit, asked, left, method }))
     }
 }
 
@@ -201,9 +250,9 @@ fn expired(method: &Method) -> Problem {
 }
 
 /// A panic is our mistake and costs one request, not the connection.
-async fn guarded(response: impl Future<Output = Response>) -> Response {
-    match AssertUnwindSafe(response).catch_unwind().await {
-        Ok(response) => response,
+async fn guarded(work: RouteFuture<Infallible>) -> Response {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(response)) => response,
         Err(panic) => Problem::internal(&Panicked(message(panic.as_ref()))).into_response(),
     }
 }

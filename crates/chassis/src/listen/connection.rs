@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -88,6 +91,7 @@ impl Server {
         });
         let io = TokioIo::new(wire);
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
+        let mut signals = signals(refuse, abort);
         let (tick, mut patience) = self.patience();
         let mut timer = pin!(sleep(tick));
         let mut closing = false;
@@ -100,11 +104,13 @@ impl Server {
                     }
                     return;
                 }
-                () = abort.cancelled() => return,
-                () = refuse.cancelled(), if !closing => {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+                Some(signal) = signals.next() => match signal {
+                    Signal::Abort => return,
+                    Signal::Refuse => {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                },
                 () = timer.as_mut() => {
                     timer.as_mut().reset(Instant::now() + tick);
                     match patience.tick(&progress) {
@@ -131,6 +137,27 @@ impl Server {
         };
         (tick, Patience::new(ticks(self.header_timeout), ticks(self.idle_timeout)))
     }
+}
+
+/// What a connection is told from outside.
+#[derive(Clone, Copy, Debug)]
+enum Signal {
+    /// End after the request in progress.
+    Refuse,
+    /// End now.
+    Abort,
+}
+
+/// A set, because it asks its members only when one of them has something to say. The tokens
+/// themselves take a lock shared by all connections whenever they are asked: with every request.
+fn signals(
+    refuse: CancellationToken,
+    abort: CancellationToken,
+) -> FuturesUnordered<BoxFuture<'static, Signal>> {
+    FuturesUnordered::from_iter([
+        refuse.cancelled_owned().map(|()| Signal::Refuse).boxed(),
+        abort.cancelled_owned().map(|()| Signal::Abort).boxed(),
+    ])
 }
 
 /// Answers one request by the router of the moment.

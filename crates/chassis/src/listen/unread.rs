@@ -50,7 +50,10 @@ pub(super) struct Unread {
 
 /// Watches the body of an HTTP/1 request, if there is one.
 pub(super) fn watch(request: Request<Incoming>) -> (Request<Body>, Option<Unread>) {
-    if request.body().is_end_stream() || request.version() == Version::HTTP_2 {
+    if request.body().is_end_stream() {
+        return (request.map(|_| Body::empty()), None);
+    }
+    if request.version() == Version::HTTP_2 {
         return (request.map(Body::new), None);
     }
     let state = Arc::new(Mutex::new(State::Held));

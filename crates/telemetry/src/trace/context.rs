@@ -86,6 +86,20 @@ impl SpanId {
     }
 }
 
+impl TraceId {
+    /// The 32 hex digits, without the machinery of formatting: every answer carries them.
+    #[must_use]
+    pub fn hex(&self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
+}
+
 /// The ids as 128 and 64 bit numbers print fastest.
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,6 +150,7 @@ mod tests {
         let context: TraceContext = VALID.parse().unwrap();
         assert!(context.sampled);
         assert_eq!(context.trace_id.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(&context.trace_id.hex(), b"4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(context.to_string(), VALID);
     }
 
