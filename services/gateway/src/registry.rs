@@ -77,10 +77,18 @@ pub(crate) enum Written {
     Replaced,
 }
 
-impl<T> Registry<T>
-where
-    T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static,
+/// What a document can be.
+pub(crate) trait Document:
+    Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static
 {
+}
+
+impl<T> Document for T where
+    T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static
+{
+}
+
+impl<T: Document> Registry<T> {
     /// Follows the documents under `prefix`. Without a coordinator there are none.
     pub(crate) fn start(
         etcd: Option<Etcd>,

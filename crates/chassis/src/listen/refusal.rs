@@ -1,4 +1,6 @@
 //! The answers to heads that never become a request.
+//!
+//! HTTP/1 only: HTTP/2 has resets for what it cannot read, which carry no document.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};

@@ -9,7 +9,8 @@ use chassis::extract::{Json, Path};
 use chassis::problem::Problem;
 use http::StatusCode;
 
-use crate::registry::{Registry, Written};
+use super::{remove, stored};
+use crate::registry::Registry;
 use crate::rpc::builtin::Builtin;
 use crate::rpc::template::Template;
 
@@ -46,9 +47,8 @@ pub(super) async fn get_one(
     if let Some(builtin) = Builtin::find(name.as_str()) {
         return Ok(Json(built_in(builtin)));
     }
-    let known = methods.known().await?;
-    let spec = known.entries.get(name.as_str()).ok_or_else(|| not_found(&name))?;
-    Ok(Json(registered(name.into(), spec.clone())))
+    let spec = stored(&methods, &name, not_found).await?;
+    Ok(Json(registered(name.into(), spec)))
 }
 
 /// Registers a method, or replaces it. It is stored in the coordinator when this answers, and
@@ -73,10 +73,7 @@ pub(super) async fn put(
 ) -> Result<(StatusCode, Json<MethodView>), Problem> {
     refuse_built_in(&name)?;
     check(&spec)?;
-    let status = match methods.put(&name, &spec).await? {
-        Written::Created => StatusCode::CREATED,
-        Written::Replaced => StatusCode::OK,
-    };
+    let status = methods.put(&name, &spec).await?.into();
     Ok((status, Json(registered(name.into(), spec))))
 }
 
@@ -96,11 +93,7 @@ pub(super) async fn delete(
     Path(name): Path<Name>,
 ) -> Result<StatusCode, Problem> {
     refuse_built_in(&name)?;
-    if methods.delete(name.as_str()).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(not_found(&name))
-    }
+    remove(&methods, &name, not_found).await
 }
 
 fn check(spec: &MethodSpec) -> Result<(), Problem> {

@@ -7,19 +7,20 @@ mod upstreams;
 
 use std::sync::Arc;
 
-use api::gateway::{MethodSpec, RouteSpec};
+use api::gateway::{MethodSpec, Name, RouteSpec};
 use api::problem::Code;
 use axum::Router;
 use axum::extract::FromRef;
 use chassis::clock::Clock;
 use chassis::problem::Problem;
 use client::etcd::Services;
+use http::StatusCode;
 use tokio::sync::watch;
 use utoipa::OpenApi;
 
 use crate::edge::Edge;
 use crate::gateway::Gateway;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Document, Registry, RegistryError, Written};
 use crate::rpc::Rpc;
 
 /// What the handlers share.
@@ -58,6 +59,38 @@ pub(crate) fn router(state: State) -> Router {
         "/{*path}",
     ];
     passed.into_iter().fold(own, |router, path| router.route_service(path, edge.clone()))
+}
+
+/// The answer to a PUT.
+impl From<Written> for StatusCode {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Created => Self::CREATED,
+            Written::Replaced => Self::OK,
+        }
+    }
+}
+
+/// The document of this name.
+async fn stored<T: Document>(
+    registry: &Registry<T>,
+    name: &Name,
+    missing: fn(&Name) -> Problem,
+) -> Result<T, Problem> {
+    let known = registry.known().await?;
+    known.entries.get(name.as_str()).cloned().ok_or_else(|| missing(name))
+}
+
+/// Deletes the document of this name, if there is one.
+async fn remove<T: Document>(
+    registry: &Registry<T>,
+    name: &Name,
+    missing: fn(&Name) -> Problem,
+) -> Result<StatusCode, Problem> {
+    match registry.delete(name.as_str()).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(missing(name)),
+    }
 }
 
 impl From<RegistryError> for Problem {

@@ -9,7 +9,8 @@ use chassis::extract::{Json, Path};
 use chassis::problem::Problem;
 use http::StatusCode;
 
-use crate::registry::{Registry, Written};
+use super::{remove, stored};
+use crate::registry::Registry;
 use crate::routes::check;
 
 pub(super) fn router() -> Router<super::State> {
@@ -41,9 +42,8 @@ pub(super) async fn get_one(
     State(routes): State<Registry<RouteSpec>>,
     Path(name): Path<Name>,
 ) -> Result<Json<RouteView>, Problem> {
-    let known = routes.known().await?;
-    let spec = known.entries.get(name.as_str()).ok_or_else(|| not_found(&name))?;
-    Ok(Json(RouteView { name: name.into(), spec: spec.clone() }))
+    let spec = stored(&routes, &name, not_found).await?;
+    Ok(Json(RouteView { name: name.into(), spec }))
 }
 
 /// Adds a route, or replaces it. It takes effect without a restart and without cutting a request.
@@ -65,10 +65,7 @@ pub(super) async fn put(
     Json(spec): Json<RouteSpec>,
 ) -> Result<(StatusCode, Json<RouteView>), Problem> {
     check(&spec).map_err(|error| Problem::new(Code::InvalidRequest, error))?;
-    let status = match routes.put(&name, &spec).await? {
-        Written::Created => StatusCode::CREATED,
-        Written::Replaced => StatusCode::OK,
-    };
+    let status = routes.put(&name, &spec).await?.into();
     Ok((status, Json(RouteView { name: name.into(), spec })))
 }
 
@@ -87,11 +84,7 @@ pub(super) async fn delete(
     State(routes): State<Registry<RouteSpec>>,
     Path(name): Path<Name>,
 ) -> Result<StatusCode, Problem> {
-    if routes.delete(name.as_str()).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(not_found(&name))
-    }
+    remove(&routes, &name, not_found).await
 }
 
 fn not_found(name: &Name) -> Problem {
