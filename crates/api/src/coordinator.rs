@@ -1,4 +1,5 @@
-//! The native API of the coordinator: keys, transactions, watches, leases, services, cluster.
+//! The native API of the coordinator: keys, transactions, watches, leases, locks, elections,
+//! services, cluster.
 //!
 //! Keys and values are bytes. In JSON they are a plain string where they are UTF-8, else
 //! `{"base64": "…"}`; both forms are accepted everywhere ([`Text`]). In paths and query strings
@@ -12,6 +13,7 @@
 mod cluster;
 mod kv;
 mod lease;
+mod lock;
 mod service;
 mod text;
 mod txn;
@@ -20,6 +22,10 @@ mod watch;
 pub use cluster::{Cluster, CompactReply, CompactRequest, Member, MemberRole};
 pub use kv::{DeleteReply, KeyPage, KeyValue, PutReply};
 pub use lease::{Lease, LeaseGrantRequest, LeaseId, LeaseList, LeaseRevoked};
+pub use lock::{
+    CampaignRequest, Candidate, Election, Lock, LockPlace, LockRequest, LockState, Released,
+    ResignRequest, VacantEvent,
+};
 pub use service::{
     Check, Instance, InstanceStatus, InstanceValue, RegisterRequest, Registered, ServiceInstances,
     ServiceList, ServiceSummary,
@@ -40,6 +46,11 @@ pub const WATCH: &str = "/v1/watch";
 pub const LEASES: &str = "/v1/leases";
 pub const LEASE: &str = "/v1/leases/{id}";
 pub const LEASE_KEEPALIVE: &str = "/v1/leases/{id}/keepalive";
+pub const LOCK: &str = "/v1/locks/{name}";
+pub const ELECTION: &str = "/v1/elections/{name}";
+pub const CAMPAIGN: &str = "/v1/elections/{name}/campaign";
+pub const OBSERVE: &str = "/v1/elections/{name}/observe";
+pub const RESIGN: &str = "/v1/elections/{name}/resign";
 pub const SERVICES: &str = "/v1/services";
 pub const SERVICE: &str = "/v1/services/{service}";
 pub const SERVICE_WATCH: &str = "/v1/services/{service}/watch";

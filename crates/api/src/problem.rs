@@ -80,6 +80,8 @@ codes! {
     LeaseNotFound = 404 "lease-not-found" "The lease does not exist or has expired";
     ServiceNotFound = 404 "service-not-found" "No such service or instance is registered";
     TopicNotFound = 404 "topic-not-found" "The topic does not exist";
+    /// A lease that has no place in a lock or an election.
+    LockNotFound = 404 "lock-not-found" "This lease has no such lock or candidacy";
     SubscriptionNotFound = 404 "subscription-not-found" "The subscription does not exist";
     QueueNotFound = 404 "queue-not-found" "The queue does not exist";
     PartitionNotFound = 404 "partition-not-found" "The topic has no such partition";
@@ -93,6 +95,8 @@ codes! {
     /// The request contradicts the present state; the detail says which.
     Conflict = 409 "conflict" "The request contradicts the present state";
     AlreadyExists = 409 "already-exists" "It exists already, with other settings";
+    /// A lock or a leadership did not become free in time. Nothing is left of the attempt.
+    Held = 409 "held" "Somebody else has it";
     /// A session token of a history that was given up in a promotion.
     HistoryLost = 409 "history-lost" "The session's history no longer exists";
     /// A newer primary exists: this write must not be carried out.

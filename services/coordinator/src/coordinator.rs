@@ -12,9 +12,9 @@ use crate::metrics::Metrics;
 use crate::state_machine::Machine;
 use crate::store::{
     Access, AlarmKind, AuthCommand, AuthError, Caller, Command, Compacted, Denied, Deregistered,
-    GrantError, KeyRange, Lease, LeaseId, LeaseNotFound, LeaseSeen, Registered, Registration,
-    RepeatError, Reply, Request, Revision, RevisionError, Revoked, Snapshot, Stamp, Store,
-    TokenDigest, Txn, TxnError, TxnResult,
+    Enqueue, EnqueueError, GrantError, KeyRange, Lease, LeaseId, LeaseNotFound, LeaseSeen, Place,
+    Registered, Registration, RepeatError, Reply, Request, Revision, RevisionError, Revoked,
+    Snapshot, Stamp, Store, TokenDigest, Txn, TxnError, TxnResult,
 };
 use crate::time::Time;
 
@@ -248,6 +248,12 @@ impl Coordinator {
         }
     }
 
+    /// Gives up a place in line, so that the request that asked for it may get another.
+    pub(crate) async fn leave(&self, place: &Place, request: Option<Bytes>) -> Result<(), Failure> {
+        let key = place.key.clone();
+        self.command(Command::Leave { key, token: place.token, request }).await
+    }
+
     /// Ends those leases that are as they were seen and whose time is over.
     pub(crate) async fn expire(&self, leases: Vec<LeaseSeen>) -> Result<Vec<LeaseId>, Failure> {
         match self.propose(Command::Expire { leases }).await? {
@@ -382,6 +388,14 @@ impl<'a> Change<'a> {
     ) -> Result<Deregistered, Failure> {
         match self.propose(Command::Deregister { key, own }).await? {
             Reply::Deregister(deregistered) => Ok(deregistered),
+            reply => unexpected(&reply),
+        }
+    }
+
+    /// Takes a place in line.
+    pub(crate) async fn enqueue(self, ask: Enqueue) -> Result<Place, CommandError<EnqueueError>> {
+        match self.propose(Command::Enqueue(ask)).await? {
+            Reply::Enqueue(result) => result.map_err(CommandError::Refused),
             reply => unexpected(&reply),
         }
     }

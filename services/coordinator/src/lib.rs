@@ -15,7 +15,9 @@
 //! **Invariant:** a watcher holds a revision and nothing else, so a slow one costs nothing.
 //! **Invariant:** a lease never ends before its TTL has passed since the last acknowledged
 //! renewal, restarts included; it may live longer by the time nobody ran.
-//! **Absent:** locks and elections (their paths answer 404), and members other than this one.
+//! **Invariant:** a caller that waits for a lock or for leadership and goes away leaves no place
+//! in line behind; if the process ends first, the place ends with its lease.
+//! **Absent:** members other than this one.
 
 pub mod store;
 
@@ -24,7 +26,9 @@ pub mod backup;
 mod config;
 mod coordinator;
 mod identity;
+mod line;
 mod metrics;
+mod observe;
 mod publish;
 mod state_machine;
 mod time;

@@ -3,10 +3,13 @@
 mod caller;
 mod cluster;
 mod condition;
+mod elections;
 mod etcd;
 mod idempotency;
 mod kv;
 mod leases;
+mod line;
+mod locks;
 mod params;
 mod refusal;
 mod services;
@@ -26,12 +29,14 @@ use chassis::Context;
 use chassis::problem::Problem;
 use raft_node::Groups;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use utoipa::OpenApi as _;
 
 use crate::authn::Authenticator;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Failure};
 use crate::identity::Identity;
+use crate::line::Line;
 use crate::store::{Caller, KeyRange, Lease, Snapshot, Store};
 use caller::State;
 pub(crate) use etcd::FACES;
@@ -52,6 +57,8 @@ struct Inner {
     authenticator: Authenticator,
     identity: Identity,
     groups: Groups,
+    /// Outlives the requests that put work there.
+    tasks: TaskTracker,
     draining: CancellationToken,
     max_request_bytes: usize,
 }
@@ -67,6 +74,7 @@ impl App {
             authenticator: Authenticator::new(context.config.auth.token_ttl_seconds * 1000),
             identity,
             groups,
+            tasks: context.tasks.clone(),
             draining: context.draining.clone(),
             max_request_bytes: context.config.max_request_bytes,
         };
@@ -92,6 +100,11 @@ impl App {
 
     fn groups(&self) -> &Groups {
         &self.inner.groups
+    }
+
+    /// Where callers wait for locks and for leadership.
+    fn line(&self) -> Line {
+        Line::new(self.coordinator.clone(), self.inner.tasks.clone(), self.draining().clone())
     }
 
     fn draining(&self) -> &CancellationToken {
@@ -135,6 +148,8 @@ pub(crate) fn router(app: App) -> Router {
         .merge(txn::router())
         .merge(watch::router())
         .merge(leases::router())
+        .merge(locks::router())
+        .merge(elections::router())
         .merge(services::router())
         .merge(cluster::router())
         .merge(snapshot::router())
@@ -146,7 +161,7 @@ pub(crate) fn router(app: App) -> Router {
 #[openapi(
     info(
         title = "quartet-coordinator",
-        description = "Linearizable keys, watches, leases, services."
+        description = "Linearizable keys, watches, leases, locks, elections, services."
     ),
     paths(
         kv::read,
@@ -161,6 +176,13 @@ pub(crate) fn router(app: App) -> Router {
         leases::show,
         leases::keep_alive,
         leases::revoke,
+        locks::acquire,
+        locks::show,
+        locks::release,
+        elections::campaign,
+        elections::show,
+        elections::observe,
+        elections::resign,
         services::list,
         services::show,
         services::one,

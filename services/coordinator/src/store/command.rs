@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{AuthCommand, Caller};
 use super::ids::{LeaseId, Revision};
 use super::lease::LeaseSeen;
+use super::line::Enqueue;
 use super::registration::Registration;
 use super::requests::Request;
 use super::txn::Txn;
@@ -63,6 +64,15 @@ pub enum Command {
         own: LeaseId,
     },
     Auth(AuthCommand),
+    /// Takes a place in line.
+    Enqueue(Enqueue),
+    /// Gives one up on which nobody waits any more. The request that asked for it, if it has a
+    /// name, may then come again and get another.
+    Leave {
+        key: Bytes,
+        token: Revision,
+        request: Option<Bytes>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,6 +120,8 @@ impl Command {
             Self::Register(_) => "service register",
             Self::Deregister { .. } => "service deregister",
             Self::Auth(_) => "auth",
+            Self::Enqueue(_) => "line enqueue",
+            Self::Leave { .. } => "line leave",
         }
     }
 
@@ -124,13 +136,15 @@ impl Command {
             | Self::Expire { .. }
             | Self::Resume
             | Self::Alarm { .. }
-            | Self::Deregister { .. } => true,
+            | Self::Deregister { .. }
+            | Self::Leave { .. } => true,
             Self::Grant { .. }
             | Self::KeepAlive { .. }
             | Self::Tick
             | Self::Found { .. }
             | Self::Register(_)
-            | Self::Auth(_) => false,
+            | Self::Auth(_)
+            | Self::Enqueue(_) => false,
         }
     }
 
@@ -194,6 +208,13 @@ mod tests {
             ttl_seconds: Some(10),
             own: LeaseId(7),
         };
+        let ask = Enqueue {
+            name: "l".into(),
+            value: "v".into(),
+            lease: LeaseId::NONE,
+            ttl_seconds: 60,
+            replace: true,
+        };
         let stamp = "80d095ffbc318080808004";
         for (command, expected) in [
             (
@@ -212,6 +233,11 @@ mod tests {
             (Command::Once { request, command: Box::new(Command::Tick) }, "0a0172ac0207"),
             (Command::Register(registration), "0b016b0176010a0e"),
             (Command::Deregister { key: "k".into(), own: LeaseId(7) }, "0c016b0e"),
+            (Command::Enqueue(ask), "0e016c0176003c01"),
+            (
+                Command::Leave { key: "l/1".into(), token: Revision(4), request: None },
+                "0f036c2f310400",
+            ),
         ] {
             let bytes = command.encode(STAMP, Caller::Node);
             assert_eq!(hex(&bytes), format!("02{stamp}02{expected}"), "{command:?}");

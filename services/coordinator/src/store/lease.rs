@@ -71,6 +71,8 @@ pub struct Leases {
     by_deadline: OrdSet<(u64, LeaseId)>,
     /// How many ids the server has chosen; the next one follows from it.
     chosen: u64,
+    /// Those that end with their last key: each was made for one.
+    scoped: OrdSet<LeaseId>,
 }
 
 impl Leases {
@@ -135,6 +137,17 @@ impl Leases {
         Ok(lease)
     }
 
+    /// Adds a lease for one key, with which it ends.
+    pub(super) fn grant_scoped(
+        &mut self,
+        ttl_seconds: u64,
+        now_ms: u64,
+    ) -> Result<Lease, GrantError> {
+        let lease = self.grant(LeaseId::NONE, ttl_seconds, now_ms)?;
+        self.scoped.insert(lease.id);
+        Ok(lease)
+    }
+
     pub(super) fn keep_alive(&mut self, id: LeaseId, now_ms: u64) -> Option<Lease> {
         let lease = self.by_id.get_mut(&id)?;
         let before = lease.deadline_ms;
@@ -149,6 +162,7 @@ impl Leases {
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.by_id.remove(&id)?;
         self.by_deadline.remove(&(lease.deadline_ms, id));
+        self.scoped.remove(&id);
         Some(lease)
     }
 
@@ -163,6 +177,9 @@ impl Leases {
             && let Some(lease) = self.by_id.get_mut(&id)
         {
             lease.keys.remove(key);
+            if lease.keys.is_empty() && self.scoped.contains(&id) {
+                self.remove(id);
+            }
         }
     }
 
@@ -184,6 +201,14 @@ impl Leases {
         let mut this = Self { chosen, ..Self::default() };
         leases.into_iter().for_each(|lease| this.insert(lease));
         this
+    }
+
+    pub(super) fn scoped(&self) -> Vec<LeaseId> {
+        self.scoped.iter().copied().collect()
+    }
+
+    pub(super) fn set_scoped(&mut self, scoped: Vec<LeaseId>) {
+        self.scoped = scoped.into_iter().collect();
     }
 
     fn insert(&mut self, lease: Lease) {

@@ -16,6 +16,7 @@ mod compaction;
 mod hash;
 mod ids;
 mod lease;
+mod line;
 mod mvcc;
 mod quota;
 mod range;
@@ -42,6 +43,7 @@ pub use compaction::Compacted;
 pub use hash::KeysHash;
 pub use ids::{KeyRange, LeaseId, Revision};
 pub use lease::{GrantError, Lease, LeaseNotFound, LeaseSeen, Leases, MAX_TTL_SECONDS};
+pub use line::{Enqueue, EnqueueError, Place, place_key, places};
 pub use mvcc::{Mvcc, Record, RevisionError};
 pub use quota::NoSpace;
 pub use range::{Page, PageLimit, RangeQuery, RangeResult, RevisionFilter, SortOrder, SortTarget};
@@ -84,6 +86,7 @@ pub enum Reply {
     Alarm(bool),
     Register(Result<Registered, GrantError>),
     Deregister(Deregistered),
+    Enqueue(Result<Place, EnqueueError>),
     /// The request came before and cannot be answered as it was then.
     NotRepeated(RepeatError),
     Auth(Result<(), AuthError>),
@@ -216,6 +219,14 @@ impl Store {
             Command::Once { command, .. } => self.carry_out(stamp, paused_ms, *command),
             Command::Register(registration) => {
                 Reply::Register(self.register(registration, stamp.quota_bytes))
+            }
+            Command::Enqueue(ask) => Reply::Enqueue(self.enqueue(ask, stamp.quota_bytes)),
+            Command::Leave { key, token, request } => {
+                self.leave(key, token);
+                if let Some(request) = request {
+                    self.requests.forget_place(&request, token);
+                }
+                Reply::Done
             }
             Command::Deregister { key, own } => Reply::Deregister(self.deregister(key, own)),
             Command::Auth(command) => Reply::Auth(self.auth.apply(command, self.now_ms)),

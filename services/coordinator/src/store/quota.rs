@@ -5,6 +5,7 @@
 
 use super::command::AlarmKind;
 use super::lease::GrantError;
+use super::line::EnqueueError;
 use super::mvcc::record_cost;
 use super::txn::{Op, Put, TxnError};
 use super::{Reply, Store};
@@ -47,7 +48,11 @@ impl Store {
     pub(super) fn note_space(&mut self, reply: &Reply, quota: u64) {
         let refused = match reply {
             Reply::Txn(Err(TxnError::NoSpace(refused)))
-            | Reply::Grant(Err(GrantError::NoSpace(refused))) => Some(refused),
+            | Reply::Grant(Err(GrantError::NoSpace(refused)))
+            | Reply::Register(Err(GrantError::NoSpace(refused)))
+            | Reply::Enqueue(Err(EnqueueError::Grant(GrantError::NoSpace(refused)))) => {
+                Some(refused)
+            }
             _ => None,
         };
         let fits = |wanted: &u64| self.used_bytes().saturating_add(*wanted) <= quota;

@@ -50,13 +50,7 @@ impl Store {
                 None => self.leases.grant(LeaseId::NONE, ttl_seconds, self.now_ms)?.id,
             },
         };
-        let mut writer = self.mvcc.write();
-        let previous = writer.put(key.clone(), value, lease);
-        let revision = writer.finish();
-        if let Some(previous) = previous {
-            self.leases.detach(previous.lease, &key);
-        }
-        self.leases.attach(lease, &key);
+        let revision = self.put_leased(&key, value, lease);
         if own != lease {
             self.leases.remove(own);
         }

@@ -11,12 +11,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use imbl::{OrdMap, Vector};
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::compaction::Compacted;
 use super::ids::Revision;
 use super::lease::Lease;
+use super::line::Place;
 use super::mvcc::{Record, record_cost};
 use super::registration::{Deregistered, Registered};
 use super::txn::{OpResult, TxnResult};
@@ -65,6 +66,7 @@ enum Answer {
     Register(Registered),
     Deregister(Deregistered),
     TooLarge { revision: Revision },
+    Enqueue(Place),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,9 +78,9 @@ pub(super) struct Remembered {
 
 #[derive(Clone, Debug, Default)]
 pub struct Requests {
-    by_key: OrdMap<Bytes, Arc<Remembered>>,
-    /// The keys in the order they came; each is here once.
-    order: Vector<Bytes>,
+    /// With their number in the order they came.
+    by_key: OrdMap<Bytes, (u64, Arc<Remembered>)>,
+    by_number: OrdMap<u64, Bytes>,
     bytes: u64,
 }
 
@@ -101,7 +103,7 @@ impl Requests {
 
     /// The first answer, if the key is known.
     pub(super) fn repeat(&self, request: &Request) -> Option<Reply> {
-        let first = self.by_key.get(&request.key)?;
+        let (_, first) = self.by_key.get(&request.key)?;
         Some(if first.request.fingerprint == request.fingerprint {
             first.answer.reply()
         } else {
@@ -127,7 +129,10 @@ impl Requests {
 
     /// Oldest first.
     pub(super) fn image(&self) -> Vec<Arc<Remembered>> {
-        self.order.iter().filter_map(|key| self.by_key.get(key).cloned()).collect()
+        self.by_number
+            .values()
+            .filter_map(|key| self.by_key.get(key).map(|(_, one)| Arc::clone(one)))
+            .collect()
     }
 
     pub(super) fn from_image(image: Vec<Remembered>) -> Self {
@@ -138,21 +143,38 @@ impl Requests {
 
     fn push(&mut self, remembered: Remembered) {
         let key = remembered.request.key.clone();
+        let number = self.by_number.get_max().map_or(0, |(number, _)| number + 1);
         self.bytes += remembered.cost();
-        self.order.push_back(key.clone());
-        self.by_key.insert(key, Arc::new(remembered));
+        self.by_number.insert(number, key.clone());
+        self.by_key.insert(key, (number, Arc::new(remembered)));
     }
 
-    fn oldest(&self) -> Option<&Arc<Remembered>> {
-        self.order.front().and_then(|key| self.by_key.get(key))
+    /// Forgets the request that asked for a place which is given up.
+    pub(super) fn forget_place(&mut self, key: &Bytes, token: Revision) {
+        let is_place =
+            |answer: &Answer| matches!(answer, Answer::Enqueue(place) if place.token == token);
+        if self.by_key.get(key).is_some_and(|(_, one)| is_place(&one.answer)) {
+            self.forget(key);
+        }
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(key) = self.order.pop_front()
-            && let Some(oldest) = self.by_key.remove(&key)
-        {
-            self.bytes -= oldest.cost();
+        if let Some((_, key)) = self.by_number.get_min() {
+            let key = key.clone();
+            self.forget(&key);
         }
+    }
+
+    fn forget(&mut self, key: &Bytes) {
+        if let Some((number, forgotten)) = self.by_key.remove(key) {
+            self.by_number.remove(&number);
+            self.bytes -= forgotten.cost();
+        }
+    }
+
+    fn oldest(&self) -> Option<&Arc<Remembered>> {
+        let (_, key) = self.by_number.get_min()?;
+        self.by_key.get(key).map(|(_, oldest)| oldest)
     }
 }
 
@@ -179,11 +201,13 @@ impl Answer {
             Reply::Revoke(Ok(revoked)) => Self::Revoke(*revoked),
             Reply::Register(Ok(registered)) => Self::Register(*registered),
             Reply::Deregister(deregistered) => Self::Deregister(*deregistered),
+            Reply::Enqueue(Ok(place)) => Self::Enqueue(place.clone()),
             Reply::Txn(Err(_))
             | Reply::Compact(Err(_))
             | Reply::Grant(Err(_))
             | Reply::Revoke(Err(_))
             | Reply::Register(Err(_))
+            | Reply::Enqueue(Err(_))
             | Reply::KeepAlive(_)
             | Reply::Expire(_)
             | Reply::Alarm(_)
@@ -204,6 +228,7 @@ impl Answer {
             Self::Revoke(revoked) => Reply::Revoke(Ok(*revoked)),
             Self::Register(registered) => Reply::Register(Ok(*registered)),
             Self::Deregister(deregistered) => Reply::Deregister(*deregistered),
+            Self::Enqueue(place) => Reply::Enqueue(Ok(place.clone())),
             Self::TooLarge { revision } => {
                 Reply::NotRepeated(RepeatError::AnswerTooLarge { revision: *revision })
             }
@@ -332,6 +357,26 @@ mod tests {
         let repeated = Reply::NotRepeated(RepeatError::AnswerTooLarge { revision: Revision(7) });
         assert_eq!(requests.repeat(&request("a", 1)), Some(repeated));
         assert!(requests.bytes() < 1000);
+    }
+
+    #[test]
+    fn a_place_that_is_given_up_is_forgotten_with_its_request() {
+        let mut requests = Requests::default();
+        let place = Place {
+            key: "l/1".into(),
+            lease: LeaseId(1),
+            token: Revision(5),
+            revision: Revision(5),
+            first: true,
+        };
+        requests.remember(request("a", 1), &Reply::Enqueue(Ok(place)), NOW);
+        requests.forget_place(&"a".into(), Revision(4));
+        assert_eq!(requests.len(), 1, "another place");
+        requests.forget_place(&"a".into(), Revision(5));
+        assert_eq!((requests.len(), requests.bytes()), (0, 0));
+        requests.remember(request("b", 1), &revoked(5), NOW);
+        requests.forget_place(&"b".into(), Revision(5));
+        assert_eq!(requests.len(), 1, "no place at all");
     }
 
     #[test]

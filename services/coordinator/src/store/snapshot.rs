@@ -39,6 +39,8 @@ const REQUESTS: u8 = 1;
 const AUTH: u8 = 2;
 /// The write that found no space.
 const SPACE: u8 = 3;
+/// Leases that end with their last key.
+const SCOPED_LEASES: u8 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -115,6 +117,10 @@ impl Store {
         if let Some(wanted) = self.space_wanted {
             sections.push(section(SPACE, write(&wanted, Vec::new())));
         }
+        let scoped = self.leases.scoped();
+        if !scoped.is_empty() {
+            sections.push(section(SCOPED_LEASES, write(&scoped, Vec::new())));
+        }
         sections
     }
 
@@ -123,6 +129,7 @@ impl Store {
             REQUESTS => self.requests = Requests::from_image(read(&section.body)?),
             AUTH => self.auth = Auth::from_image(read(&section.body)?),
             SPACE => self.space_wanted = Some(read(&section.body)?),
+            SCOPED_LEASES => self.leases.set_scoped(read(&section.body)?),
             tag => return Err(SnapshotError::Section(tag)),
         }
         Ok(())

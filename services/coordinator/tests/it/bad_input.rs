@@ -61,7 +61,7 @@ async fn malformed_requests_are_refused_with_a_problem() {
         assert_eq!(answer.header("content-type"), "application/problem+json", "{method} {shown}");
     }
     server.post("/v1/kv/a", json!("v")).await.is_problem(405, "method-not-allowed");
-    server.post("/v1/locks/a", json!({})).await.is_problem(404, "not-found");
+    server.post("/v1/lock/a", json!({})).await.is_problem(404, "not-found");
 }
 
 #[tokio::test]

@@ -70,6 +70,13 @@ impl Server {
         self.running = Some(start.await.unwrap());
     }
 
+    /// Ends the service as SIGTERM does.
+    pub(crate) async fn drain(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+    }
+
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }

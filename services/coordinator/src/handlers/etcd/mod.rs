@@ -10,10 +10,12 @@ mod answer;
 mod auth;
 mod cluster;
 mod documents;
+mod election;
 mod error;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod message;
 mod refusal;
@@ -52,6 +54,13 @@ fn face() -> Router<App> {
         .route("/maintenance/alarm", call(maintenance::alarm))
         .route("/maintenance/defragment", call(maintenance::defragment))
         .route("/maintenance/hash", call(maintenance::hash))
+        .route("/lock/lock", call(lock::lock))
+        .route("/lock/unlock", call(lock::unlock))
+        .route("/election/campaign", call(election::campaign))
+        .route("/election/proclaim", call(election::proclaim))
+        .route("/election/leader", call(election::leader))
+        .route("/election/observe", call(election::observe))
+        .route("/election/resign", call(election::resign))
         .route("/maintenance/hashkv", call(maintenance::hash_kv))
         .route("/maintenance/snapshot", call(maintenance::snapshot))
         .route("/maintenance/transfer-leadership", call(maintenance::transfer_leadership))

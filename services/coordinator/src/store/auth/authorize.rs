@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::Store;
 use super::super::command::{AlarmKind, Command};
 use super::super::ids::{KeyRange, LeaseId};
+use super::super::line::places;
 use super::super::txn::{Op, Txn};
 use super::permission::{Access, Permission, cover};
 use super::token::TokenDigest;
@@ -167,6 +168,13 @@ impl Store {
             // The first answer is for whoever might have been given it.
             Command::Once { command, .. } => self.authorize(caller, command),
             Command::Register(registration) => key(&registration.key),
+            // Whoever stands in line learns whether others do.
+            Command::Enqueue(ask) => {
+                let places = places(&ask.name);
+                self.auth.check(identity, Access::Write, &places)?;
+                self.auth.check(identity, Access::Read, &places)?;
+                self.authorize_lease(identity, ask.lease)
+            }
             Command::Deregister { key: instance, own } => {
                 key(instance)?;
                 self.authorize_lease(identity, *own)
@@ -179,9 +187,11 @@ impl Store {
                 self.auth.check_root(identity)
             }
             // The node's own duties.
-            Command::Expire { .. } | Command::Resume | Command::Tick | Command::Found { .. } => {
-                Err(Denied::Forbidden)
-            }
+            Command::Expire { .. }
+            | Command::Resume
+            | Command::Tick
+            | Command::Found { .. }
+            | Command::Leave { .. } => Err(Denied::Forbidden),
         }
     }
 
@@ -196,6 +206,7 @@ impl Store {
                 | Command::Once { .. }
                 | Command::Register(_)
                 | Command::Deregister { .. }
+                | Command::Enqueue(_)
         );
         changes && self.has_alarm(AlarmKind::Corrupt)
     }

@@ -6,6 +6,7 @@ mod auth;
 pub(crate) mod codec;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod other;
 mod txn;
@@ -22,6 +23,10 @@ pub(crate) use kv::{
 pub(crate) use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
     LeaseRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
+pub(crate) use lock::{
+    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, LockRequest,
+    LockResponse, ProclaimRequest, ResignRequest, UnlockRequest,
 };
 pub(crate) use maintenance::{
     Alarm, AlarmAction, AlarmMember, AlarmRequest, AlarmResponse, DowngradeAction,
