@@ -95,6 +95,7 @@ where
     let _ = public.ready.set(house.ready(service.public, &service.openapi));
     let public_only = service.peer.is_none();
     if let Some(router) = service.peer {
+        let house = house.for_peers();
         let app = house.app();
         let _ = app.ready.set(house.ready(router, &OpenApi::default()));
         listen::spawn(&context.tasks, sockets.peer?, app, settings, ending.clone());
@@ -166,6 +167,10 @@ impl House {
     fn listen_settings(&self) -> listen::Settings {
         let Edge { node, limits, clock, .. } = &*self.edge;
         listen::Settings { limits: limits.clone(), node: node.clone(), clock: clock.clone() }
+    }
+
+    fn for_peers(self) -> Self {
+        Self { edge: Arc::new(self.edge.for_peers()), ..self }
     }
 
     /// What is served before the service has started: probes, and 503 for all else.

@@ -96,6 +96,20 @@ impl Edge {
     pub(crate) fn with(self, faces: &Faces) -> Self {
         Self { faces: faces.clone(), ..self }
     }
+
+    /// The same for the peer listener: what peers stream to each other has no end, so a body may
+    /// have any length. Its silence stays bounded.
+    pub(crate) fn for_peers(&self) -> Self {
+        let limits = Limits { max_body_bytes: u64::MAX, ..self.limits.clone() };
+        Self {
+            node: self.node.clone(),
+            in_flight: InFlight::new(limits.max_in_flight),
+            limits,
+            clock: self.clock.clone(),
+            draining: self.draining.clone(),
+            faces: self.faces.clone(),
+        }
+    }
 }
 
 /// Puts the layers around `router`. Its fallbacks are replaced: what no route takes is a problem.
