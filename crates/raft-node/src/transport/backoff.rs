@@ -27,3 +27,30 @@ impl Backoff {
         Duration::from_nanos(rand::rng().random_range(0..=ceiling.as_nanos() as u64))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(10);
+    const MAX: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_first_repeat_is_immediate_and_the_others_are_bounded() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next(FIRST, MAX), Duration::ZERO);
+        for attempt in 0..100 {
+            let bound = FIRST.saturating_mul(1 << attempt.min(20)).min(MAX);
+            assert!(backoff.next(FIRST, MAX) <= bound, "attempt {attempt}");
+        }
+        backoff.reset();
+        assert_eq!(backoff.next(FIRST, MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn waits_differ() {
+        let mut backoff = Backoff { failures: 20 };
+        let waits: Vec<_> = (0..20).map(|_| backoff.next(FIRST, MAX)).collect();
+        assert!(waits.iter().any(|wait| *wait != waits[0]));
+    }
+}

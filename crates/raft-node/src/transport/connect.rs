@@ -25,6 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::backoff::Backoff;
 use super::frame::{Incoming, PeerFrame};
 use super::peers::{Peer, Shared};
+use super::silence::heard_within;
 use super::wire::{self, Hello};
 
 /// Where peers open their streams.
@@ -261,15 +262,15 @@ fn encode(peer: &Peer, mut frame: PeerFrame) -> Bytes {
 async fn listen(mut answer: IncomingBody, silence: Duration) -> LinkError {
     let mut words = Vec::new();
     loop {
-        match timeout(silence, answer.frame()).await {
-            Err(_elapsed) => return LinkError::Silent,
-            Ok(Some(Err(error))) => return LinkError::Http(error),
-            Ok(Some(Ok(frame))) => {
+        match heard_within(silence, answer.frame()).await {
+            None => return LinkError::Silent,
+            Some(Some(Err(error))) => return LinkError::Http(error),
+            Some(Some(Ok(frame))) => {
                 let data = frame.into_data().unwrap_or_default();
                 let said = data.trim_ascii();
                 words.extend_from_slice(&said[..said.len().min(WORDS_MAX - words.len())]);
             }
-            Ok(None) => {
+            Some(None) => {
                 let words = String::from_utf8_lossy(&words).into_owned();
                 return LinkError::Ended { words };
             }

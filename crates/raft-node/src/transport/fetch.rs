@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::backoff::Backoff;
 use super::connect::{LinkError, authority, dial, words};
+use super::silence::heard_within;
 use super::{Transport, service, snapshots};
 
 /// Attempts in a row that bring nothing new before the fetch is given up.
@@ -168,8 +169,8 @@ impl Transport {
         let answer = answer.map_err(|_elapsed| LinkError::Timeout)?.map_err(LinkError::from)?;
         let mut body = self.begin(answer, partial).await?;
         loop {
-            let next = timeout(self.shared.config.silence, body.frame()).await;
-            let Some(frame) = next.map_err(|_elapsed| LinkError::Silent)? else { break };
+            let next = heard_within(self.shared.config.silence, body.frame()).await;
+            let Some(frame) = next.ok_or(LinkError::Silent)? else { break };
             let data = frame.map_err(LinkError::from)?.into_data().unwrap_or_default();
             partial.bytes.extend_from_slice(&data);
             peer.metrics.snapshot_received_bytes.add(data.len() as u64);

@@ -20,6 +20,7 @@ use super::frame::Incoming;
 use super::metrics::PeerMetrics;
 use super::peers::Shared;
 use super::respond::{BodyError, PeerBody, problem};
+use super::silence::heard_within;
 use super::wire::{DecodeError, Decoder, FRAME_MAX, HELLO_MAX, Hello, Received, VERSION};
 
 /// Numbers the streams of a process.
@@ -191,11 +192,11 @@ impl Frames {
                 self.count(&received);
                 return Ok(received);
             }
-            match timeout(silence, self.body.frame()).await {
-                Err(_elapsed) => return Err(StreamError::Silent),
-                Ok(None) => return Err(StreamError::Ended),
-                Ok(Some(Err(error))) => return Err(StreamError::Broken(error)),
-                Ok(Some(Ok(frame))) => {
+            match heard_within(silence, self.body.frame()).await {
+                None => return Err(StreamError::Silent),
+                Some(None) => return Err(StreamError::Ended),
+                Some(Some(Err(error))) => return Err(StreamError::Broken(error)),
+                Some(Some(Ok(frame))) => {
                     let data = frame.into_data().unwrap_or_default();
                     if let Some(metrics) = &self.metrics {
                         metrics.received_bytes.add(data.len() as u64);

@@ -27,6 +27,7 @@ mod outbox;
 mod peers;
 mod respond;
 mod service;
+mod silence;
 mod snapshots;
 mod wire;
 
@@ -174,3 +175,6 @@ impl Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,7 +143,7 @@ impl Outbox {
         let cost = |(_, message): &(GroupId, Message)| message.cost();
         // They take turns at going first, and who goes first may be longer than a frame should be:
         // so neither waits for all of the other.
-        if forwards_first {
+        if messages.is_empty() || (forwards_first && !forwards.is_empty()) {
             let taken = take_first(forwards, Forward::cost, left, &mut frame.forwards);
             take_some(messages, cost, left.saturating_sub(taken), &mut frame.messages);
         } else {
@@ -225,4 +225,181 @@ fn take_some<T>(
     let count = from.iter().take_while(fits).count();
     to.extend(from.drain(..count));
     to.iter().rev().take(count).map(cost).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use consensus::{Append, Entry, Index, StepDown, Term};
+    use futures_util::FutureExt as _;
+
+    use super::super::frame::ForwardOutcome;
+    use super::*;
+
+    const FRAME: usize = 1024;
+
+    fn step_down(term: u64) -> PeerFrame {
+        let message = Message::StepDown(StepDown { term: Term(term) });
+        PeerFrame { messages: vec![(GroupId(1), message)], ..PeerFrame::default() }
+    }
+
+    fn append(index: u64, len: usize) -> PeerFrame {
+        let entry = Entry::command(Term(1), Index(index), Bytes::from(vec![0; len]));
+        let append = Append {
+            term: Term(1),
+            prev_index: Index(index - 1),
+            prev_term: Term(1),
+            commit: Index::ZERO,
+            entries: vec![entry],
+        };
+        let messages = vec![(GroupId(1), Message::Append(append))];
+        PeerFrame { messages, ..PeerFrame::default() }
+    }
+
+    fn forward(id: u64, len: usize) -> PeerFrame {
+        let forward = Forward {
+            id,
+            group: GroupId(1),
+            command: Bytes::from(vec![0; len]),
+            freeing: false,
+            trace: Bytes::new(),
+        };
+        PeerFrame { forwards: vec![forward], ..PeerFrame::default() }
+    }
+
+    fn reply(id: u64) -> PeerFrame {
+        let reply = ForwardReply { id, outcome: ForwardOutcome::Overloaded };
+        PeerFrame { replies: vec![reply], ..PeerFrame::default() }
+    }
+
+    fn beat(sent_ms: u64) -> PeerFrame {
+        let heartbeat = Heartbeat { sent_ms, ..Heartbeat::default() };
+        PeerFrame { heartbeat: Some(heartbeat), ..PeerFrame::default() }
+    }
+
+    fn terms(frame: &PeerFrame) -> Vec<u64> {
+        frame.messages.iter().map(|(_, message)| message.term().0).collect()
+    }
+
+    fn take(outbox: &Outbox, connection: u64) -> Option<PeerFrame> {
+        outbox.take(connection, FRAME).now_or_never().flatten()
+    }
+
+    #[test]
+    fn whatever_waits_leaves_together_in_order() {
+        let outbox = Outbox::new(1 << 20);
+        let connection = outbox.connect();
+        for term in 1..=10 {
+            assert_eq!(outbox.put(step_down(term)), Refused::default());
+        }
+        let _ = outbox.put(reply(1));
+        let frame = take(&outbox, connection).unwrap();
+        assert_eq!(terms(&frame), (1..=10).collect::<Vec<_>>());
+        assert_eq!(frame.replies.len(), 1);
+        assert_eq!(take(&outbox, connection), None);
+    }
+
+    #[test]
+    fn a_full_outbox_drops_messages_and_refuses_forwards_but_takes_the_newest_heartbeat() {
+        let outbox = Outbox::new(FRAME);
+        let connection = outbox.connect();
+        let mut refused = Refused::default();
+        for term in 0..100 {
+            refused.dropped += outbox.put(step_down(term)).dropped;
+        }
+        assert_eq!(refused.dropped, 100 - 16);
+        assert_eq!(outbox.put(forward(7, 1)).unsent, [7]);
+        for sent_ms in 0..10 {
+            assert_eq!(outbox.put(beat(sent_ms)), Refused::default());
+        }
+        let frame = take(&outbox, connection).unwrap();
+        assert_eq!(frame.heartbeat.map(|heartbeat| heartbeat.sent_ms), Some(9));
+        assert_eq!(terms(&frame), (0..16).collect::<Vec<_>>());
+        assert_eq!(outbox.put(step_down(1)), Refused::default(), "there is room again");
+    }
+
+    #[test]
+    fn frames_are_bounded_unless_one_message_is_longer() {
+        let outbox = Outbox::new(1 << 20);
+        let connection = outbox.connect();
+        let _ = outbox.put(append(1, 10_000));
+        for index in 2..100 {
+            let _ = outbox.put(append(index, 100));
+        }
+        let first = take(&outbox, connection).unwrap();
+        assert_eq!(first.messages.len(), 1, "the long one alone");
+        let mut got = 1;
+        while let Some(frame) = take(&outbox, connection) {
+            assert!(frame.cost() <= FRAME);
+            got += frame.messages.len();
+        }
+        assert_eq!(got, 99);
+    }
+
+    #[test]
+    fn neither_long_forwards_nor_long_messages_starve() {
+        let outbox = Outbox::new(1 << 20);
+        let connection = outbox.connect();
+        let _ = outbox.put(forward(1, 3 * FRAME));
+        let _ = outbox.put(append(1, 3 * FRAME));
+        let mut got = (0, 0);
+        for _ in 0..4 {
+            let _ = outbox.put(append(2, 900));
+            let _ = outbox.put(forward(2, 900));
+            let frame = take(&outbox, connection).unwrap();
+            got = (got.0 + frame.messages.len(), got.1 + frame.forwards.len());
+        }
+        assert!(2 <= got.0 && 2 <= got.1, "{got:?}");
+    }
+
+    #[test]
+    fn without_a_connection_the_newest_messages_wait_and_forwards_do_not() {
+        let outbox = Outbox::new(64 << 20);
+        assert_eq!(outbox.put(forward(3, 1)).unsent, [3]);
+        let dropped: u64 = (0..10_000).map(|term| outbox.put(step_down(term)).dropped).sum();
+        let kept = (UNCONNECTED_BYTES / 64) as u64;
+        assert_eq!(dropped, 10_000 - kept);
+        let connection = outbox.connect();
+        let first = take(&outbox, connection).unwrap();
+        assert_eq!(terms(&first).first(), Some(&(10_000 - kept)));
+    }
+
+    #[test]
+    fn a_lost_connection_names_the_forwards_that_never_left() {
+        let outbox = Outbox::new(1 << 20);
+        let connection = outbox.connect();
+        let _ = outbox.put(forward(1, 10));
+        assert!(take(&outbox, connection).is_some());
+        let _ = outbox.put(forward(2, 10));
+        let _ = outbox.put(forward(3, 10));
+        let (was_connected, lost) = outbox.disconnect();
+        assert!(was_connected);
+        assert_eq!(lost.unsent, [2, 3]);
+        assert!(!outbox.disconnect().0);
+        assert_eq!(outbox.lock().bytes, 0);
+    }
+
+    #[test]
+    fn an_ended_connection_takes_nothing_from_its_successor() {
+        let outbox = Outbox::new(1 << 20);
+        let old = outbox.connect();
+        let waiting = outbox.take(old, FRAME);
+        let mut waiting = std::pin::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        outbox.disconnect();
+        let new = outbox.connect();
+        let _ = outbox.put(step_down(1));
+        assert_eq!(waiting.now_or_never(), Some(None));
+        let mut next = std::pin::pin!(outbox.take(new, FRAME));
+        assert_eq!(terms(&next.as_mut().now_or_never().flatten().unwrap()), [1]);
+    }
+
+    #[test]
+    fn a_message_that_no_frame_can_hold_is_dropped_and_said_so() {
+        let outbox = Outbox::new(usize::MAX / 2);
+        outbox.connect();
+        let refused = outbox.put(append(1, FRAME_MAX));
+        assert_eq!((refused.dropped, refused.too_long), (1, 1));
+        assert_eq!(outbox.put(forward(9, FRAME_MAX)).unsent, [9]);
+    }
 }

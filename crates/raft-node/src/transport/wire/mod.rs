@@ -186,3 +186,6 @@ fn decode(body: Bytes) -> Result<Received, DecodeError> {
     frame.replies = wire.replies.into_iter().map(Into::into).collect();
     Ok(received)
 }
+
+#[cfg(test)]
+mod tests;
