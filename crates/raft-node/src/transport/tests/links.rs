@@ -31,11 +31,11 @@ async fn three_nodes_hear_the_right_sender() {
     for node in &nodes {
         node.know(&all);
     }
-    for at in 0..3 {
-        let mut left: Vec<NodeId> =
-            all.iter().map(|(id, _)| *id).filter(|id| *id != nodes[at].id).collect();
+    for node in &mut nodes {
+        let mut left: Vec<NodeId> = all.iter().map(|(id, _)| *id).collect();
+        left.retain(|id| *id != node.id);
         while !left.is_empty() {
-            if let Incoming::Connected { node } = nodes[at].next().await {
+            if let Incoming::Connected { node } = node.next().await {
                 left.retain(|id| *id != node);
             }
         }

@@ -158,14 +158,14 @@ impl Decoder {
 fn decode(body: Bytes) -> Result<Received, DecodeError> {
     let len = body.len();
     let mut wire = schema::Frame::decode(body)?;
-    let mut received = Received::default();
-    received.hello = wire.hello.map(|hello| Hello {
+    let hello = wire.hello.map(|hello| Hello {
         version: hello.version,
         cluster: hello.cluster,
         from: NodeId(hello.from),
         to: NodeId(hello.to),
         epoch: hello.epoch,
     });
+    let mut received = Received { hello, ..Received::default() };
     let frame = &mut received.frame;
     frame.heartbeat = wire.heartbeat.map(Into::into);
     frame.messages.reserve_exact(wire.envelopes.len());
