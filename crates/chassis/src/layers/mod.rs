@@ -103,7 +103,7 @@ impl Edge {
         let limits = Limits { max_body_bytes: u64::MAX, ..self.limits.clone() };
         Self {
             node: self.node.clone(),
-            in_flight: InFlight::new(limits.max_in_flight),
+            in_flight: Arc::clone(&self.in_flight),
             limits,
             clock: self.clock.clone(),
             draining: self.draining.clone(),
