@@ -6,8 +6,10 @@ use clap::{Parser, Subcommand};
 
 use crate::cluster::banner::JAEGER_UI;
 use crate::cluster::{Cluster, Node, Service};
+use crate::commands::election::ElectionCommand;
 use crate::commands::gateway::{MethodCommand, RouteCommand};
 use crate::commands::kv::KvArgs;
+use crate::commands::lock::LockCommand;
 use crate::commands::queue::QueueCommand;
 use crate::commands::service::ServiceCommand;
 use crate::commands::sub::SubCommand;
@@ -63,6 +65,12 @@ pub(crate) enum Command {
     /// Work queues: send, receive, acknowledge.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Locks of the coordinator: one holder at a time, with a fencing token.
+    #[command(subcommand)]
+    Lock(LockCommand),
+    /// Elections of the coordinator: one leader at a time, with a fencing token.
+    #[command(subcommand)]
+    Election(ElectionCommand),
     /// What is registered in the coordinator.
     #[command(subcommand)]
     Service(ServiceCommand),

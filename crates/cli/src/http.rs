@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use client::http::{Client, Config, Path, Query, Reply};
+use client::http::{Client, Config, Events, Path, Query, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -68,6 +68,14 @@ impl Http {
         let url = request.url.clone();
         let response = self.send(request).await?;
         response.parse().with_context(|| format!("{url} answered something else than expected"))
+    }
+
+    /// Follows a stream of events, across broken connections.
+    pub(crate) async fn events(&self, url: &str) -> Result<Events, HttpError> {
+        let (origin, path, _query) = parts(url);
+        let method = "GET".parse().expect("it is a method");
+        let call = self.client(origin)?.call(method, Path::encoded(path));
+        Events::open(call).await.map_err(|error| HttpError::new(&error))
     }
 
     fn client(&self, origin: &str) -> Result<Client, HttpError> {

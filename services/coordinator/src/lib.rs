@@ -30,6 +30,7 @@ mod line;
 mod metrics;
 mod observe;
 mod publish;
+mod ready;
 mod state_machine;
 mod time;
 mod upkeep;
@@ -55,6 +56,7 @@ use metrics::Metrics;
 use state_machine::Machine;
 use store::Command;
 use time::Time;
+use upkeep::Upkeep;
 
 /// How often a start tries its first command while the log makes room.
 const START_RETRY: Duration = Duration::from_millis(10);
@@ -94,9 +96,13 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let stop = || context.stop.clone();
     context.tasks.spawn(authn::note_uses(coordinator.clone(), used_tokens, stop()));
     context.tasks.spawn(publish::run(group, publish, stop()));
-    context.tasks.spawn(upkeep::run(coordinator.clone(), config.history_revisions, stop()));
+    let upkeep = Upkeep {
+        coordinator: coordinator.clone(),
+        history: config.history_revisions,
+        check: ready::watch(&context, &groups, &coordinator),
+    };
+    context.tasks.spawn(upkeep.run(stop()));
     context.tasks.spawn(checks::run(coordinator.clone(), config.max_concurrent_checks, stop()));
-    watch_health(&context, &groups);
 
     let cluster_id = coordinator
         .query(store::Store::cluster_id)
@@ -124,14 +130,4 @@ async fn command(coordinator: &Coordinator, command: Command) -> Result<(), Star
             outcome => return outcome.map_err(refused),
         }
     }
-}
-
-fn watch_health(context: &Context<Config>, groups: &Groups) {
-    // One voter: whoever has started leads.
-    context.health.check("leader", "starting").pass();
-    let wal = groups.wal().clone();
-    context.health.probe("log", move || match &wal.durable().borrow().failed {
-        None => Ok(()),
-        Some(error) => Err(error.to_string()),
-    });
 }

@@ -12,11 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use chassis::deadline::Deadline;
 use chassis::long_poll;
+use telemetry::metrics::Gauge;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::coordinator::{CommandError, Coordinator, Failure};
+use crate::metrics::Metrics;
 use crate::store::{
     Caller, Enqueue, EnqueueError, LeaseId, Place, Record, Request, Revision, Store,
 };
@@ -149,6 +151,7 @@ impl Line {
             }
             return Ok(revision);
         }
+        let _waiting = Waiting::new(self.coordinator.metrics());
         let came = self.until_first(&ask.name, place);
         let outcome = match patience {
             Patience::Endless => tokio::select! {
@@ -246,6 +249,22 @@ impl Line {
             Err(CommandError::Refused(_gone)) => Err(TurnError::Ended(lease)),
             Err(CommandError::Failed(failure)) => Err(failure.into()),
         }
+    }
+}
+
+/// Counted while it exists.
+struct Waiting(Gauge);
+
+impl Waiting {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.places_waiting.inc();
+        Self(metrics.places_waiting.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -16,6 +16,7 @@ pub struct Metrics {
     pub(crate) leases_renewed: Counter,
     pub(crate) leases_expired: Counter,
     pub(crate) proposals_failed: Counter,
+    pub(crate) places_waiting: telemetry::metrics::Gauge,
     pub(crate) watch_streams: telemetry::metrics::Gauge,
     pub(crate) watchers: telemetry::metrics::Gauge,
 }
@@ -34,6 +35,10 @@ impl Metrics {
                 .counter("etcd_debugging_server_lease_expired", "Leases that ran out."),
             proposals_failed: registry
                 .counter("etcd_server_proposals_failed", "Commands that were not carried out."),
+            places_waiting: registry.gauge(
+                "coordinator_places_waiting",
+                "Callers that wait here for a lock or for leadership.",
+            ),
             watch_streams: registry
                 .gauge("etcd_debugging_mvcc_watch_stream_total", "Open watch streams."),
             watchers: registry.gauge("etcd_debugging_mvcc_watcher_total", "Watches in them."),
@@ -54,6 +59,11 @@ impl Metrics {
         let bytes = gauge("etcd_mvcc_db_total_size_in_bytes", "Keys, values and history.");
         let in_use = gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "The same.");
         let leases = gauge("coordinator_leases", "Leases that exist.");
+        let requests = gauge(
+            "coordinator_requests_remembered",
+            "Requests with an Idempotency-Key whose answer is kept.",
+        );
+        let request_bytes = gauge("coordinator_requests_remembered_bytes", "What these take.");
         gauge("etcd_server_quota_backend_bytes", "What the store may take.").set_count(quota_bytes);
         gauge("etcd_server_has_leader", "Whether a leader is known.").set_count(1);
         gauge("etcd_server_is_leader", "Whether this node leads.").set_count(1);
@@ -67,6 +77,8 @@ impl Metrics {
             bytes.set_count(store.used_bytes());
             in_use.set_count(store.used_bytes());
             leases.set_count(store.leases.len() as u64);
+            requests.set_count(store.requests.len() as u64);
+            request_bytes.set_count(store.requests.bytes());
         });
     }
 

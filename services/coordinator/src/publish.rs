@@ -1,8 +1,12 @@
 //! Publishes the applied state for watchers and for reads that need not be the newest.
 //!
 //! One clone per wake-up, however many commands were applied meanwhile and however many watch.
+//! Waking a thousand watchers for every single change would cost more than the changes: the more
+//! there are, the more changes they see at once. The first change after a quiet time is published
+//! at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_node::Group;
 use tokio::sync::watch;
@@ -10,6 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::state_machine::Machine;
 use crate::store::Snapshot;
+
+/// Time between two wake-ups for each watcher there is: about what one of them costs.
+const PAUSE_PER_WATCHER: Duration = Duration::from_micros(20);
+/// Below this, pausing would cost more than it saves.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// What a change may wait for because of all others that watch.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(
     group: Group<Machine>,
@@ -26,5 +37,31 @@ pub(crate) async fn run(
         }
         let Ok(store) = group.query(|machine| machine.store.clone()).await else { return };
         publish.send_replace(Arc::new(store));
+        if let Some(pause) = pause(publish.receiver_count()) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
+
+fn pause(watchers: usize) -> Option<Duration> {
+    let watchers = u32::try_from(watchers).unwrap_or(u32::MAX);
+    let pause = PAUSE_PER_WATCHER.saturating_mul(watchers).min(PAUSE_MAX);
+    (PAUSE_MIN <= pause).then_some(pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_watchers_see_each_change_and_many_see_several_at_once() {
+        assert_eq!(pause(0), None);
+        assert_eq!(pause(49), None);
+        assert_eq!(pause(50), Some(PAUSE_MIN));
+        assert_eq!(pause(1_000), Some(PAUSE_MAX));
+        assert_eq!(pause(usize::MAX), Some(PAUSE_MAX));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::health::Check;
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{CommandError, Coordinator, Failure};
@@ -16,23 +17,39 @@ const TICK_MS: u64 = 10_000;
 /// History kept when the quota is nearly used up.
 const HISTORY_UNDER_PRESSURE: u64 = 1000;
 
-pub(crate) async fn run(coordinator: Coordinator, history: u64, stop: CancellationToken) {
-    let mut failing = None;
-    loop {
-        let outcome = round(&coordinator, history).await.err();
-        // A full disk lasts: it is logged once, not twice a second.
-        if let Some(failure) = outcome.filter(|failure| failing != Some(*failure)) {
-            tracing::warn!(%failure, "leases and history are not looked after");
+pub(crate) struct Upkeep {
+    pub(crate) coordinator: Coordinator,
+    /// Revisions to keep.
+    pub(crate) history: u64,
+    /// Says in `/readyz` whether it works.
+    pub(crate) check: Check,
+}
+
+impl Upkeep {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut failing = None;
+        loop {
+            let outcome = round(&self.coordinator, self.history).await.err();
+            if failing != outcome {
+                self.report(outcome);
+            }
+            failing = outcome;
+            let pause = match failing {
+                Some(_) => PERIOD,
+                None => pause(&self.coordinator.recent(), self.coordinator.now_ms()),
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
         }
-        failing = outcome;
-        let pause = match failing {
-            Some(_) => PERIOD,
-            None => pause(&coordinator.recent(), coordinator.now_ms()),
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+    }
+
+    /// A full disk lasts: it is said once, not twice a second.
+    fn report(&self, outcome: Option<Failure>) {
+        let Some(failure) = outcome else { return self.check.pass() };
+        tracing::warn!(%failure, "leases and history are not looked after");
+        self.check.fail(format!("leases and history are not looked after: {failure}"));
     }
 }
 

@@ -158,7 +158,7 @@ async fn list(session: &Session, store: Store, request: Request) -> anyhow::Resu
     Ok(())
 }
 
-fn text(text: &api::coordinator::Text) -> String {
+pub(super) fn text(text: &api::coordinator::Text) -> String {
     match text {
         api::coordinator::Text::Plain(text) => text.clone(),
         api::coordinator::Text::Encoded(_) => {

@@ -1,7 +1,9 @@
 //! A file per noun of the command line.
 
+pub(crate) mod election;
 pub(crate) mod gateway;
 pub(crate) mod kv;
+pub(crate) mod lock;
 pub(crate) mod queue;
 pub(crate) mod rpc;
 pub(crate) mod service;
@@ -40,6 +42,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Topic(command) => topic::run(&session()?, command).await,
         Command::Sub(command) => sub::run(&session()?, command).await,
         Command::Queue(command) => queue::run(&session()?, command).await,
+        Command::Lock(command) => lock::run(&session()?, command).await,
+        Command::Election(command) => election::run(&session()?, command).await,
         Command::Service(command) => service::run(&session()?, command).await,
         Command::Rpc(args) => rpc::run(&session()?, args).await,
         Command::Method(command) => gateway::method(&session()?, command).await,

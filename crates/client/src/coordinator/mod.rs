@@ -4,6 +4,7 @@
 
 mod kv;
 mod leases;
+mod locks;
 mod watch;
 
 use api::coordinator::{

@@ -18,6 +18,7 @@ use super::params::invalid;
 use super::watch::json;
 use super::wire;
 use super::{App, State};
+use crate::line::TurnError;
 use crate::observe::{Observation, Observer};
 use crate::store::{Enqueue, Record, places};
 
@@ -44,20 +45,17 @@ pub(super) async fn campaign(
 ) -> Result<Json<Candidate>, Problem> {
     let CampaignRequest { value, ttl_seconds, wait_seconds, lease } =
         request.map(|Json(request)| request).unwrap_or_default();
-    let value = value.unwrap_or_else(|| Text::from(""));
     let (lease, ttl_seconds) = line::lease(lease, ttl_seconds)?;
     let patience = line::patience(wait_seconds, deadline)?;
-    let said = value.decode().map_err(invalid)?;
+    let said = value.map(|value| value.decode()).transpose().map_err(invalid)?.unwrap_or_default();
     app.check_len(said.len())?;
     let ask = Enqueue { name: line::name(&name)?, value: said, lease, ttl_seconds, replace: true };
-    let turn = app.line().turn(once, ask, patience).await?;
-    Ok(Json(Candidate {
-        name,
-        value,
-        lease: WireLeaseId(turn.place.lease.0),
-        fencing_token: turn.place.token.0,
-        revision: turn.revision.0,
-    }))
+    let place = app.line().turn(once, ask, patience).await?.place;
+    let key = place.key.clone();
+    let record = app.coordinator().query(move |store| store.mvcc.get(&key).cloned()).await?;
+    let record = record.filter(|record| record.create_revision == place.token);
+    let record = record.ok_or(TurnError::Ended(place.lease))?;
+    Ok(Json(candidate(&name, &record)))
 }
 
 /// Who leads, and who waits to.

@@ -182,3 +182,62 @@ async fn ask_both(etcd: &Etcd, server: &Server, seed: u64) {
         }
     }
 }
+
+/// Calls that do not wait, on leases that both servers know: keys, revisions and refusals are the
+/// same. `l` is `bA==`, `l/64` is `bC82NA==`, `e/64` is `ZS82NA==`.
+fn line_calls() -> Vec<(&'static str, Value)> {
+    let leader = |rev: u64| json!({ "name": "ZQ==", "key": "ZS82NA==", "rev": rev, "lease": 100 });
+    let campaign = |value: &str| json!({ "name": "ZQ==", "lease": 100, "value": value });
+    let name = json!({ "name": "ZQ==" });
+    vec![
+        ("/v3/lease/grant", json!({ "TTL": 600, "ID": 100 })),
+        ("/v3/lock/lock", json!({ "name": "bA==", "lease": 99 })),
+        ("/v3/lock/lock", json!({ "name": "bA==", "lease": 100 })),
+        ("/v3/lock/lock", json!({ "name": "bA==", "lease": 100 })),
+        ("/v3/lock/unlock", json!({ "key": "bC82NQ==" })),
+        ("/v3/lock/unlock", json!({})),
+        ("/v3/kv/range", json!({ "key": "AA==", "range_end": "AA==" })),
+        ("/v3/lock/unlock", json!({ "key": "bC82NA==" })),
+        ("/v3/lock/lock", json!({ "lease": 100 })),
+        ("/v3/lock/lock", json!({ "name": "bA==", "lease": 100 })),
+        ("/v3/election/leader", name.clone()),
+        ("/v3/election/campaign", json!({ "name": "ZQ==", "lease": 99 })),
+        ("/v3/election/campaign", campaign("djE=")),
+        ("/v3/election/leader", name.clone()),
+        ("/v3/election/campaign", campaign("djE=")),
+        ("/v3/election/campaign", campaign("djI=")),
+        ("/v3/election/leader", name.clone()),
+        ("/v3/election/proclaim", json!({ "leader": leader(1), "value": "djM=" })),
+        ("/v3/election/proclaim", json!({ "leader": leader(6), "value": "djM=" })),
+        ("/v3/election/proclaim", json!({ "value": "djM=" })),
+        ("/v3/election/leader", name.clone()),
+        ("/v3/election/resign", json!({})),
+        ("/v3/election/resign", json!({ "leader": leader(1) })),
+        ("/v3/election/resign", json!({ "leader": leader(6) })),
+        ("/v3/election/resign", json!({ "leader": leader(6) })),
+        ("/v3/election/leader", name),
+        ("/v3/kv/range", json!({ "key": "AA==", "range_end": "AA==" })),
+        ("/v3/lease/revoke", json!({ "ID": 100 })),
+        ("/v3/kv/range", json!({ "key": "AA==", "range_end": "AA==" })),
+    ]
+}
+
+#[tokio::test]
+async fn locks_and_elections_are_answered_as_by_etcd() {
+    let Some(etcd) = start_etcd().await else {
+        println!("skipped: there is no `etcd` on PATH (Debian: apt-get install etcd-server)");
+        return;
+    };
+    let (server, http) = (Server::start().await, reqwest::Client::new());
+    for (step, (path, body)) in line_calls().into_iter().enumerate() {
+        let request = http.post(format!("{}{path}", etcd.url)).body(body.to_string());
+        let theirs = request.send().await.unwrap();
+        let their_status = theirs.status().as_u16();
+        let mut theirs: Value = serde_json::from_str(&theirs.text().await.unwrap()).unwrap();
+        let ours = server.post(path, body.clone()).await;
+        let (our_status, mut ours) = (ours.status, ours.json());
+        strip(&mut ours);
+        strip(&mut theirs);
+        assert_eq!((our_status, &ours), (their_status, &theirs), "step {step}: {path} {body}");
+    }
+}

@@ -12,6 +12,7 @@ mod kv;
 mod leases;
 mod locks;
 mod model;
+mod ready;
 mod requests_model;
 mod server;
 mod services;

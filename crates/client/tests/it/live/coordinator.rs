@@ -1,6 +1,9 @@
 //! Keys, leases, watches and services of a real coordinator.
 
-use api::coordinator::{Check, Compare, GetOp, Op, OpResult, PutOp, RegisterRequest, TxnRequest};
+use api::coordinator::{
+    CampaignRequest, Candidate, Check, Compare, GetOp, LockRequest, Op, OpResult, PutOp,
+    RegisterRequest, TxnRequest,
+};
 use client::coordinator::{Condition, Coordinator, GetOptions, ListOptions, WatchItem};
 
 use super::in_time;
@@ -101,4 +104,37 @@ async fn services_are_registered_and_listed() {
     assert_eq!((shop.instances[0].port, shop.instances[0].tags.len()), (7, 1));
     coordinator.deregister("shop", "a").await.unwrap();
     assert_eq!(&*coordinator.heartbeat("shop", "a").await.unwrap_err().code, "service-not-found");
+}
+
+#[tokio::test]
+async fn locks_and_elections() {
+    let Some(service) = Service::start("coordinator", &[]).await else { return };
+    let coordinator = Coordinator::new(service.client());
+    let ask = LockRequest { ttl_seconds: Some(60), ..LockRequest::default() };
+    let first = coordinator.lock("jobs/a", &ask).await.unwrap();
+    let held = coordinator.lock("jobs/a", &ask).await.unwrap_err();
+    assert_eq!(&*held.code, "held");
+    let wait = LockRequest { wait_seconds: Some(30), ..ask };
+    let waiting = coordinator.lock("jobs/a", &wait);
+    let (second, released) = tokio::join!(waiting, async {
+        while coordinator.lock_state("jobs/a").await.unwrap().waiters.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        coordinator.unlock("jobs/a", first.lease).await
+    });
+    released.unwrap();
+    let second = second.unwrap();
+    assert!(first.fencing_token < second.fencing_token);
+    let gone = coordinator.unlock("jobs/a", first.lease).await.unwrap_err();
+    assert_eq!(&*gone.code, "lock-not-found");
+
+    let mut events = coordinator.observe("e").await.unwrap();
+    assert_eq!(events.next().await.unwrap().event, "vacant");
+    let ask = CampaignRequest { value: Some("me".into()), ..CampaignRequest::default() };
+    let leader = coordinator.campaign("e", &ask).await.unwrap();
+    let event = events.next().await.unwrap();
+    assert_eq!(serde_json::from_str::<Candidate>(&event.data).unwrap(), leader);
+    assert_eq!(coordinator.election("e").await.unwrap().leader, Some(leader.clone()));
+    coordinator.resign("e", leader.lease).await.unwrap();
+    assert_eq!(coordinator.election("e").await.unwrap().leader, None);
 }
