@@ -4,6 +4,8 @@
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
+// For its allocator: the same as in what is measured.
+use chassis as _;
 use hyper_util::rt::TokioIo;
 use tower::Service as _;
 
