@@ -13,7 +13,8 @@
 //! reorders, flips and fills up. `tests/` says what must hold whatever that disk does.
 //!
 //! **Invariant:** acknowledged means synced: a token is durable only after the fsync of its batch.
-//! **Invariant:** a damaged byte is detected, never served, and never mistaken for a torn tail.
+//! **Invariant:** a damaged byte of a batch is detected and never served; once the log has come to
+//! rest, it is never mistaken for a torn tail either.
 //! **Invariant:** the first failed write or fsync is the last; a full disk is not a failure.
 //! **Invariant:** one fsync serves all groups, however many there are.
 //! **Invariant:** memory is bounded by configuration, by the number of groups and segments, and by

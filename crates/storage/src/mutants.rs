@@ -16,6 +16,8 @@ pub enum Mutant {
     RetriedSync,
     /// Damage is cut like a torn tail (B35).
     DamageCut,
+    /// The last batch of a log at rest stays the last.
+    NoConfirm,
     /// Batches need not continue each other.
     NoChainCheck,
     /// The payload's checksum is not looked at.

@@ -24,6 +24,22 @@ fn bodies() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Status and code of a refusal.
+type Expected = (u16, &'static str);
+
+const NOT_JSON: Expected = (400, "invalid-json");
+const INVALID: Expected = (400, "invalid-request");
+const NO_PATH: Expected = (404, "not-found");
+const NO_METHOD: Expected = (405, "method-not-allowed");
+const NO_KEY: Expected = (404, "key-not-found");
+const NO_LEASE: Expected = (404, "lease-not-found");
+const NO_TOPIC: Expected = (404, "topic-not-found");
+const NO_PARTITION: Expected = (404, "partition-not-found");
+const NO_READER: Expected = (404, "subscription-not-found");
+const NO_QUEUE: Expected = (404, "queue-not-found");
+const NO_ROUTE: Expected = (404, "route-not-found");
+const NO_CALL: Expected = (404, "method-not-found");
+
 /// Endpoints that take a JSON object.
 const JSON_ENDPOINTS: &[(&str, &str, &str)] = &[
     ("coordinator", "POST", "/v1/txn"),
@@ -56,66 +72,76 @@ async fn malformed_bodies_are_refused_with_what_to_do() {
                 .request(Method::try_from(method).unwrap(), node(&nodes, service).url(path))
                 .header("content-type", "application/json")
                 .body(body);
-            check(&mut wrong, &format!("{service} {method} {path}: {what}"), request).await;
+            let what = format!("{service} {method} {path}: {what}");
+            check(&mut wrong, &what, request, NOT_JSON).await;
         }
     }
     verdict(&nodes, wrong).await;
 }
 
 /// Wrong types, unknown and over-long names, bad numbers.
-fn requests() -> Vec<(&'static str, &'static str, String, Value)> {
+fn requests() -> Vec<(&'static str, &'static str, String, Value, Expected)> {
     let long = "n".repeat(5_000);
     let null = Value::Null;
+    let instance = |port: u32| json!({ "address": "h", "port": port });
+    let call = json!({ "service": "s", "path": "/p" });
     vec![
-        ("coordinator", "GET", format!("/v1/kv/{long}"), null.clone()),
-        ("coordinator", "PUT", format!("/v1/kv/{long}"), json!("v")),
-        ("coordinator", "GET", "/v1/kv/a?consistency=maybe".into(), null.clone()),
-        ("coordinator", "GET", "/v1/kv/a?revision=-1".into(), null.clone()),
-        ("coordinator", "GET", "/v1/kv/nobody-wrote-this".into(), null.clone()),
-        ("coordinator", "GET", "/v1/kv?limit=many".into(), null.clone()),
-        ("coordinator", "PUT", "/v1/kv/a?lease=99999999".into(), json!("v")),
-        ("coordinator", "POST", "/v1/leases".into(), json!({ "ttl_seconds": -5 })),
-        ("coordinator", "POST", "/v1/leases".into(), json!({ "ttl_seconds": "ten" })),
-        ("coordinator", "POST", "/v1/txn".into(), json!({ "then": "put" })),
-        ("coordinator", "GET", "/v1/leases/unknown".into(), null.clone()),
-        ("coordinator", "GET", "/v1/watch?from_revision=x".into(), null.clone()),
-        ("coordinator", "PUT", "/v1/services/a/b".into(), json!({ "address": "h", "port": 70000 })),
+        ("coordinator", "GET", format!("/v1/kv/{long}"), null.clone(), INVALID),
+        ("coordinator", "PUT", format!("/v1/kv/{long}"), json!("v"), INVALID),
+        ("coordinator", "GET", "/v1/kv/a?consistency=maybe".into(), null.clone(), INVALID),
+        ("coordinator", "GET", "/v1/kv/a?revision=-1".into(), null.clone(), INVALID),
+        ("coordinator", "GET", "/v1/kv/nobody-wrote-this".into(), null.clone(), NO_KEY),
+        ("coordinator", "GET", "/v1/kv?limit=many".into(), null.clone(), INVALID),
+        ("coordinator", "PUT", "/v1/kv/a?lease=99999999".into(), json!("v"), NO_LEASE),
+        ("coordinator", "POST", "/v1/leases".into(), json!({ "ttl_seconds": -5 }), NOT_JSON),
+        ("coordinator", "POST", "/v1/leases".into(), json!({ "ttl_seconds": "ten" }), NOT_JSON),
+        ("coordinator", "POST", "/v1/txn".into(), json!({ "then": "put" }), NOT_JSON),
+        ("coordinator", "GET", "/v1/leases/unknown".into(), null.clone(), INVALID),
+        ("coordinator", "GET", "/v1/watch?from_revision=x".into(), null.clone(), INVALID),
+        ("coordinator", "PUT", "/v1/services/a/b".into(), instance(70_000), NOT_JSON),
+        ("coordinator", "PUT", format!("/v1/services/{long}/b"), instance(7), INVALID),
+        ("coordinator", "GET", "/v1/no-such-path".into(), null.clone(), NO_PATH),
+        ("broker", "PUT", format!("/v1/topics/{long}"), json!({}), INVALID),
+        ("broker", "PUT", "/v1/topics/UPPER%20CASE".into(), json!({}), INVALID),
+        ("broker", "PUT", "/v1/topics/t2".into(), json!({ "partitions": 0 }), INVALID),
+        ("broker", "PUT", "/v1/topics/t2".into(), json!({ "partitions": 1_000_000 }), INVALID),
+        ("broker", "PUT", "/v1/topics/t2".into(), json!({ "partitions": "two" }), NOT_JSON),
+        ("broker", "POST", "/v1/topics/none/messages".into(), json!("m"), NO_TOPIC),
+        ("broker", "GET", "/v1/topics/t/messages?from=yesterday".into(), null.clone(), INVALID),
+        ("broker", "GET", "/v1/topics/t/messages?partition=9".into(), null.clone(), NO_PARTITION),
+        ("broker", "GET", "/v1/topics/t/messages?limit=-1".into(), null.clone(), INVALID),
+        ("broker", "POST", "/v1/queues/none/receive".into(), json!({}), NO_QUEUE),
+        ("broker", "POST", "/v1/queues/q/receive".into(), json!({ "max": -1 }), NOT_JSON),
         (
-            "coordinator",
-            "PUT",
-            format!("/v1/services/{long}/b"),
-            json!({ "address": "h", "port": 7 }),
+            "broker",
+            "POST",
+            "/v1/queues/q/receive".into(),
+            json!({ "wait_seconds": 1e300 }),
+            INVALID,
         ),
-        ("broker", "PUT", format!("/v1/topics/{long}"), json!({})),
-        ("broker", "PUT", "/v1/topics/UPPER%20CASE".into(), json!({})),
-        ("broker", "PUT", "/v1/topics/t2".into(), json!({ "partitions": 0 })),
-        ("broker", "PUT", "/v1/topics/t2".into(), json!({ "partitions": 1_000_000 })),
-        ("broker", "PUT", "/v1/topics/t2".into(), json!({ "partitions": "two" })),
-        ("broker", "POST", "/v1/topics/no-such-topic/messages".into(), json!("m")),
-        ("broker", "GET", "/v1/topics/t/messages?from=yesterday".into(), null.clone()),
-        ("broker", "GET", "/v1/topics/t/messages?partition=99".into(), null.clone()),
-        ("broker", "GET", "/v1/topics/t/messages?limit=-1".into(), null.clone()),
-        ("broker", "POST", "/v1/queues/no-such-queue/receive".into(), json!({})),
-        ("broker", "POST", "/v1/queues/q/receive".into(), json!({ "max": -1 })),
-        ("broker", "POST", "/v1/queues/q/receive".into(), json!({ "wait_seconds": 1e300 })),
-        ("broker", "PUT", "/v1/queues/q2".into(), json!({ "max_priority": 1000 })),
-        ("broker", "PUT", "/v1/queues/q2".into(), json!({ "ack_deadline_seconds": -1 })),
-        ("broker", "POST", "/v1/topics/t/subscriptions/nobody/pull".into(), json!({})),
-        ("replica", "GET", format!("/v1/kv/{long}"), null.clone()),
-        ("replica", "PUT", "/v1/kv/a?ack=perhaps".into(), json!("v")),
-        ("replica", "PUT", "/v1/kv/a?ttl_seconds=-1".into(), json!("v")),
-        ("replica", "GET", "/v1/kv/nobody-wrote-this".into(), null.clone()),
-        ("replica", "GET", "/v1/kv/a?consistency=sometimes".into(), null.clone()),
-        ("replica", "GET", "/v1/digest?at=7".into(), null.clone()),
-        ("replica", "POST", "/v1/batch".into(), json!({ "operations": [{ "op": "explode" }] })),
-        ("gateway", "POST", "/v1/rpc".into(), json!({ "method": "no.such.method" })),
-        ("gateway", "POST", "/v1/rpc".into(), json!({ "method": 7 })),
-        ("gateway", "PUT", "/v1/methods/m".into(), json!({ "service": "s", "path": 1 })),
-        ("gateway", "PUT", format!("/v1/methods/{long}"), json!({ "service": "s", "path": "/p" })),
-        ("gateway", "GET", "/v1/no-such-path".into(), null.clone()),
-        ("coordinator", "GET", "/v1/no-such-path".into(), null.clone()),
-        ("broker", "DELETE", "/v1/topics".into(), null.clone()),
-        ("replica", "PATCH", "/v1/replication".into(), null),
+        ("broker", "PUT", "/v1/queues/q2".into(), json!({ "max_priority": 1000 }), NOT_JSON),
+        ("broker", "PUT", "/v1/queues/q2".into(), json!({ "ack_deadline_seconds": -1 }), INVALID),
+        ("broker", "POST", "/v1/topics/t/subscriptions/nobody/pull".into(), json!({}), NO_READER),
+        ("broker", "DELETE", "/v1/topics".into(), null.clone(), NO_METHOD),
+        ("replica", "GET", format!("/v1/kv/{long}"), null.clone(), INVALID),
+        ("replica", "PUT", "/v1/kv/a?ack=perhaps".into(), json!("v"), INVALID),
+        ("replica", "PUT", "/v1/kv/a?ttl_seconds=-1".into(), json!("v"), INVALID),
+        ("replica", "GET", "/v1/kv/nobody-wrote-this".into(), null.clone(), NO_KEY),
+        ("replica", "GET", "/v1/kv/a?consistency=sometimes".into(), null.clone(), INVALID),
+        ("replica", "GET", "/v1/digest?at=7".into(), null.clone(), INVALID),
+        (
+            "replica",
+            "POST",
+            "/v1/batch".into(),
+            json!({ "operations": [{ "op": "no" }] }),
+            NOT_JSON,
+        ),
+        ("replica", "PATCH", "/v1/replication".into(), null.clone(), NO_METHOD),
+        ("gateway", "POST", "/v1/rpc".into(), json!({ "method": "no.such.method" }), NO_CALL),
+        ("gateway", "POST", "/v1/rpc".into(), json!({ "method": 7 }), NOT_JSON),
+        ("gateway", "PUT", "/v1/methods/m".into(), json!({ "service": "s", "path": 1 }), NOT_JSON),
+        ("gateway", "PUT", format!("/v1/methods/{long}"), call, INVALID),
+        ("gateway", "GET", "/v1/no-such-path".into(), null, NO_ROUTE),
     ]
 }
 
@@ -123,13 +149,13 @@ fn requests() -> Vec<(&'static str, &'static str, String, Value)> {
 async fn wrong_values_are_refused_with_what_to_do() {
     let nodes = all().await;
     let mut wrong = Vec::new();
-    for (service, method, path, body) in requests() {
+    for (service, method, path, body, expected) in requests() {
         let request = node(&nodes, service)
             .client()
             .request(Method::try_from(method).unwrap(), node(&nodes, service).url(&path));
         let request = if body.is_null() { request } else { request.json(&body) };
         let shown: String = format!("{service} {method} {path} {body}").chars().take(120).collect();
-        check(&mut wrong, &shown, request).await;
+        check(&mut wrong, &shown, request, expected).await;
     }
     verdict(&nodes, wrong).await;
 }
@@ -225,8 +251,13 @@ fn node<'a>(nodes: &'a [Node], service: &str) -> &'a Node {
     nodes.iter().find(|node| node.service() == service).expect("one of each")
 }
 
-/// A 4xx with a problem document, or a line in `wrong`.
-async fn check(wrong: &mut Vec<String>, what: &str, request: reqwest::RequestBuilder) {
+/// This refusal, as a problem document, or a line in `wrong`.
+async fn check(
+    wrong: &mut Vec<String>,
+    what: &str,
+    request: reqwest::RequestBuilder,
+    expected: Expected,
+) {
     // A server that refuses a body without reading it closes the connection: no other request may
     // wait on it.
     let request = request.header("connection", "close");
@@ -234,14 +265,14 @@ async fn check(wrong: &mut Vec<String>, what: &str, request: reqwest::RequestBui
         Err(error) => wrong.push(format!("{what}: {error:?}")),
         Ok(answer) => {
             let status = answer.status();
-            if let Err(why) = problem(answer).await {
+            if let Err(why) = problem(answer, expected).await {
                 wrong.push(format!("{what}: {status}, {why}"));
             }
         }
     }
 }
 
-async fn problem(answer: Response) -> Result<(), String> {
+async fn problem(answer: Response, expected: Expected) -> Result<(), String> {
     let status = answer.status();
     let kind = answer.headers().get("content-type").cloned();
     let traced = answer.headers().contains_key("x-trace-id");
@@ -253,8 +284,8 @@ async fn problem(answer: Response) -> Result<(), String> {
         && body["code"].is_string()
         && body["trace_id"].is_string()
         && body["detail"].as_str().is_some_and(|detail| !detail.is_empty());
-    if !status.is_client_error() {
-        return Err(format!("not a 4xx: {text}"));
+    if (status.as_u16(), body["code"].as_str().unwrap_or_default()) != expected {
+        return Err(format!("not {expected:?}: {text}"));
     }
     if !traced {
         return Err("no x-trace-id".to_owned());

@@ -13,26 +13,23 @@ const LOAD: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_coordinator_keeps_every_acknowledged_key() {
-    let mut coordinator = Node::start("coordinator").await;
-    let acknowledged = kill_under_load(&mut coordinator, |client, url, number| {
-        client.put(format!("{url}/v1/kv/crash/{number:08}")).body(format!("value {number}"))
-    })
-    .await;
-    for number in &acknowledged {
-        let answer = ok(coordinator.get(&format!("/v1/kv/crash/{number:08}"))).await;
-        assert_eq!(answer.text().await.unwrap(), format!("value {number}"));
-    }
+    keeps_every_key("coordinator", "linearizable").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_keeps_every_acknowledged_key() {
-    let mut replica = Node::start("replica").await;
-    let acknowledged = kill_under_load(&mut replica, |client, url, number| {
+    keeps_every_key("replica", "strong").await;
+}
+
+async fn keeps_every_key(service: &'static str, consistency: &str) {
+    let mut node = Node::start(service).await;
+    let acknowledged = kill_under_load(&mut node, |client, url, number| {
         client.put(format!("{url}/v1/kv/crash/{number:08}")).body(format!("value {number}"))
     })
     .await;
     for number in &acknowledged {
-        let answer = ok(replica.get(&format!("/v1/kv/crash/{number:08}?consistency=strong"))).await;
+        let path = format!("/v1/kv/crash/{number:08}?consistency={consistency}");
+        let answer = ok(node.get(&path)).await;
         assert_eq!(answer.text().await.unwrap(), format!("value {number}"));
     }
 }

@@ -5,7 +5,8 @@
 //! 1. [`Log::stage`] for what arrived; that encodes into the batch buffer and touches no disk;
 //! 2. [`Log::flush`]: one write and one fsync for all of it, then readers see it;
 //! 3. [`Log::next_job`], runs the job, here or on another thread, and hands the result to
-//!    [`Log::finish_job`].
+//!    [`Log::finish_job`];
+//! 4. [`Log::confirm`] when there has been nothing to do for a while, and before the end.
 //!
 //! [`Wal`](super::Wal) does so on a thread; the simulator does so with a disk that lies.
 //!
@@ -183,7 +184,8 @@ impl Log {
             return Ok(());
         }
         // A segment that is full to the brim is followed by the next one, some time.
-        if self.active.position.at + self.batch.len_on_disk() <= self.active.size {
+        let room = self.active.position.at + self.batch.len_on_disk() <= self.active.size;
+        if room && !mutants::is(Mutant::NoConfirm) {
             let begin = self.write_batch().map_err(|error| self.fail(error))?;
             self.publish(begin);
         }

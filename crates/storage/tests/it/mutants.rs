@@ -38,4 +38,5 @@ caught! {
     m10_move_not_logged: MoveNotLogged by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m11_no_split: NoSplit by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m12_no_reserve: NoReserve by full_disk::a_full_disk_refuses_entries_and_takes_what_frees_space;
+    m13_no_confirm: NoConfirm by disk_matrix::at_rest_no_flipped_bit_is_taken_for_a_torn_write;
 }

@@ -194,9 +194,7 @@ impl Driver {
         };
         let refusal = match submitted {
             Ok(theirs) => {
-                self.tokens.push_back((theirs, token));
-                self.logged = entries.last().map_or(self.logged, Entry::head);
-                self.recent.push(entries);
+                self.appended((theirs, token), entries);
                 return Ok(());
             }
             Err(SubmitError::QueueFull) => Refusal::QueueFull,
@@ -205,15 +203,38 @@ impl Driver {
         };
         let logged = self.logged;
         let Some(primary) = self.core.primary() else { return Ok(()) };
-        if !primary.is_open() {
-            // Without its first entry there is no epoch.
-            return Err(Failure::Submit(SubmitError::DiskFull));
-        }
         for ticket in primary.take_back(logged) {
             self.leading.tell(ticket, Acked::Refused(refusal));
         }
         self.tail.truncate(logged.index());
         Ok(())
+    }
+
+    /// A primary's first entry, without which there is no epoch and nobody is served: it waits for
+    /// room, from the log's reserve if need be.
+    pub(super) async fn begin(
+        &mut self,
+        token: IoToken,
+        entries: &[Entry],
+        stop: &CancellationToken,
+    ) -> Result<(), Failure> {
+        loop {
+            match self.log.wal().submit_freeing(vec![log::append(entries)]) {
+                Err(SubmitError::QueueFull | SubmitError::DiskFull) if !stop.is_cancelled() => {
+                    self.wait_for_log().await?;
+                }
+                submitted => {
+                    self.appended((submitted?, token), entries);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn appended(&mut self, tokens: (storage::IoToken, IoToken), entries: &[Entry]) {
+        self.tokens.push_back(tokens);
+        self.logged = entries.last().map_or(self.logged, Entry::head);
+        self.recent.push(entries);
     }
 
     pub(super) fn handle_join(

@@ -318,7 +318,10 @@ impl Driver {
                 self.tokens.push_back((theirs, token));
             }
             Effect::Append { token, entries } if self.core.is_primary() => {
-                self.append(token, &entries)?;
+                match self.core.primary().is_some_and(|primary| primary.is_open()) {
+                    true => self.append(token, &entries)?,
+                    false => self.begin(token, &entries, stop).await?,
+                }
             }
             Effect::Append { token, entries } => {
                 let theirs = self.submit_patiently(vec![log::append(&entries)], stop).await?;
@@ -421,17 +424,21 @@ impl Driver {
         writes: Vec<storage::Write>,
         stop: &CancellationToken,
     ) -> Result<storage::IoToken, Failure> {
-        /// Nobody tells when a disk has room again.
-        const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
         loop {
             match self.log.wal().submit(writes.clone()) {
                 Err(SubmitError::QueueFull | SubmitError::DiskFull) if !stop.is_cancelled() => {
-                    let _ = tokio::time::timeout(LOOK_AGAIN, self.durable.changed()).await;
-                    self.on_durable()?;
+                    self.wait_for_log().await?;
                 }
                 submitted => return Ok(submitted?),
             }
         }
+    }
+
+    async fn wait_for_log(&mut self) -> Result<(), Failure> {
+        /// Nobody tells when a disk has room again.
+        const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+        let _ = tokio::time::timeout(LOOK_AGAIN, self.durable.changed()).await;
+        self.on_durable()
     }
 }
 
