@@ -93,8 +93,11 @@ impl Link {
                     continue;
                 }
             };
-            if self.disconnect().await && self.shared.config.keepalive < began.elapsed() {
-                self.backoff.reset();
+            if self.disconnect().await {
+                self.reported = None;
+                if self.shared.config.keepalive < began.elapsed() {
+                    self.backoff.reset();
+                }
             }
             self.report(&address, &error);
             // Whoever is still heard is not gone.
@@ -138,9 +141,9 @@ impl Link {
         tracing::info!(peer = %node, url, "stream to the peer is open");
         self.peer.metrics.connected.set(1.0);
         self.peer.metrics.connects.inc();
-        self.tell(Incoming::Connected { node }).await;
         // The receiver of this has ended only if the connection has.
         let _ = stream.begin.send(self.peer.outbox.connect());
+        self.tell(Incoming::Connected { node }).await;
         listen(stream.answer, self.shared.config.silence).await
     }
 

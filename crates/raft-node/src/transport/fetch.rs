@@ -56,6 +56,9 @@ pub(crate) enum FetchError {
     /// It does not have its checksum, more than once.
     #[error("the snapshot arrives damaged; the peer's disk may be failing")]
     Damaged,
+    /// This node stops.
+    #[error("this node is stopping")]
+    Stopped,
     /// Connections fail or break, without progress.
     #[error("the snapshot cannot be fetched: no progress in {FRUITLESS_MAX} attempts")]
     GaveUp {
@@ -104,6 +107,19 @@ impl Transport {
     ///
     /// When the peer does not have it, or there is no progress.
     pub(crate) async fn fetch(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        index: Index,
+    ) -> Result<Snapshot, FetchError> {
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => Err(FetchError::Stopped),
+            fetched = self.fetch_whole(from, group, index) => fetched,
+        }
+    }
+
+    async fn fetch_whole(
         &self,
         from: NodeId,
         group: GroupId,

@@ -105,6 +105,18 @@ pub(crate) enum Incoming {
 /// What a message beyond its payload counts for in a frame and in an outbox.
 const OVERHEAD: usize = 64;
 
+/// Bytes that limits count for a message.
+pub(super) fn cost((_, message): &(GroupId, Message)) -> usize {
+    let membership = match message {
+        Message::Snapshot(offer) => {
+            let info = &offer.snapshot.membership.info;
+            info.values().map(|info| OVERHEAD + info.len()).sum()
+        }
+        _ => 0,
+    };
+    message.cost() + membership
+}
+
 impl Forward {
     /// Bytes that limits count.
     pub(super) fn cost(&self) -> usize {
@@ -120,7 +132,7 @@ impl ForwardReply {
 impl PeerFrame {
     /// Bytes that limits count, heartbeat aside.
     pub(super) fn cost(&self) -> usize {
-        let messages: usize = self.messages.iter().map(|(_, message)| message.cost()).sum();
+        let messages: usize = self.messages.iter().map(cost).sum();
         let forwards: usize = self.forwards.iter().map(Forward::cost).sum();
         messages + forwards + self.replies.len() * ForwardReply::COST
     }

@@ -74,6 +74,7 @@ pub(super) async fn accept(shared: Arc<Shared>, body: PeerBody) -> Response<Peer
     let keepalive = shared.config.keepalive;
     let number = STREAMS.fetch_add(1, Ordering::Relaxed);
     let superseded = shared.begin_inbound(hello.from, number);
+    tracing::info!(peer = %hello.from, epoch = hello.epoch, "the peer has opened its stream");
     let reading = Reading { shared: shared.clone(), from: hello.from, number, superseded };
     shared.tasks.spawn(async move {
         let error = reading.run(frames).await;
@@ -139,7 +140,6 @@ struct Reading {
 impl Reading {
     async fn run(self, mut frames: Frames) -> StreamError {
         let from = self.from;
-        tracing::info!(peer = %from, "the peer has opened its stream");
         let error = tokio::select! {
             biased;
             () = self.shared.stop.cancelled() => StreamError::Stopped,

@@ -75,7 +75,9 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// No peers yet. What peers say, and what becomes of them, goes to `inbox`.
+    /// No peers yet. What peers say, and what becomes of them, goes to `inbox`, whose room bounds
+    /// the memory that unread frames take: some tens of them, each about as long as
+    /// [`TransportConfig::frame_bytes`] or as its one long message.
     pub(crate) fn new(config: TransportConfig, inbox: mpsc::Sender<Incoming>, host: &Host) -> Self {
         let permits = config.max_snapshot_streams;
         let shared = Shared {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use consensus::{GroupId, Heartbeat, Message};
 use tokio::sync::Notify;
 
-use super::frame::{Forward, ForwardReply, PeerFrame};
+use super::frame::{self, Forward, ForwardReply, PeerFrame};
 use super::wire::FRAME_MAX;
 
 /// What is kept for a peer without a connection: enough for the votes and probes of many groups
@@ -77,14 +77,14 @@ impl Outbox {
                 refused.dropped += 1;
             }
         }
-        for (group, message) in frame.messages {
-            let cost = message.cost();
+        for message in frame.messages {
+            let cost = frame::cost(&message);
             if MESSAGE_MAX < cost {
                 refused.too_long += 1;
                 refused.dropped += 1;
             } else if waiting.bytes + cost <= max {
                 waiting.bytes += cost;
-                waiting.messages.push_back((group, message));
+                waiting.messages.push_back(message);
             } else {
                 refused.dropped += 1;
             }
@@ -140,14 +140,13 @@ impl Outbox {
         let count = replies.len().min(max_bytes / ForwardReply::COST);
         frame.replies.extend(replies.drain(..count));
         let left = max_bytes - count * ForwardReply::COST;
-        let cost = |(_, message): &(GroupId, Message)| message.cost();
         // They take turns at going first, and who goes first may be longer than a frame should be:
         // so neither waits for all of the other.
         if messages.is_empty() || (forwards_first && !forwards.is_empty()) {
             let taken = take_first(forwards, Forward::cost, left, &mut frame.forwards);
-            take_some(messages, cost, left.saturating_sub(taken), &mut frame.messages);
+            take_some(messages, frame::cost, left.saturating_sub(taken), &mut frame.messages);
         } else {
-            let taken = take_first(messages, cost, left, &mut frame.messages);
+            let taken = take_first(messages, frame::cost, left, &mut frame.messages);
             take_some(forwards, Forward::cost, left.saturating_sub(taken), &mut frame.forwards);
         }
         waiting.bytes -= frame.cost();
@@ -186,7 +185,7 @@ impl Waiting {
         let mut dropped = 0;
         while max < self.bytes {
             let cost = match self.messages.pop_front() {
-                Some((_, message)) => message.cost(),
+                Some(message) => frame::cost(&message),
                 None if self.replies.pop_front().is_some() => ForwardReply::COST,
                 None => break,
             };

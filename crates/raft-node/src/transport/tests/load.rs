@@ -134,7 +134,7 @@ async fn forwards_and_their_answers_pass() {
 }
 
 #[tokio::test]
-async fn forwards_that_never_left_are_named_when_the_stream_breaks() {
+async fn no_forward_is_both_named_unsent_and_received() {
     let mut one = Node::start(1).await;
     let mut two = Node::start_with(config(2), 1).await;
     let proxy = Proxy::to(two.address).await;
