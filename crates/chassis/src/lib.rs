@@ -33,7 +33,7 @@ pub mod testing;
 pub use config::{Base, ServiceConfig, milliseconds, seconds};
 pub use context::{Context, Service, StartError};
 pub use listen::peer_address;
-pub use process::run;
+pub use process::{Given, run, run_given};
 pub use register::coordinator;
 
 /// The version of everything in this workspace.

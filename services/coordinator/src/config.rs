@@ -1,5 +1,7 @@
 //! Coordinator settings: `deploy/config/coordinator.toml`, then `QUARTET_*` variables, then flags.
 
+use std::collections::BTreeMap;
+
 use chassis::{Base, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +19,15 @@ pub struct Config {
     /// Revisions of history to keep; older ones are compacted by themselves. 0: keep all until
     /// somebody compacts. When the quota is nearly used up, less is kept.
     pub history_revisions: u64,
+    /// Seconds of history to keep; older revisions are compacted by themselves. 0: as many as
+    /// `history_revisions` says.
+    pub history_seconds: u64,
     /// Who may use keys. Users and roles are kept in the store: POST /v3/auth/enable turns them on.
     pub auth: Auth,
     /// HTTP health checks of registered instances that may run at the same time.
     pub max_concurrent_checks: usize,
+    /// The nodes that make up the store together.
+    pub cluster: Cluster,
 }
 
 /// Authentication of callers.
@@ -37,6 +44,73 @@ impl Default for Auth {
     }
 }
 
+/// How a cluster comes about. A directory that holds data knows its members; only an empty one
+/// looks here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    /// This node's name among the members; empty: `node`.
+    pub name: String,
+    /// Peer URL of each first member by name, this node too; empty: a cluster of this node alone.
+    pub initial_peers: BTreeMap<String, String>,
+    /// `new`: found the cluster. `existing`: wait to be added to it.
+    pub initial_state: InitialState,
+    /// Keeps nodes of different clusters apart that reach each other by mistake.
+    pub token: String,
+    /// How often a leader is heard from.
+    pub heartbeat_ms: u64,
+    /// Silence after which another leads.
+    pub election_ms: u64,
+}
+
+/// Whether there is a cluster already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitialState {
+    #[default]
+    New,
+    Existing,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            initial_peers: BTreeMap::new(),
+            initial_state: InitialState::New,
+            token: "quartet".to_owned(),
+            heartbeat_ms: 100,
+            election_ms: 1000,
+        }
+    }
+}
+
+impl Cluster {
+    fn validate(&self, node: &str) -> Result<(), String> {
+        let is_url = |url: &str| {
+            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            let port = rest.and_then(|rest| rest.rsplit_once(':')).map(|(_, port)| port);
+            port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| 0 < port))
+        };
+        if let Some((name, url)) = self.initial_peers.iter().find(|(_, url)| !is_url(url)) {
+            return Err(format!(
+                "cluster.initial_peers: {name} = {url:?} must be a URL such as http://10.0.0.1:2380"
+            ));
+        }
+        let name = if self.name.is_empty() { node } else { &self.name };
+        if !self.initial_peers.is_empty() && !self.initial_peers.contains_key(name) {
+            return Err(format!("cluster.initial_peers must name this node too: {name}"));
+        }
+        if !(10..=10_000).contains(&self.heartbeat_ms) {
+            return Err("cluster.heartbeat_ms must be between 10 and 10000".into());
+        }
+        if !(self.heartbeat_ms * 5..=50_000).contains(&self.election_ms) {
+            return Err("cluster.election_ms must be between 5 times heartbeat_ms and 50000".into());
+        }
+        Ok(())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -44,14 +118,20 @@ impl Default for Config {
             max_request_bytes: 1536 * 1024,
             quota_bytes: 2 << 30,
             history_revisions: 100_000,
+            history_seconds: 0,
             auth: Auth::default(),
             max_concurrent_checks: 32,
+            cluster: Cluster::default(),
         }
     }
 }
 
 impl ServiceConfig for Config {
     const SERVICE: &'static str = "coordinator";
+    const HELP: &'static str = "`quartet-coordinator restore --help`: make a data directory from a backup.\n\
+         The flags and ETCD_* variables of an etcd are understood as well.";
+    /// As etcd says it: scripts wait for these words.
+    const READY: &'static str = "ready to serve client requests";
 
     fn base(&self) -> &Base {
         &self.base
@@ -68,6 +148,7 @@ impl ServiceConfig for Config {
         if !(1..=86_400 * 365).contains(&self.auth.token_ttl_seconds) {
             return Err("auth.token_ttl_seconds must be between 1 and 31536000".into());
         }
+        self.cluster.validate(&self.base.node)?;
         if self.max_concurrent_checks == 0 {
             return Err("max_concurrent_checks must be at least 1".into());
         }
@@ -88,6 +169,17 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_cluster_names_this_node_and_leaves_time_for_heartbeats() {
+        let check = |toml: &str| chassis::config::parse::<Config>(toml).map_err(|e| e.to_string());
+        let peers = "node = \"a\"\n[cluster.initial_peers]\n";
+        assert!(check(&format!("{peers}a = \"http://127.0.0.1:1\"")).is_ok());
+        assert!(check(&format!("{peers}b = \"http://127.0.0.1:1\"")).unwrap_err().contains("name"));
+        assert!(check(&format!("{peers}a = \"127.0.0.1:1\"")).unwrap_err().contains("URL"));
+        let election = check("[cluster]\nelection_ms = 400").unwrap_err();
+        assert!(election.contains("cluster.election_ms"), "{election}");
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod upkeep;
 mod watching;
 
 mod checks;
+mod command_line;
 mod registry;
 
 mod handlers;
@@ -49,6 +50,7 @@ use consensus::GroupId;
 use raft_node::Groups;
 use tokio::sync::watch;
 
+pub use command_line::run;
 pub use config::Config;
 pub use coordinator::{CommandError, Coordinator, Failure};
 use identity::Identity;
@@ -69,6 +71,13 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     // First of all, since calls are refused from the start.
     context.faces.set(handlers::FACES);
     let config = Arc::clone(&context.config);
+    if 1 < config.cluster.initial_peers.len() {
+        // One of several that each believe to be alone would be several clusters.
+        return Err(StartError::new(
+            "cluster.initial_peers names several nodes, and this program runs one; start it with \
+             its own name only",
+        ));
+    }
     let mut settings = raft_node::Config::new(config.base().data_dir.clone());
     settings.max_command_bytes = config.max_request_bytes + (64 << 10);
     let groups = Groups::open(settings, &context.tasks, context.stop.clone())
@@ -98,7 +107,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     context.tasks.spawn(publish::run(group, publish, stop()));
     let upkeep = Upkeep {
         coordinator: coordinator.clone(),
-        history: config.history_revisions,
+        history: upkeep::History::of(&config),
         check: ready::watch(&context, &groups, &coordinator),
     };
     context.tasks.spawn(upkeep.run(stop()));

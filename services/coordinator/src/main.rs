@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    chassis::run(coordinator::start)
+    coordinator::run()
 }

@@ -1,10 +1,12 @@
 //! What the leader does by itself: ends leases, saves the time, forgets old history.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chassis::health::Check;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::coordinator::{CommandError, Coordinator, Failure};
 use crate::store::{Command, Revision, Store};
 
@@ -14,22 +16,62 @@ const EXPIRE_MAX: usize = 1000;
 const PERIOD: Duration = Duration::from_millis(500);
 /// After a crash a lease may live this much longer than its TTL.
 const TICK_MS: u64 = 10_000;
-/// History kept when the quota is nearly used up.
+/// History kept when a fifth of the quota is left, and when a twentieth is.
 const HISTORY_UNDER_PRESSURE: u64 = 1000;
+const HISTORY_IN_NEED: u64 = 10;
+/// How finely a time is kept: the history kept is up to a tenth longer than asked for.
+const SAMPLES: u64 = 10;
+
+/// How much history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct History {
+    /// 0: all.
+    revisions: u64,
+    /// 0: as many as `revisions` says.
+    seconds: u64,
+}
+
+impl History {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { revisions: config.history_revisions, seconds: config.history_seconds }
+    }
+}
+
+/// Where the store was when, since this node started.
+#[derive(Debug, Default)]
+struct Past(VecDeque<(u64, Revision)>);
+
+impl Past {
+    /// The newest revision that is at least `seconds` old.
+    fn revision(&mut self, seconds: u64, now_ms: u64, now: Revision) -> Option<Revision> {
+        let kept_ms = seconds * 1000;
+        let newest = self.0.back().map(|(at_ms, _)| *at_ms);
+        if newest.is_none_or(|at_ms| at_ms + kept_ms / SAMPLES <= now_ms) {
+            self.0.push_back((now_ms, now));
+        }
+        let mut old = None;
+        while let Some((_, revision)) = self.0.pop_front_if(|(at_ms, _)| *at_ms + kept_ms <= now_ms)
+        {
+            old = Some(revision);
+        }
+        old
+    }
+}
 
 pub(crate) struct Upkeep {
     pub(crate) coordinator: Coordinator,
-    /// Revisions to keep.
-    pub(crate) history: u64,
+    pub(crate) history: History,
     /// Says in `/readyz` whether it works.
     pub(crate) check: Check,
 }
 
 impl Upkeep {
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut failing = None;
+        let (mut failing, mut past, mut warned) = (None, Past::default(), false);
         loop {
-            let outcome = round(&self.coordinator, self.history).await.err();
+            let quota = self.coordinator.quota_bytes();
+            warned = warn_of_quota(&self.coordinator.recent(), quota, warned);
+            let outcome = round(&self.coordinator, self.history, &mut past).await.err();
             if failing != outcome {
                 self.report(outcome);
             }
@@ -60,7 +102,29 @@ fn pause(store: &Store, now_ms: u64) -> Duration {
         .clamp(Duration::from_millis(10), PERIOD)
 }
 
-async fn round(coordinator: &Coordinator, history: u64) -> Result<(), Failure> {
+/// Says once that the store is nearly full, and once that it no longer is.
+fn warn_of_quota(store: &Store, quota_bytes: u64, warned: bool) -> bool {
+    let used_bytes = store.used_bytes();
+    let nearly = quota_bytes / 5 * 4 < used_bytes;
+    match (nearly, warned) {
+        (true, false) => tracing::warn!(
+            used_bytes,
+            quota_bytes,
+            "more than 80 % of the quota is used; history is kept shorter, delete keys or raise quota_bytes"
+        ),
+        (false, true) => {
+            tracing::info!(used_bytes, quota_bytes, "less than 80 % of the quota is used")
+        }
+        _ => {}
+    }
+    nearly
+}
+
+async fn round(
+    coordinator: &Coordinator,
+    history: History,
+    past: &mut Past,
+) -> Result<(), Failure> {
     let (store, now_ms) = (coordinator.recent(), coordinator.now_ms());
     let expired = store.leases.expired(now_ms, EXPIRE_MAX);
     if !expired.is_empty() {
@@ -69,7 +133,11 @@ async fn round(coordinator: &Coordinator, history: u64) -> Result<(), Failure> {
     } else if !store.leases.is_empty() && store.now_ms() + TICK_MS <= now_ms {
         coordinator.command(Command::Tick).await?;
     }
-    if let Some(revision) = compaction(&store, history, coordinator.quota_bytes()) {
+    let mut due = compaction(&store, history.revisions, coordinator.quota_bytes());
+    if 0 < history.seconds {
+        due = due.max(past.revision(history.seconds, now_ms, store.revision()));
+    }
+    if let Some(revision) = due.filter(|due| store.mvcc.compacted() < *due) {
         match coordinator.compact(revision).await {
             // Somebody else was faster.
             Ok(_) | Err(CommandError::Refused(_)) => {}
@@ -82,7 +150,9 @@ async fn round(coordinator: &Coordinator, history: u64) -> Result<(), Failure> {
 /// Where to compact, if it is time. A tenth more than asked for is kept, so that one compaction
 /// does for many writes.
 fn compaction(store: &Store, history: u64, quota_bytes: u64) -> Option<Revision> {
-    let keep = if quota_bytes / 5 * 4 < store.used_bytes() {
+    let keep = if quota_bytes / 20 * 19 < store.used_bytes() {
+        HISTORY_IN_NEED
+    } else if quota_bytes / 5 * 4 < store.used_bytes() {
         HISTORY_UNDER_PRESSURE
     } else if history == 0 {
         return None;
@@ -120,6 +190,25 @@ mod tests {
     fn less_is_kept_when_the_quota_is_nearly_used_up() {
         let store = store(2000);
         assert_eq!(compaction(&store, 0, store.used_bytes() * 2), None);
-        assert_eq!(compaction(&store, 0, store.used_bytes()), Some(Revision(1001)));
+        let (used, kept) = (store.used_bytes(), store.revision().0 - 1000);
+        assert_eq!(compaction(&store, 0, used + used / 10), Some(Revision(kept)));
+        let kept = store.revision().0 - 10;
+        assert_eq!(compaction(&store, 0, used), Some(Revision(kept)));
+    }
+
+    #[test]
+    fn a_time_is_kept_at_least_and_a_tenth_more_at_most() {
+        let mut past = Past::default();
+        let mut compacted = 0;
+        for second in 0..1000_u64 {
+            let now = Revision(second + 1);
+            if let Some(revision) = past.revision(100, second * 1000, now) {
+                compacted = revision.0;
+            }
+            let age = now.0 - compacted;
+            assert!(100 <= age || compacted == 0, "{second}: {age}");
+            assert!(age <= 111 || second < 111, "{second}: {age}");
+            assert!(past.0.len() <= 11);
+        }
     }
 }

@@ -37,6 +37,12 @@ pub trait ServiceConfig:
     /// `coordinator`, `broker`, `replica` or `gateway`.
     const SERVICE: &'static str;
 
+    /// What `--help` says about this service besides, if anything.
+    const HELP: &'static str = "";
+
+    /// A line for the log once it serves, for those who wait for one.
+    const READY: &'static str = "";
+
     /// The settings that all services share.
     fn base(&self) -> &Base;
 

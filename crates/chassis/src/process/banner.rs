@@ -9,6 +9,9 @@ use crate::server::Server;
 
 /// Says that the node is ready: a few lines for people, or one event for collectors.
 pub(super) fn announce<C: ServiceConfig>(server: &Server<C>, tracing: &str) {
+    if !C::READY.is_empty() {
+        tracing::info!("{}", C::READY);
+    }
     if server.context.config.base().log.format == LogFormat::Text {
         eprint!("{}", banner(server, tracing));
         return;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::VERSION;
-use crate::config::Sources;
+use crate::config::{ServiceConfig, Sources};
 
 /// What the process was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ const KEYS: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// Reads the command line. `Err` is clap's: an error, or help that was asked for.
-pub(super) fn parse(
-    service: &'static str,
+pub(super) fn parse<C: ServiceConfig>(
     arguments: impl IntoIterator<Item = String>,
     variables: Vec<(String, String)>,
 ) -> Result<(Task, Sources), clap::Error> {
-    let matches = command(service).try_get_matches_from(arguments)?;
+    let matches =
+        command(C::SERVICE).after_help(after_help(C::HELP)).try_get_matches_from(arguments)?;
     let task = match matches.subcommand_name() {
         Some("check-config") => Task::CheckConfig,
         Some("healthcheck") => Task::Healthcheck,
@@ -65,7 +65,6 @@ fn command(service: &'static str) -> Command {
         .bin_name(name)
         .version(VERSION)
         .about(about(service))
-        .after_help("Without arguments it runs alone, on this machine only, with data in ./data.")
         .args([file])
         .args(keys)
         .args([insecure, set])
@@ -77,6 +76,11 @@ fn command(service: &'static str) -> Command {
             Command::new("healthcheck")
                 .about("Ask the running process whether it is ready: exit code 0 or 1"),
         )
+}
+
+fn after_help(of_service: &str) -> String {
+    let text = "Without arguments it runs alone, on this machine only, with data in ./data.";
+    if of_service.is_empty() { text.to_owned() } else { format!("{text}\n\n{of_service}") }
 }
 
 fn about(service: &str) -> &'static str {
@@ -112,11 +116,34 @@ fn sources(matches: &ArgMatches, variables: Vec<(String, String)>) -> Sources {
 
 #[cfg(test)]
 mod tests {
+    use serde::{Deserialize, Serialize};
+
     use super::*;
+    use crate::config::Base;
+
+    #[derive(Clone, Serialize, Deserialize)]
+    struct TestConfig {
+        #[serde(flatten)]
+        base: Base,
+    }
+
+    impl Default for TestConfig {
+        fn default() -> Self {
+            Self { base: Base::new("broker", 1, 2) }
+        }
+    }
+
+    impl ServiceConfig for TestConfig {
+        const SERVICE: &'static str = "broker";
+
+        fn base(&self) -> &Base {
+            &self.base
+        }
+    }
 
     fn read(arguments: &[&str]) -> (Task, Sources) {
         let arguments = ["quartet-broker"].iter().chain(arguments).map(|text| (*text).to_owned());
-        parse("broker", arguments, Vec::new()).unwrap()
+        parse::<TestConfig>(arguments, Vec::new()).unwrap()
     }
 
     #[test]
@@ -141,7 +168,7 @@ mod tests {
         let variables = vec![("QUARTET_CONFIG".to_owned(), "a.toml".to_owned())];
         let file = |arguments: &[&str]| {
             let arguments = arguments.iter().map(|text| (*text).to_owned());
-            parse("broker", arguments, variables.clone()).unwrap().1.file.unwrap()
+            parse::<TestConfig>(arguments, variables.clone()).unwrap().1.file.unwrap()
         };
         assert_eq!(file(&["x"]), PathBuf::from("a.toml"));
         assert_eq!(file(&["x", "--config", "b.toml"]), PathBuf::from("b.toml"));

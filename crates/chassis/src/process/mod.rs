@@ -10,4 +10,4 @@ mod notify;
 mod run;
 mod signals;
 
-pub use run::run;
+pub use run::{Given, run, run_given};

@@ -34,11 +34,42 @@ where
     F: FnOnce(Context<C>) -> Fut,
     Fut: Future<Output = Result<Service, StartError>>,
 {
-    let variables = std::env::vars_os();
-    let variables =
-        variables.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let environment: Vec<(String, String)> = variables.collect();
-    let (task, sources) = match flags::parse(C::SERVICE, std::env::args(), environment.clone()) {
+    run_given(Given::to_process(), start)
+}
+
+/// What a process was given to start with.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The program's name first.
+    pub arguments: Vec<String>,
+    /// Names and values of the variables that are text.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Given {
+    /// Of this process.
+    #[must_use]
+    pub fn to_process() -> Self {
+        let variables = std::env::vars_os();
+        let variables =
+            variables.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let arguments = std::env::args_os();
+        Self {
+            arguments: arguments.map(|text| text.to_string_lossy().into_owned()).collect(),
+            environment: variables.collect(),
+        }
+    }
+}
+
+/// As [`run`], for a service that reads its command line before.
+pub fn run_given<C, F, Fut>(given: Given, start: F) -> ExitCode
+where
+    C: ServiceConfig,
+    F: FnOnce(Context<C>) -> Fut,
+    Fut: Future<Output = Result<Service, StartError>>,
+{
+    let Given { arguments, environment } = given;
+    let (task, sources) = match flags::parse::<C>(arguments, environment.clone()) {
         Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();

@@ -1,6 +1,8 @@
 //! The service over real HTTP, each test on a server of its own.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod auth;
+mod backup;
 mod bad_input;
 mod captures;
 mod differential;
@@ -11,7 +13,9 @@ mod idempotency;
 mod kv;
 mod leases;
 mod locks;
+mod maintenance;
 mod model;
+mod process;
 mod ready;
 mod requests_model;
 mod server;
