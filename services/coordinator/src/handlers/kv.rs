@@ -158,11 +158,9 @@ async fn conditional(
     op: Op,
 ) -> Result<TxnResult, Problem> {
     let look = crate::store::RangeQuery::of(KeyRange::One(key.clone()));
-    let txn = Txn {
-        compares: condition.compares(key),
-        success: vec![op],
-        failure: vec![Op::Range(look)],
-    };
+    // Without a condition nothing is read: it takes no permission to.
+    let failure = if condition == Condition::None { vec![] } else { vec![Op::Range(look)] };
+    let txn = Txn { compares: condition.compares(key), success: vec![op], failure };
     let result = change.txn(txn).await.map_err(refused)?;
     if result.succeeded {
         return Ok(result);

@@ -88,7 +88,7 @@ fn etcd_matrix() -> Vec<(&'static str, Value, [u16; 5])> {
         ("kv/deleterange", one("w/none"), [200, 403, 200, 403, 400]),
         (
             "kv/deleterange",
-            json!({ "key": b64("w/"), "range_end": b64("x") }),
+            json!({ "key": b64("w/n"), "range_end": b64("x") }),
             [200, 403, 403, 403, 400],
         ),
         // The branch that is not taken counts too.

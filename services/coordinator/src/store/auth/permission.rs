@@ -47,6 +47,10 @@ pub(super) fn cover<'a>(ranges: impl Iterator<Item = &'a KeyRange>, wanted: &Key
         KeyRange::Between { start, end } => (start, Some(end)),
         KeyRange::From(start) => (start, None),
     };
+    if let Some(end) = end.filter(|end| *end <= start) {
+        // No key is asked for. Etcd wants a range that holds both of its ends.
+        return ranges.map(span).any(|(from, to)| from < *end && to.is_none_or(|to| *start < to));
+    }
     let mut spans: Vec<_> = ranges.filter(|range| !range.is_empty()).map(span).collect();
     spans.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     // Everything before here is covered.
@@ -100,6 +104,8 @@ mod tests {
         check(&[between("a", "b"), KeyRange::From("b".into())], &KeyRange::From("a".into()), true);
         check(&[KeyRange::all()], &KeyRange::From("\0".into()), true);
         check(&[], &KeyRange::One("a".into()), false);
+        check(&[between("a", "c")], &between("b", "b"), true);
+        check(&[between("b", "d")], &between("d", "b"), false);
     }
 
     /// Keys of up to two letters out of two: few enough to ask for each.
