@@ -17,6 +17,9 @@
 //! renewal, restarts included; it may live longer by the time nobody ran.
 //! **Invariant:** a caller that waits for a lock or for leadership and goes away leaves no place
 //! in line behind; if the process ends first, the place ends with its lease.
+//! **Invariant:** with authentication on, what a request changes is judged where it is applied, and
+//! what it reads by the snapshot it reads; what forgets to say who asks may do nothing. See
+//! `docs/authentication.md`.
 //! **Absent:** members other than this one.
 
 pub mod store;

@@ -187,7 +187,8 @@ fn administration(rng: &mut Rng) -> (&'static str, Value) {
             ("/v3/auth/role/revoke", body)
         }
         14 => {
-            let kind = ["NOSPACE", "CORRUPT"][rng.index(2)];
+            // With two kinds at a time etcd forgets the older one: here CORRUPT has a test of its own.
+            let kind = "NOSPACE";
             let action = ["GET", "ACTIVATE", "DEACTIVATE", "DEACTIVATE"][rng.index(4)];
             let body = json!({ "action": action, "alarm": kind, "memberID": rng.range(0..3) });
             ("/v3/maintenance/alarm", body)

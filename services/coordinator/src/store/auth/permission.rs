@@ -47,9 +47,10 @@ pub(super) fn cover<'a>(ranges: impl Iterator<Item = &'a KeyRange>, wanted: &Key
         KeyRange::Between { start, end } => (start, Some(end)),
         KeyRange::From(start) => (start, None),
     };
-    if let Some(end) = end.filter(|end| *end <= start) {
-        // No key is asked for. Etcd wants a range that holds both of its ends.
-        return ranges.map(span).any(|(from, to)| from < *end && to.is_none_or(|to| *start < to));
+    // No key is asked for. Etcd wants a right to the first one nevertheless.
+    if end.is_some_and(|end| end <= start) {
+        let mut ranges = ranges;
+        return ranges.any(|range| range.contains(start));
     }
     let mut spans: Vec<_> = ranges.filter(|range| !range.is_empty()).map(span).collect();
     spans.sort_unstable_by(|a, b| a.0.cmp(&b.0));
