@@ -31,7 +31,7 @@ pub struct Membership {
 }
 
 /// One wish about one member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A new member begins as a learner.
     AddLearner {

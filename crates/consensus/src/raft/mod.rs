@@ -4,6 +4,7 @@
 //! effects; `term` sorts incoming messages by their term, then each concern has its file.
 
 mod election;
+mod explore;
 mod follower;
 mod leader;
 mod members;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Raft;
+use super::explore::earlier;
 use crate::effect::{Effect, Persist, Ticket};
 use crate::ids::{Index, NodeId, Term};
 use crate::log::Slice;
@@ -41,6 +42,20 @@ impl Pending {
         self.issued = Ticket(self.issued.0 + 1);
         self.writes.push_back((self.issued, last));
         self.issued
+    }
+
+    /// See [`Raft::forget_time`].
+    pub(super) fn forget_count(&mut self) -> u64 {
+        let by = self.durable.0;
+        self.issued = earlier(self.issued, by);
+        self.durable = earlier(self.durable, by);
+        for (ticket, _) in &mut self.writes {
+            *ticket = earlier(*ticket, by);
+        }
+        for (ticket, _, _) in &mut self.held {
+            *ticket = earlier(*ticket, by);
+        }
+        by
     }
 
     /// The ticket after which everything up to now is durable.

@@ -11,6 +11,12 @@ pub(super) struct Transfer {
     asked: bool,
 }
 
+impl Transfer {
+    pub(super) fn forget_time(&mut self) {
+        self.deadline_ms = 1;
+    }
+}
+
 /// A transfer that was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferRefused {

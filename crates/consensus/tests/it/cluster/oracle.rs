@@ -4,6 +4,8 @@
 //! committed. It looks only at what a step has changed, so that it costs little.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use consensus::{
     AppendOutcome, Effect, Entry, HardState, Index, Message, NodeId, Persist, Raft, RoleName,
@@ -30,12 +32,12 @@ struct Shown {
     is_leader: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
     leaders: BTreeMap<Term, NodeId>,
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// Per index, from 1: every entry that ever was in a log.
-    entries: Vec<Vec<Known>>,
+    entries: Arc<Vec<Vec<Known>>>,
     /// Per index, from 1: the term of what is committed.
     committed: Vec<Term>,
     /// Per index, from 1: the machine's hash behind it.
@@ -53,6 +55,15 @@ macro_rules! ensure {
             return Err(format!($($text)*));
         }
     };
+}
+
+/// What the future is judged by: who led, who was voted for, what is committed.
+impl Hash for Oracle {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.leaders.hash(hasher);
+        self.votes.hash(hasher);
+        self.committed.hash(hasher);
+    }
 }
 
 impl Oracle {
@@ -134,12 +145,14 @@ impl Oracle {
     /// §5.3, Log Matching: index and term say what the entry is and all that came before it.
     fn see_entry(&mut self, entry: &Entry, previous: Term) -> Check {
         let at = entry.index.0 as usize - 1;
-        if self.entries.len() <= at {
-            self.entries.resize(at + 1, Vec::new());
-        }
         let seen = Known { term: entry.term, content: content(entry), previous };
-        match self.entries[at].iter().find(|known| known.term == entry.term) {
-            None => self.entries[at].push(seen),
+        let known = self.entries.get(at).map_or(&[][..], |known| known);
+        match known.iter().find(|known| known.term == entry.term) {
+            None => {
+                let entries = Arc::make_mut(&mut self.entries);
+                entries.resize(entries.len().max(at + 1), Vec::new());
+                entries[at].push(seen);
+            }
             Some(known) => ensure!(
                 *known == seen,
                 "two entries at index {} of term {}: {known:?}, {seen:?}",

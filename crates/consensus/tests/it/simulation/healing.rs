@@ -81,7 +81,7 @@ impl World {
     fn converge(&mut self) -> Check {
         let goal = self.oracle.committed();
         // In some runs every entry takes a round trip, and every member asks for all of them.
-        let ms = 20 * goal.0;
+        let ms = 100 * goal.0;
         self.wait_longer(ms, "the same state everywhere", |world| {
             let leader = world.leader()?;
             let members = world.nodes[leader].store.membership.members();

@@ -1,0 +1,370 @@
+//! One state of a small cluster, and everything that can happen in it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use consensus::{
+    Change, Config, Effect, Index, Membership, Message, NodeId, Raft, Restored, RoleName,
+};
+
+use crate::cluster::{Command, Oracle, Store, Wish, mix};
+
+/// How much of everything may happen. What is 0 does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Budget {
+    /// Followers and candidates whose election timeout passes.
+    pub(crate) timeouts: u8,
+    /// Leaders that send again what was not answered.
+    pub(crate) retries: u8,
+    pub(crate) proposals: u8,
+    /// Nodes that lose what is not durable, and start again.
+    pub(crate) crashes: u8,
+    /// Messages that arrive once more.
+    pub(crate) repeats: u8,
+    /// Logs that are cut behind a snapshot.
+    pub(crate) compactions: u8,
+    pub(crate) transfers: u8,
+    /// Every message that was ever sent may arrive at any time, again and again.
+    pub(crate) is_eternal: bool,
+    /// Membership changes, in this order.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// A message on its way. It arrives at any time, or never.
+#[derive(Clone, Debug)]
+struct Letter {
+    /// Of everything else in it.
+    hash: u64,
+    from: usize,
+    to: usize,
+    message: Arc<Message>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    raft: Raft,
+    store: Store,
+    /// A snapshot that it was told to fetch.
+    fetch: Option<(NodeId, Index)>,
+    /// Of all of that.
+    hash: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    nodes: Vec<Arc<Node>>,
+    letters: Vec<Letter>,
+    pub(crate) budget: Budget,
+    oracle: Oracle,
+    is_first: bool,
+}
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Deliver(usize),
+    Repeat(usize),
+    Sync(usize),
+    Timeout(usize),
+    Retry(usize),
+    Propose(usize),
+    /// With this many writes that had reached the disk.
+    Crash(usize, usize),
+    Change(usize),
+    Compact(usize),
+    Fetched(usize),
+    Transfer(usize, usize),
+}
+
+/// A quick hash: 64 bits tell some millions of states apart.
+#[derive(Default)]
+pub(crate) struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        mix(self.0, 0x5851_f42d_4c95_7f2d)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = mix(self.0.wrapping_add(1), word);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = Quick::default();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn config(node: NodeId) -> Config {
+    Config { election_ms: 1, retry_ms: 1, ..Config::new(node) }
+}
+
+impl State {
+    /// `voters` founders, and `others` that may join.
+    pub(crate) fn new(voters: u64, others: u64, budget: Budget) -> Self {
+        let founders = crate::cluster::founders(1..=voters);
+        let node = |id: u64| {
+            let founders: Option<&Membership> = (id <= voters).then_some(&founders);
+            let mut store = Store::new(NodeId(id), founders);
+            let mut raft = store.start(config(NodeId(id)), 0, 0);
+            raft.forget_time();
+            Arc::new(Node { raft, store, fetch: None, hash: 0 })
+        };
+        let nodes = (1..=voters + others).map(node).collect();
+        let oracle = Oracle::new(&Restored::founding(&founders).1);
+        Self { nodes, letters: Vec::new(), budget, oracle, is_first: true }
+    }
+
+    /// Equal for states from which the same can happen.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = Quick::default();
+        for node in &self.nodes {
+            hasher.write_u64(node.hash);
+        }
+        for letter in &self.letters {
+            hasher.write_u64(letter.hash);
+        }
+        self.budget.hash(&mut hasher);
+        self.oracle.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Everything that can happen now.
+    pub(crate) fn actions(&self) -> Vec<Action> {
+        let mut actions: Vec<Action> = (0..self.letters.len()).map(Action::Deliver).collect();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let Node { raft, store, fetch, .. } = node.as_ref();
+            let (budget, pending) = (&self.budget, store.disk.pending.len());
+            let is_leader = raft.role() == RoleName::Leader;
+            let add = |actions: &mut Vec<Action>, may: bool, action| {
+                if may {
+                    actions.push(action);
+                }
+            };
+            add(&mut actions, 0 < pending, Action::Sync(at));
+            // Nodes are equal until somebody campaigns: let it be the first.
+            let may = 0 < budget.timeouts && !is_leader && (!self.is_first || at == 0);
+            add(&mut actions, may && raft.role() != RoleName::Learner, Action::Timeout(at));
+            let waits = is_leader && raft.deadline_ms().is_some();
+            add(&mut actions, waits && 0 < budget.retries, Action::Retry(at));
+            add(&mut actions, is_leader && 0 < budget.proposals, Action::Propose(at));
+            if 0 < budget.crashes {
+                actions.push(Action::Crash(at, 0));
+                add(&mut actions, 0 < pending, Action::Crash(at, pending));
+            }
+            add(&mut actions, is_leader && !budget.changes.is_empty(), Action::Change(at));
+            add(&mut actions, 0 < budget.compactions, Action::Compact(at));
+            add(&mut actions, fetch.is_some(), Action::Fetched(at));
+            if is_leader && 0 < budget.transfers {
+                let others = (0..self.nodes.len()).filter(|other| *other != at);
+                actions.extend(others.map(|other| Action::Transfer(at, other)));
+            }
+        }
+        if 0 < self.budget.repeats {
+            actions.extend((0..self.letters.len()).map(Action::Repeat));
+        }
+        actions
+    }
+
+    /// The state after an action. `None` if it does nothing.
+    pub(crate) fn after(&self, action: Action) -> Result<Option<Self>, String> {
+        let mut next = self.clone();
+        let budget = &mut next.budget;
+        let at = match action {
+            Action::Deliver(letter) => return next.deliver(letter, false),
+            Action::Repeat(letter) => {
+                budget.repeats -= 1;
+                return next.deliver(letter, true);
+            }
+            Action::Sync(at) => {
+                next.sync(at)?;
+                at
+            }
+            Action::Timeout(at) => {
+                budget.timeouts -= 1;
+                next.is_first = false;
+                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
+                if let Some(leader) = raft.leader() {
+                    raft.handle_node_silent(leader);
+                }
+                let Some(deadline) = raft.deadline_ms() else { return Ok(None) };
+                raft.tick(deadline);
+                at
+            }
+            Action::Retry(at) => {
+                budget.retries -= 1;
+                Arc::make_mut(&mut next.nodes[at]).raft.tick(1);
+                at
+            }
+            Action::Propose(at) => {
+                budget.proposals -= 1;
+                let command = Command { register: 0, value: u64::from(budget.proposals) };
+                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
+                if raft.propose(vec![command.encode()]).is_err() {
+                    return Ok(None);
+                }
+                at
+            }
+            Action::Crash(at, survive) => {
+                budget.crashes -= 1;
+                next.crash(at, survive)?;
+                at
+            }
+            Action::Change(at) => {
+                let change = budget.changes.remove(0);
+                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
+                if raft.change(&[change]).is_err() {
+                    return Ok(None);
+                }
+                at
+            }
+            Action::Compact(at) => {
+                budget.compactions -= 1;
+                let Node { raft, store, .. } = Arc::make_mut(&mut next.nodes[at]);
+                if !store.compact(raft, 0)? {
+                    return Ok(None);
+                }
+                at
+            }
+            Action::Fetched(at) => {
+                if !next.fetched(at) {
+                    return Ok(None);
+                }
+                at
+            }
+            Action::Transfer(at, to) => {
+                budget.transfers -= 1;
+                let to = next.nodes[to].store.id;
+                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
+                if raft.transfer(to).is_err() {
+                    return Ok(None);
+                }
+                at
+            }
+        };
+        next.settle(at)?;
+        Ok(Some(next))
+    }
+
+    fn deliver(mut self, letter: usize, again: bool) -> Result<Option<Self>, String> {
+        let Letter { from, to, message, .. } = self.letters[letter].clone();
+        if !again && !self.budget.is_eternal {
+            self.letters.remove(letter);
+        }
+        let id = self.nodes[from].store.id;
+        let node = Arc::make_mut(&mut self.nodes[to]);
+        node.raft.receive(id, message.as_ref().clone());
+        self.settle(to)?;
+        Ok(Some(self))
+    }
+
+    fn sync(&mut self, at: usize) -> Result<(), String> {
+        let Node { raft, store, .. } = Arc::make_mut(&mut self.nodes[at]);
+        let ticket = store.disk.sync_one().expect("something waits");
+        self.oracle.check_durable(store)?;
+        raft.handle_persisted(ticket);
+        Ok(())
+    }
+
+    fn crash(&mut self, at: usize, survive: usize) -> Result<(), String> {
+        let Node { raft, store, fetch, .. } = Arc::make_mut(&mut self.nodes[at]);
+        for _ in 0..survive {
+            store.disk.sync_one();
+            self.oracle.check_durable(store)?;
+        }
+        store.crash();
+        *fetch = None;
+        *raft = store.start(config(store.id), 0, 0);
+        self.oracle.check_start(store, raft)
+    }
+
+    fn fetched(&mut self, at: usize) -> bool {
+        let node = Arc::make_mut(&mut self.nodes[at]);
+        let (from, index) = node.fetch.take().expect("it was told to");
+        let snapshot = self.nodes[from.0 as usize - 1].store.disk.snapshot.clone();
+        let Some(snapshot) = snapshot.filter(|snapshot| snapshot.meta.index == index) else {
+            return false;
+        };
+        let Node { raft, store, .. } = Arc::make_mut(&mut self.nodes[at]);
+        store.handle_fetched(raft, snapshot);
+        true
+    }
+
+    /// Carries out what the node wants, and checks it.
+    fn settle(&mut self, at: usize) -> Result<(), String> {
+        let mut node = self.nodes[at].clone();
+        let Node { raft, store, fetch, hash } = Arc::make_mut(&mut node);
+        let mut effects: Vec<Effect> = Vec::new();
+        raft.flush(&mut effects);
+        let before = self.nodes.iter().map(|node| &node.store);
+        self.oracle.check_node(store, raft, before)?;
+        let mut is_changed = false;
+        for effect in effects {
+            is_changed |= matches!(effect, Effect::Membership { .. } | Effect::Install { .. });
+            self.oracle.check_effect(store, raft, &effect)?;
+            match store.perform(effect) {
+                Some(Wish::Send { to, message }) => {
+                    let to = to.0 as usize - 1;
+                    if to < self.nodes.len() {
+                        self.letters.push(Letter::new(at, to, message));
+                    }
+                }
+                Some(Wish::Fetch { from, snapshot }) => *fetch = Some((from, snapshot.index)),
+                Some(Wish::Load { from, .. }) => raft.handle_loaded(from, Vec::new()),
+                Some(Wish::Poison(reason)) => return Err(format!("poisoned: {reason}")),
+                Some(Wish::Sync | Wish::ReadReady { .. } | Wish::ReadFailed { .. }) | None => {}
+            }
+        }
+        while store.apply_one()? {
+            self.oracle.check_applied(store)?;
+        }
+        if is_changed || raft.role() == RoleName::Learner {
+            self.oracle.check_membership(store)?;
+        }
+        let by = raft.forget_time();
+        for (ticket, _) in &mut store.disk.pending {
+            ticket.0 -= by;
+        }
+        *hash = hash_of(&(&*raft, &*store, &*fetch));
+        self.nodes[at] = node;
+        // The same message twice is the same as once: it arrives at any time.
+        self.letters.sort_unstable_by_key(|letter| letter.hash);
+        self.letters.dedup_by_key(|letter| letter.hash);
+        Ok(())
+    }
+
+    /// What an action would do, for people.
+    pub(crate) fn describe(&self, action: Action) -> String {
+        match action {
+            Action::Deliver(letter) | Action::Repeat(letter) => {
+                let Letter { from, to, message, .. } = &self.letters[letter];
+                format!("{} -> {}: {message:?}", from + 1, to + 1)
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+impl Letter {
+    fn new(from: usize, to: usize, message: Message) -> Self {
+        let hash = hash_of(&(from, to, &message));
+        Self { hash, from, to, message: Arc::new(message) }
+    }
+}
