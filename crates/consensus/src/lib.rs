@@ -45,6 +45,11 @@ mod raft;
 
 mod multi;
 
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
+
 pub use effect::{Effect, Persist, ReadId, Ticket};
 pub use entry::{Entry, EntryKind};
 pub use ids::{GroupId, HardState, Index, NodeId, Term};

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::entry::Entry;
 use crate::ids::{Index, Term};
+use crate::mutants::{self, Mutant};
 
 /// A stretch of entries of one term. It ends where the next run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +82,9 @@ impl Log {
 
     /// §5.4.1: whether a candidate with this last entry has all that this log may have committed.
     pub(crate) fn is_behind_or_equal(&self, last_term: Term, last_index: Index) -> bool {
+        if mutants::is(Mutant::LongerLogWins) {
+            return (self.last, self.last_term()) <= (last_index, last_term);
+        }
         (self.last_term(), self.last) <= (last_term, last_index)
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::NodeId;
+use crate::mutants::{self, Mutant};
 use crate::quorum::{VoteResult, reached_by_majority, tally};
 
 /// First byte of an encoded membership.
@@ -111,12 +112,22 @@ impl Membership {
 
     /// The highest value that was reached by every majority that decides.
     pub fn reached(&self, reached: impl Fn(NodeId) -> u64) -> u64 {
+        if mutants::is(Mutant::LearnersCount) {
+            let all = self.voters.union(&self.learners).copied().collect();
+            return reached_by_majority(&all, &reached);
+        }
+        if mutants::is(Mutant::NewMajorityOnly) {
+            return reached_by_majority(&self.voters, &reached);
+        }
         reached_by_majority(&self.voters, &reached)
             .min(reached_by_majority(&self.outgoing, &reached))
     }
 
     /// How an election stands: while joint, both halves must be for it.
     pub fn tally(&self, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
+        if mutants::is(Mutant::NewMajorityOnly) {
+            return tally(&self.voters, &vote);
+        }
         match (tally(&self.voters, &vote), tally(&self.outgoing, &vote)) {
             (VoteResult::Won, VoteResult::Won) => VoteResult::Won,
             (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
@@ -130,7 +141,7 @@ impl Membership {
     ///
     /// When one of them makes no sense, none is made.
     pub fn change(&self, changes: &[Change]) -> Result<Self, ChangeError> {
-        if self.is_joint() {
+        if self.is_joint() && !mutants::is(Mutant::SecondChange) {
             return Err(ChangeError::InFlight);
         }
         let mut next = self.clone();

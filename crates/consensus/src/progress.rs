@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::Index;
+use crate::mutants::{self, Mutant};
 
 /// How the leader sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +96,8 @@ impl Progress {
     pub(crate) fn handle_matched(&mut self, matched: Index) -> bool {
         self.in_flight.free_through(matched);
         let news = self.matched < matched;
-        self.matched = self.matched.max(matched);
+        let goes_back = mutants::is(Mutant::MatchGoesBack);
+        self.matched = if goes_back { matched } else { self.matched.max(matched) };
         self.next = self.next.max(matched.next());
         match self.mode {
             Mode::Probe => self.replicate(),

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::ids::NodeId;
+use crate::mutants::{self, Mutant};
 
 /// How an election stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,10 @@ pub enum VoteResult {
 
 /// The smallest number of nodes that is a majority.
 #[must_use]
-pub const fn majority(voters: usize) -> usize {
+pub fn majority(voters: usize) -> usize {
+    if mutants::is(Mutant::HalfIsMajority) {
+        return (voters / 2).max(1);
+    }
     voters / 2 + 1
 }
 

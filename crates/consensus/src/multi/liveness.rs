@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::MultiConfig;
 use crate::ids::NodeId;
+use crate::mutants::{self, Mutant};
 
 /// Tells another node that this one lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -132,7 +133,7 @@ impl Liveness {
         let Some(peer) = self.peers.get_mut(&from) else {
             // A member that was added counts on it before it knows: without an answer it would be
             // taken for dead, and never be told.
-            if !is_answer {
+            if !is_answer && !mutants::is(Mutant::StrangersIgnored) {
                 let Heartbeat { epoch: echo_epoch, sent_ms: echo_ms, .. } = heartbeat;
                 let answer = Heartbeat { epoch: own, sent_ms: 0, echo_epoch, echo_ms };
                 self.answers.insert(from, answer);

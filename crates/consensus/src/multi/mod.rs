@@ -16,6 +16,7 @@ pub use liveness::{Heartbeat, PeerState};
 use crate::effect::Effect;
 use crate::ids::{GroupId, NodeId};
 use crate::message::Message;
+use crate::mutants::{self, Mutant};
 use crate::raft::Raft;
 
 /// Settings of a process. Times are in milliseconds.
@@ -196,6 +197,7 @@ impl Multi {
         if let Some(leader) = hosted.raft.leader()
             && leader != self.config.node
             && !self.liveness.is_heard(leader)
+            && !mutants::is(Mutant::FollowsTheSilent)
         {
             hosted.raft.handle_node_silent(leader);
             hosted.raft.flush(&mut self.scratch);
@@ -224,6 +226,9 @@ impl Multi {
         for node in members.difference(&hosted.members) {
             self.liveness.retain(*node, self.now_ms);
             // The group may have known it before, and not have been told since.
+            if mutants::is(Mutant::UnreachableKept) {
+                continue;
+            }
             match self.liveness.is_up(*node) {
                 true => hosted.raft.handle_node_up(*node, false),
                 false => hosted.raft.handle_node_down(*node),

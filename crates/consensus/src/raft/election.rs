@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{Raft, Role};
 use crate::ids::{NodeId, Term};
 use crate::message::{Message, Vote, VoteReply};
+use crate::mutants::{self, Mutant};
 use crate::quorum::VoteResult;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +89,9 @@ impl Raft {
         if granted && !vote.pre {
             self.promise(vote.term, Some(from));
             self.arm_election();
+            if mutants::is(Mutant::VoteTooEarly) {
+                return self.send(from, reply);
+            }
             self.send_durably(from, reply);
         } else {
             self.send_after_promise(from, reply);
@@ -108,7 +112,8 @@ impl Raft {
 
     fn may_vote(&self, candidate: NodeId, vote: Vote) -> bool {
         let voted_for = self.hard_state.voted_for;
-        vote.term == self.term() && voted_for.is_none_or(|voted_for| voted_for == candidate)
+        let is_free = voted_for.is_none_or(|voted_for| voted_for == candidate);
+        vote.term == self.term() && (is_free || mutants::is(Mutant::VotesTwice))
     }
 
     pub(super) fn handle_vote_reply(&mut self, from: NodeId, reply: VoteReply) {

@@ -4,6 +4,7 @@ use super::Raft;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{Index, NodeId, Term};
 use crate::message::{Append, AppendOutcome, AppendReply, Message};
+use crate::mutants::{self, Mutant};
 
 /// What a follower knows to equal its leader's log, and what it has said of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +33,9 @@ impl Raft {
         }
         let matched = Index(prev_index.0 + entries.len() as u64);
         if self.take_entries(entries) {
-            self.learn_commit(commit.min(matched));
+            let known =
+                if mutants::is(Mutant::CommitBeyondMatch) { self.log.last() } else { matched };
+            self.learn_commit(commit.min(known));
             // What was appended is confirmed when it is durable.
             let due = !has_entries || matched <= self.log.durable();
             self.acknowledge(from, matched, due);
@@ -68,7 +71,9 @@ impl Raft {
     fn take_entries(&mut self, entries: Vec<Entry>) -> bool {
         for entry in entries {
             match self.log.term(entry.index) {
-                Some(term) if term == entry.term => continue,
+                Some(term) if term == entry.term && !mutants::is(Mutant::TruncatesAlways) => {
+                    continue;
+                }
                 Some(_) if entry.index <= self.commit() => {
                     self.poison("a leader's log differs from what is committed");
                     return false;
@@ -117,7 +122,10 @@ impl Raft {
     pub(super) fn flush_ack(&mut self) {
         let durable = self.log.durable();
         let Some(ack) = &mut self.ack else { return };
-        let sayable = ack.matched.min(durable);
+        let sayable = match mutants::is(Mutant::ConfirmsTooEarly) {
+            true => ack.matched,
+            false => ack.matched.min(durable),
+        };
         if sayable <= ack.said && !ack.due {
             return;
         }

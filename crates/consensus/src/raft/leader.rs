@@ -10,6 +10,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::ids::{Index, NodeId, Term};
 use crate::membership::Membership;
 use crate::message::{AppendOutcome, AppendReply, Message, StepDown};
+use crate::mutants::{self, Mutant};
 use crate::progress::{Mode, Progress};
 use crate::quorum::VoteResult;
 
@@ -137,11 +138,13 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return };
         let (me, durable) = (self.node(), self.log.durable());
         let reached = self.membership().reached(|voter| match voter == me {
+            true if mutants::is(Mutant::LeaderCountsEarly) => self.log.last().0,
             true => durable.0,
             false => leader.progress(voter).map_or(0, |progress| progress.matched.0),
         });
         let reached = Index(reached.min(self.log.last().0));
-        if self.commit() < reached && self.log.term(reached) == Some(self.term()) {
+        let is_own = self.log.term(reached) == Some(self.term());
+        if self.commit() < reached && (is_own || mutants::is(Mutant::CommitsOldTerms)) {
             self.hard_state.commit = reached;
             self.handle_membership_committed();
         }
@@ -178,10 +181,11 @@ impl Raft {
                 if is_news {
                     // Below the base nobody can agree: the next is one that is gone, which means
                     // the snapshot (B25).
-                    let agreed = match hint_index < self.log.base() {
-                        true => hint_index,
-                        false => self.log.agreement(hint_index, hint_term),
-                    };
+                    let agreed =
+                        match hint_index < self.log.base() && !mutants::is(Mutant::ProbesForever) {
+                            true => hint_index,
+                            false => self.log.agreement(hint_index, hint_term),
+                        };
                     progress.probe_from(agreed.next());
                 }
             }
@@ -195,7 +199,8 @@ impl Raft {
         let reaches = |voter| {
             Some(voter == me || leader.progress(voter).is_some_and(|progress| progress.reachable))
         };
-        if self.membership().tally(reaches) != VoteResult::Won {
+        let is_lost = self.membership().tally(reaches) != VoteResult::Won;
+        if is_lost && !mutants::is(Mutant::NoCheckQuorum) {
             self.step_down();
         }
     }

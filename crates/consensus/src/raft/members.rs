@@ -8,6 +8,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::ids::{Index, NodeId};
 use crate::membership::{Change, ChangeError, Membership};
 use crate::message::{Message, TimeoutNow};
+use crate::mutants::{self, Mutant};
 
 /// Every membership that may still matter: the one at the log's base, and those behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,9 @@ impl Memberships {
     }
 
     pub(super) fn current(&self) -> &Arc<Membership> {
+        if mutants::is(Mutant::MembershipLate) {
+            return &self.0[self.0.len().saturating_sub(2)].1;
+        }
         &self.newest().1
     }
 
@@ -105,7 +109,8 @@ impl Raft {
         if role.transfer.is_some() || self.commit() < role.term_start {
             return Err(ChangeRefused::NotReady);
         }
-        if self.commit() < self.memberships.current_index() {
+        let is_through = self.memberships.current_index() <= self.commit();
+        if !is_through && !mutants::is(Mutant::SecondChange) {
             return Err(ChangeError::InFlight.into());
         }
         let next = self.membership().change(changes)?;
@@ -134,7 +139,7 @@ impl Raft {
     }
 
     pub(super) fn truncate_memberships(&mut self, from: Index) {
-        if self.memberships.truncate(from) {
+        if !mutants::is(Mutant::MembershipKept) && self.memberships.truncate(from) {
             self.tell_membership();
         }
     }

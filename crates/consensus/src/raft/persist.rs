@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use super::Raft;
 use super::explore::earlier;
 use crate::effect::{Effect, Persist, Ticket};
-use crate::ids::{Index, NodeId, Term};
+use crate::ids::{HardState, Index, NodeId, Term};
 use crate::log::Slice;
 use crate::message::Message;
+use crate::mutants::{self, Mutant};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pending {
@@ -68,8 +69,10 @@ impl Pending {
 
     /// Nothing of the log before `from` waits, nothing from it on is on its way any more.
     fn truncate(&mut self, from: Index) {
-        for (_, last) in &mut self.writes {
-            *last = (*last).min(Index(from.0 - 1));
+        if !mutants::is(Mutant::OldWritesCount) {
+            for (_, last) in &mut self.writes {
+                *last = (*last).min(Index(from.0 - 1));
+            }
         }
         if from <= self.submitted {
             let earliest = self.truncate_from.map_or(from, |earlier| earlier.min(from));
@@ -151,6 +154,15 @@ impl Raft {
             Slice::Entries(entries) => entries,
             Slice::OnDisk | Slice::Gone => unreachable!("what is not on disk yet is in memory"),
         };
+        if pending.promise_changed && mutants::is(Mutant::TwoRecords) {
+            let ticket = pending.issue(Index::ZERO);
+            let hard_state =
+                Some(HardState { voted_for: Some(self.config.node), ..self.hard_state });
+            let (truncate_from, entries) = (None, Vec::new());
+            let persist = Persist { ticket, hard_state, truncate_from, entries };
+            self.effects.push(Effect::Persist(persist));
+        }
+        let pending = &mut self.pending;
         let hard_state = pending.promise_changed.then_some(self.hard_state);
         let truncate_from = pending.truncate_from.take();
         pending.promise_changed = false;

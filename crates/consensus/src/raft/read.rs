@@ -10,6 +10,7 @@ use super::{Raft, Role};
 use crate::effect::{Effect, ReadId};
 use crate::ids::{Index, NodeId};
 use crate::message::{Confirm, Message, ReadIndex, ReadIndexReply, StepDown};
+use crate::mutants::{self, Mutant};
 
 /// The leader's reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -82,7 +83,8 @@ impl Raft {
         let commit = self.commit();
         let Role::Leader(leader) = &mut self.role else { return };
         let reads = &mut leader.reads;
-        if reads.waiting.is_empty() || reads.under_way.is_some() || commit < leader.term_start {
+        let is_ready = leader.term_start <= commit || mutants::is(Mutant::ReadsTooEarly);
+        if reads.waiting.is_empty() || reads.under_way.is_some() || !is_ready {
             return;
         }
         reads.round += 1;
@@ -112,7 +114,9 @@ impl Raft {
         if leader.reads.under_way.is_some() {
             self.send_confirms();
             // Whoever was missing may not be a voter any more.
-            self.finish_reads();
+            if !mutants::is(Mutant::ReadsWaitForTheGone) {
+                self.finish_reads();
+            }
         }
     }
 
@@ -126,7 +130,10 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peer(from) else { return };
         progress.reachable = true;
-        progress.confirmed = progress.confirmed.max(confirm.round);
+        progress.confirmed = match mutants::is(Mutant::AnyRoundConfirms) {
+            true => u64::MAX,
+            false => progress.confirmed.max(confirm.round),
+        };
         self.finish_reads();
     }
 
@@ -138,7 +145,7 @@ impl Raft {
             true => round,
             false => leader.progress(voter).map_or(0, |progress| progress.confirmed),
         });
-        if confirmed < round {
+        if confirmed < round && !mutants::is(Mutant::ReadsUnconfirmed) {
             return;
         }
         let Role::Leader(leader) = &mut self.role else { return };

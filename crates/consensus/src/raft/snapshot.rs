@@ -7,6 +7,7 @@ use super::Raft;
 use crate::effect::Effect;
 use crate::ids::{Index, NodeId};
 use crate::message::{SnapshotMeta, SnapshotOffer};
+use crate::mutants::{self, Mutant};
 
 impl Raft {
     /// What a snapshot of the state as of `index`, which is applied, has to say besides the state.
@@ -47,7 +48,7 @@ impl Raft {
         if self.poisoned || self.is_leader() {
             return;
         }
-        if !self.covers(&snapshot) {
+        if !self.covers(&snapshot) || mutants::is(Mutant::OldSnapshotInstalled) {
             self.install(snapshot);
         }
         if let Some(leader) = self.leader {
@@ -68,7 +69,10 @@ impl Raft {
         // What was promised before must not be lost with the entries.
         self.flush_persist();
         let (index, term) = (snapshot.index, snapshot.term);
-        self.log.reset(index, term);
+        match mutants::is(Mutant::SuffixKept) && index < self.log.last() {
+            true => self.log.compact(index),
+            false => self.log.reset(index, term),
+        }
         self.memberships.reset(index, snapshot.membership.clone());
         self.hard_state.commit = index;
         self.snapshot = Some(snapshot.clone());

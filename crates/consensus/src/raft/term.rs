@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::{Raft, Role};
 use crate::ids::{Index, NodeId, Term};
 use crate::message::{AppendOutcome, AppendReply, Message, VoteReply};
+use crate::mutants::{self, Mutant};
 
 impl Raft {
     /// A message from another member. It may be late, doubled or out of order.
@@ -28,6 +29,7 @@ impl Raft {
         match message {
             Message::Vote(_) => {}
             Message::VoteReply(reply) if reply.granted => {}
+            Message::VoteReply(_) if mutants::is(Mutant::RefusalIgnored) => {}
             Message::Append(_)
             | Message::Snapshot(_)
             | Message::Confirm(_)
@@ -88,7 +90,7 @@ impl Raft {
 
     /// Follows `leader` in `term`, or waits for one.
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
-        if self.term() < term {
+        if self.term() < term || mutants::is(Mutant::ForgetsVote) {
             self.promise(term, None);
         }
         if self.is_leader() {

@@ -4,5 +4,9 @@
 mod cluster;
 #[cfg(test)]
 mod explore;
+#[cfg(all(test, feature = "mutants"))]
+mod mutants;
+#[cfg(test)]
+mod scenario;
 #[cfg(test)]
 mod simulation;

@@ -4,7 +4,7 @@
 //! between any two of these. Every transition is checked by the same oracle as the simulation.
 //! `QUARTET_SIM_SEEDS=<millions>` raises the limit of states for a long night.
 
-mod state;
+pub(crate) mod state;
 
 use consensus::{Change, NodeId};
 
@@ -84,7 +84,8 @@ pub(crate) fn clusters() -> Vec<(&'static str, State)> {
         repeats: 1,
         compactions: 1,
         transfers: 1,
-        is_eternal: false,
+        reads: 1,
+        one_by_one: false,
         changes: vec![remove(3)],
     };
     let alone = Budget { timeouts: 3, proposals: 3, crashes: 3, compactions: 1, ..none() };

@@ -3,8 +3,10 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use consensus::{
-    Change, Config, Effect, Index, Membership, Message, NodeId, Raft, Restored, RoleName,
+    Change, Config, Effect, Entry, HardState, Index, Membership, Message, NodeId, Persist, Raft,
+    ReadId, Restored, RoleName, Term, Ticket,
 };
 
 use crate::cluster::{Command, Oracle, Store, Wish, mix};
@@ -17,6 +19,7 @@ pub(crate) struct Budget {
     /// Leaders that send again what was not answered.
     pub(crate) retries: u8,
     pub(crate) proposals: u8,
+    pub(crate) reads: u8,
     /// Nodes that lose what is not durable, and start again.
     pub(crate) crashes: u8,
     /// Messages that arrive once more.
@@ -24,8 +27,8 @@ pub(crate) struct Budget {
     /// Logs that are cut behind a snapshot.
     pub(crate) compactions: u8,
     pub(crate) transfers: u8,
-    /// Every message that was ever sent may arrive at any time, again and again.
-    pub(crate) is_eternal: bool,
+    /// Every append carries one entry.
+    pub(crate) one_by_one: bool,
     /// Membership changes, in this order.
     pub(crate) changes: Vec<Change>,
 }
@@ -57,6 +60,10 @@ pub(crate) struct State {
     pub(crate) budget: Budget,
     oracle: Oracle,
     is_first: bool,
+    /// By read: what it has to see.
+    floors: Vec<Index>,
+    /// Who served which read as of which index.
+    served: Vec<(NodeId, ReadId, Index)>,
 }
 
 /// One thing that happens.
@@ -68,6 +75,7 @@ pub(crate) enum Action {
     Timeout(usize),
     Retry(usize),
     Propose(usize),
+    Read(usize),
     /// With this many writes that had reached the disk.
     Crash(usize, usize),
     Change(usize),
@@ -112,8 +120,9 @@ fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn config(node: NodeId) -> Config {
-    Config { election_ms: 1, retry_ms: 1, ..Config::new(node) }
+fn config(node: NodeId, budget: &Budget) -> Config {
+    let config = Config { election_ms: 1, retry_ms: 1, ..Config::new(node) };
+    if budget.one_by_one { Config { max_append_bytes: 1, ..config } } else { config }
 }
 
 impl State {
@@ -123,13 +132,21 @@ impl State {
         let node = |id: u64| {
             let founders: Option<&Membership> = (id <= voters).then_some(&founders);
             let mut store = Store::new(NodeId(id), founders);
-            let mut raft = store.start(config(NodeId(id)), 0, 0);
+            let mut raft = store.start(config(NodeId(id), &budget), 0, 0);
             raft.forget_time();
             Arc::new(Node { raft, store, fetch: None, hash: 0 })
         };
         let nodes = (1..=voters + others).map(node).collect();
         let oracle = Oracle::new(&Restored::founding(&founders).1);
-        Self { nodes, letters: Vec::new(), budget, oracle, is_first: true }
+        Self {
+            nodes,
+            letters: Vec::new(),
+            budget,
+            oracle,
+            is_first: true,
+            floors: Vec::new(),
+            served: Vec::new(),
+        }
     }
 
     /// Equal for states from which the same can happen.
@@ -143,6 +160,7 @@ impl State {
         }
         self.budget.hash(&mut hasher);
         self.oracle.hash(&mut hasher);
+        self.floors.hash(&mut hasher);
         hasher.finish()
     }
 
@@ -165,6 +183,7 @@ impl State {
             let waits = is_leader && raft.deadline_ms().is_some();
             add(&mut actions, waits && 0 < budget.retries, Action::Retry(at));
             add(&mut actions, is_leader && 0 < budget.proposals, Action::Propose(at));
+            add(&mut actions, is_leader && 0 < budget.reads, Action::Read(at));
             if 0 < budget.crashes {
                 actions.push(Action::Crash(at, 0));
                 add(&mut actions, 0 < pending, Action::Crash(at, pending));
@@ -186,86 +205,86 @@ impl State {
     /// The state after an action. `None` if it does nothing.
     pub(crate) fn after(&self, action: Action) -> Result<Option<Self>, String> {
         let mut next = self.clone();
-        let budget = &mut next.budget;
         let at = match action {
             Action::Deliver(letter) => return next.deliver(letter, false),
             Action::Repeat(letter) => {
-                budget.repeats -= 1;
+                next.budget.repeats -= 1;
                 return next.deliver(letter, true);
             }
-            Action::Sync(at) => {
-                next.sync(at)?;
-                at
-            }
-            Action::Timeout(at) => {
-                budget.timeouts -= 1;
-                next.is_first = false;
-                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
-                if let Some(leader) = raft.leader() {
-                    raft.handle_node_silent(leader);
-                }
-                let Some(deadline) = raft.deadline_ms() else { return Ok(None) };
-                raft.tick(deadline);
-                at
-            }
-            Action::Retry(at) => {
-                budget.retries -= 1;
-                Arc::make_mut(&mut next.nodes[at]).raft.tick(1);
-                at
-            }
-            Action::Propose(at) => {
-                budget.proposals -= 1;
-                let command = Command { register: 0, value: u64::from(budget.proposals) };
-                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
-                if raft.propose(vec![command.encode()]).is_err() {
-                    return Ok(None);
-                }
-                at
-            }
-            Action::Crash(at, survive) => {
-                budget.crashes -= 1;
-                next.crash(at, survive)?;
-                at
-            }
-            Action::Change(at) => {
-                let change = budget.changes.remove(0);
-                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
-                if raft.change(&[change]).is_err() {
-                    return Ok(None);
-                }
-                at
-            }
-            Action::Compact(at) => {
-                budget.compactions -= 1;
-                let Node { raft, store, .. } = Arc::make_mut(&mut next.nodes[at]);
-                if !store.compact(raft, 0)? {
-                    return Ok(None);
-                }
-                at
-            }
-            Action::Fetched(at) => {
-                if !next.fetched(at) {
-                    return Ok(None);
-                }
-                at
-            }
-            Action::Transfer(at, to) => {
-                budget.transfers -= 1;
-                let to = next.nodes[to].store.id;
-                let raft = &mut Arc::make_mut(&mut next.nodes[at]).raft;
-                if raft.transfer(to).is_err() {
-                    return Ok(None);
-                }
-                at
-            }
+            Action::Sync(at)
+            | Action::Timeout(at)
+            | Action::Retry(at)
+            | Action::Propose(at)
+            | Action::Read(at)
+            | Action::Crash(at, _)
+            | Action::Change(at)
+            | Action::Compact(at)
+            | Action::Fetched(at)
+            | Action::Transfer(at, _) => at,
         };
+        if !next.act(at, action)? {
+            return Ok(None);
+        }
         next.settle(at)?;
         Ok(Some(next))
     }
 
+    /// What happens on one node. False if nothing does.
+    fn act(&mut self, at: usize, action: Action) -> Result<bool, String> {
+        let raft = &mut Arc::make_mut(&mut self.nodes[at]).raft;
+        let budget = &mut self.budget;
+        Ok(match action {
+            Action::Deliver(_) | Action::Repeat(_) => false,
+            Action::Sync(_) => self.sync(at).map(|()| true)?,
+            Action::Timeout(_) => {
+                budget.timeouts -= 1;
+                self.is_first = false;
+                if let Some(leader) = raft.leader() {
+                    raft.handle_node_silent(leader);
+                }
+                let deadline = raft.deadline_ms();
+                deadline.map(|deadline| raft.tick(deadline)).is_some()
+            }
+            Action::Retry(_) => {
+                budget.retries -= 1;
+                raft.tick(1);
+                true
+            }
+            Action::Propose(_) => {
+                budget.proposals -= 1;
+                let command = Command { register: 0, value: u64::from(budget.proposals) };
+                raft.propose(vec![command.encode()]).is_ok()
+            }
+            Action::Read(_) => {
+                budget.reads -= 1;
+                raft.read(ReadId(self.floors.len() as u64));
+                self.floors.push(self.oracle.read_floor());
+                true
+            }
+            Action::Crash(_, survive) => {
+                budget.crashes -= 1;
+                self.crash(at, survive).map(|()| true)?
+            }
+            Action::Change(_) => {
+                let change = budget.changes.remove(0);
+                raft.change(&[change]).is_ok()
+            }
+            Action::Compact(_) => {
+                budget.compactions -= 1;
+                let Node { raft, store, .. } = Arc::make_mut(&mut self.nodes[at]);
+                store.compact(raft, 0)?
+            }
+            Action::Fetched(_) => self.fetched(at),
+            Action::Transfer(_, to) => {
+                budget.transfers -= 1;
+                raft.transfer(NodeId(to as u64 + 1)).is_ok()
+            }
+        })
+    }
+
     fn deliver(mut self, letter: usize, again: bool) -> Result<Option<Self>, String> {
         let Letter { from, to, message, .. } = self.letters[letter].clone();
-        if !again && !self.budget.is_eternal {
+        if !again {
             self.letters.remove(letter);
         }
         let id = self.nodes[from].store.id;
@@ -291,7 +310,7 @@ impl State {
         }
         store.crash();
         *fetch = None;
-        *raft = store.start(config(store.id), 0, 0);
+        *raft = store.start(config(store.id, &self.budget), 0, 0);
         self.oracle.check_start(store, raft)
     }
 
@@ -309,13 +328,41 @@ impl State {
 
     /// Carries out what the node wants, and checks it.
     fn settle(&mut self, at: usize) -> Result<(), String> {
-        let mut node = self.nodes[at].clone();
-        let Node { raft, store, fetch, hash } = Arc::make_mut(&mut node);
+        let mut shared = self.nodes[at].clone();
+        let node = Arc::make_mut(&mut shared);
+        // What was read from the disk is sent by the next flush.
+        while self.flush(at, node)? {}
+        let Node { raft, store, fetch, hash } = node;
+        while store.apply_one()? {
+            self.oracle.check_applied(store)?;
+            let applied = store.machine.applied;
+            if raft.role() == RoleName::Leader
+                && raft.term_at(applied) == Some(raft.hard_state().term)
+            {
+                // Whoever proposed it is told.
+                self.oracle.acknowledge(applied);
+            }
+        }
+        let by = raft.forget_time();
+        for (ticket, _) in &mut store.disk.pending {
+            ticket.0 -= by;
+        }
+        *hash = hash_of(&(&*raft, &*store, &*fetch));
+        self.nodes[at] = shared;
+        // The same message twice is the same as once: it arrives at any time.
+        self.letters.sort_unstable_by_key(|letter| letter.hash);
+        self.letters.dedup_by_key(|letter| letter.hash);
+        Ok(())
+    }
+
+    /// True if entries were loaded.
+    fn flush(&mut self, at: usize, node: &mut Node) -> Result<bool, String> {
+        let Node { raft, store, fetch, .. } = node;
         let mut effects: Vec<Effect> = Vec::new();
         raft.flush(&mut effects);
         let before = self.nodes.iter().map(|node| &node.store);
         self.oracle.check_node(store, raft, before)?;
-        let mut is_changed = false;
+        let (mut is_changed, mut is_loaded) = (false, false);
         for effect in effects {
             is_changed |= matches!(effect, Effect::Membership { .. } | Effect::Install { .. });
             self.oracle.check_effect(store, raft, &effect)?;
@@ -327,27 +374,24 @@ impl State {
                     }
                 }
                 Some(Wish::Fetch { from, snapshot }) => *fetch = Some((from, snapshot.index)),
-                Some(Wish::Load { from, .. }) => raft.handle_loaded(from, Vec::new()),
+                Some(Wish::Load { from, through, max_bytes }) => {
+                    raft.handle_loaded(from, store.disk.read(from, through, max_bytes));
+                    is_loaded = true;
+                }
                 Some(Wish::Poison(reason)) => return Err(format!("poisoned: {reason}")),
-                Some(Wish::Sync | Wish::ReadReady { .. } | Wish::ReadFailed { .. }) | None => {}
+                Some(Wish::ReadReady { reads, index }) => {
+                    for read in reads {
+                        self.oracle.check_read(store.id, self.floors[read.0 as usize], index)?;
+                        self.served.push((store.id, read, index));
+                    }
+                }
+                Some(Wish::Sync | Wish::ReadFailed { .. }) | None => {}
             }
         }
-        while store.apply_one()? {
-            self.oracle.check_applied(store)?;
-        }
-        if is_changed || raft.role() == RoleName::Learner {
+        if is_changed {
             self.oracle.check_membership(store)?;
         }
-        let by = raft.forget_time();
-        for (ticket, _) in &mut store.disk.pending {
-            ticket.0 -= by;
-        }
-        *hash = hash_of(&(&*raft, &*store, &*fetch));
-        self.nodes[at] = node;
-        // The same message twice is the same as once: it arrives at any time.
-        self.letters.sort_unstable_by_key(|letter| letter.hash);
-        self.letters.dedup_by_key(|letter| letter.hash);
-        Ok(())
+        Ok(is_loaded)
     }
 
     /// What an action would do, for people.
@@ -366,5 +410,63 @@ impl Letter {
     fn new(from: usize, to: usize, message: Message) -> Self {
         let hash = hash_of(&(from, to, &message));
         Self { hash, from, to, message: Arc::new(message) }
+    }
+}
+
+/// For scenarios, which choose what happens.
+impl State {
+    /// Founders with these logs, given as the terms of their entries, in order; the first is the
+    /// founders' own. The highest of all terms is everybody's.
+    pub(crate) fn with_logs(logs: &[&[u64]], budget: Budget) -> Self {
+        let mut state = Self::new(logs.len() as u64, 0, budget);
+        let highest = logs.iter().filter_map(|log| log.last()).max();
+        let term = Term(*highest.expect("there are logs"));
+        for (node, log) in state.nodes.iter_mut().zip(logs) {
+            let Node { raft, store, .. } = Arc::make_mut(node);
+            let entry = |(at, term): (usize, &u64)| {
+                Entry::command(Term(*term), Index(at as u64 + 1), Bytes::new())
+            };
+            let entries = log.iter().enumerate().skip(1).map(entry).collect();
+            let hard_state = Some(HardState { term, ..store.disk.hard_state });
+            let (ticket, truncate_from) = (Ticket(0), None);
+            store.disk.submit(Persist { ticket, hard_state, truncate_from, entries });
+            store.disk.sync_one();
+            *raft = store.start(config(store.id, &state.budget), 0, 0);
+        }
+        state
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn raft(&self, at: usize) -> &Raft {
+        &self.nodes[at].raft
+    }
+
+    pub(crate) fn store(&self, at: usize) -> &Store {
+        &self.nodes[at].store
+    }
+
+    /// What is on its way: from, to, what.
+    pub(crate) fn letters(&self) -> Vec<(usize, usize, &Message)> {
+        self.letters
+            .iter()
+            .map(|letter| (letter.from, letter.to, letter.message.as_ref()))
+            .collect()
+    }
+
+    pub(crate) fn lose(&mut self, lost: impl Fn(usize, usize, &Message) -> bool) {
+        self.letters.retain(|letter| !lost(letter.from, letter.to, &letter.message));
+    }
+
+    pub(crate) fn served(&self) -> &[(NodeId, ReadId, Index)] {
+        &self.served
+    }
+
+    /// An input of the host that no action covers.
+    pub(crate) fn with(&mut self, at: usize, input: impl FnOnce(&mut Raft)) -> Result<(), String> {
+        input(&mut Arc::make_mut(&mut self.nodes[at]).raft);
+        self.settle(at)
     }
 }

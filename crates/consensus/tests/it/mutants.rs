@@ -1,0 +1,98 @@
+//! Plants known bugs and demands that they are found: `cargo test -p consensus --features mutants
+//! mutants`, or `scripts/mutants`, which prints a table.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use consensus::mutants::{Mutant, plant};
+
+use crate::explore::{self, clusters};
+use crate::simulation;
+
+/// How many seeds a simulation gets.
+const SEEDS: u64 = 300;
+/// How many states every exploration gets.
+const STATES: usize = 30_000;
+
+/// What the first violation was; a panic is one as well.
+fn first<T>(what: impl FnOnce() -> Option<T>) -> Option<Result<T, String>> {
+    match catch_unwind(AssertUnwindSafe(what)) {
+        Ok(found) => found.map(Ok),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            Some(Err(text.unwrap_or_else(|| "an assertion of the core".to_owned())))
+        }
+    }
+}
+
+/// The seed that notices, and what it says.
+fn simulation(seeds: u64) -> Option<String> {
+    (0..seeds).find_map(|seed| {
+        let violation = first(|| simulation::run(seed).err())?;
+        let text = violation.unwrap_or_else(|panic| panic);
+        let line = text.lines().next().unwrap_or_default().to_owned();
+        Some(format!("seed {seed}: {line}"))
+    })
+}
+
+/// The cluster in which it shows, and how.
+fn exploration() -> Option<String> {
+    clusters().into_iter().find_map(|(name, state)| {
+        let violation = first(|| explore::explore(state, STATES).violation)?;
+        let text = violation.unwrap_or_else(|panic| panic);
+        Some(format!("{name}: {}", text.lines().next().unwrap_or_default()))
+    })
+}
+
+fn is_found(mutant: Mutant, finder: impl FnOnce() -> Option<String>) {
+    plant(Some(mutant));
+    let found = finder();
+    plant(None);
+    match found {
+        Some(how) => println!("{mutant:?} | {how}"),
+        None => panic!("{mutant:?} lives"),
+    }
+}
+
+macro_rules! found {
+    ($($name:ident: $mutant:ident by $finder:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                is_found(Mutant::$mutant, || $finder);
+            }
+        )*
+    };
+}
+
+found! {
+    m01_commits_old_terms: CommitsOldTerms by simulation(SEEDS);
+    m02_vote_too_early: VoteTooEarly by exploration();
+    m03_two_records: TwoRecords by simulation(SEEDS);
+    m04_forgets_vote: ForgetsVote by exploration();
+    m05_confirms_too_early: ConfirmsTooEarly by exploration();
+    m06_leader_counts_early: LeaderCountsEarly by exploration();
+    m07_longer_log_wins: LongerLogWins by simulation(SEEDS);
+    m08_truncates_always: TruncatesAlways by simulation(SEEDS);
+    m09_match_goes_back: MatchGoesBack by simulation(SEEDS);
+    m10_old_writes_count: OldWritesCount by simulation(SEEDS);
+    m11_membership_late: MembershipLate by simulation(SEEDS);
+    m12_membership_kept: MembershipKept by simulation(SEEDS);
+    m13_new_majority_only: NewMajorityOnly by simulation(SEEDS);
+    m14_second_change: SecondChange by simulation(SEEDS);
+    m15_half_is_majority: HalfIsMajority by simulation(SEEDS);
+    m16_learners_count: LearnersCount by simulation(SEEDS);
+    m17_reads_too_early: ReadsTooEarly by simulation(SEEDS);
+    m18_any_round_confirms: AnyRoundConfirms by simulation(SEEDS);
+    m20_suffix_kept: SuffixKept by simulation(SEEDS);
+    m21_old_snapshot_installed: OldSnapshotInstalled by simulation(SEEDS);
+    m23_refusal_ignored: RefusalIgnored by simulation(SEEDS);
+    m24_probes_forever: ProbesForever by simulation(SEEDS);
+    m27_votes_twice: VotesTwice by exploration();
+    m28_commit_beyond_match: CommitBeyondMatch by simulation(SEEDS);
+    m29_reads_unconfirmed: ReadsUnconfirmed by simulation(SEEDS);
+    m30_no_check_quorum: NoCheckQuorum by simulation(SEEDS);
+    m31_reads_wait_for_the_gone: ReadsWaitForTheGone by simulation(SEEDS);
+    m32_follows_the_silent: FollowsTheSilent by simulation(SEEDS);
+    m33_unreachable_kept: UnreachableKept by simulation(SEEDS);
+    m34_strangers_ignored: StrangersIgnored by simulation(SEEDS);
+}

@@ -1,0 +1,329 @@
+//! Bugs that others have shipped, and those that our own simulation has found: none of them here.
+//! The numbers are those of the list that the design goes by.
+
+use bytes::Bytes;
+use consensus::{Change, Index, Message, NodeId};
+
+use super::Cluster;
+
+fn add(node: u64) -> Change {
+    Change::AddLearner { node: NodeId(node), info: Bytes::new() }
+}
+
+fn promote(node: u64) -> Change {
+    Change::Promote { node: NodeId(node) }
+}
+
+fn remove(node: u64) -> Change {
+    Change::Remove { node: NodeId(node) }
+}
+
+/// B1: two leaders that each change one voter must not both commit.
+#[test]
+fn b01_rival_changes_do_not_both_commit() {
+    let mut cluster = Cluster::with_others(4, 1);
+    cluster.elect(1);
+    // 1 removes 4, which nobody hears of.
+    cluster.cut(&[1]);
+    assert!(cluster.change(1, remove(4)));
+    cluster.settle();
+    // 2 leads in the old membership and adds 5.
+    cluster.elect(2);
+    cluster.cut(&[1]);
+    assert!(cluster.change(2, add(5)));
+    cluster.settle();
+    let committed = cluster.commit(2);
+    // 1 comes back with 3 only: it cannot commit its change.
+    cluster.cut(&[2, 4, 5]);
+    cluster.retry(1);
+    cluster.settle();
+    assert!(cluster.commit(1) < committed);
+    cluster.cut(&[]);
+    cluster.elect(2);
+    assert_eq!(cluster.log(1), cluster.log(2));
+}
+
+/// B1: while a change is not through, there is no second one.
+#[test]
+fn b01_one_change_at_a_time() {
+    let mut cluster = Cluster::of(5);
+    cluster.elect(1);
+    cluster.cut(&[2, 3, 4, 5]);
+    assert!(cluster.change(1, remove(5)));
+    assert!(!cluster.change(1, remove(4)));
+    cluster.cut(&[]);
+    cluster.retry(1);
+    cluster.settle();
+    assert!(cluster.change(1, remove(4)), "the first is through");
+}
+
+/// B1: a new leader changes nothing before it has committed an entry of its own.
+#[test]
+fn b01_a_new_leader_is_not_ready_for_changes() {
+    let mut cluster = Cluster::of(3);
+    cluster.timeout(1);
+    cluster.settle_but(|_, _, message| matches!(message, Message::Append(_)));
+    assert!(cluster.leads(1));
+    assert!(!cluster.change(1, remove(3)));
+    cluster.settle();
+    assert!(cluster.change(1, remove(3)));
+}
+
+/// B4: neither a vote nor a request for one leaves before it is durable.
+#[test]
+fn b04_a_vote_waits_for_the_disk() {
+    let mut cluster = Cluster::of(3);
+    cluster.stick(&[1, 2, 3]);
+    cluster.timeout(1);
+    cluster.settle();
+    assert!(!cluster.sent(|_, _, _| true), "the candidate's own promise is not durable");
+    cluster.stick(&[2, 3]);
+    cluster.settle();
+    assert!(!cluster.leads(1), "the votes are not durable");
+    cluster.stick(&[]);
+    cluster.settle();
+    assert!(cluster.leads(1));
+}
+
+/// B6: an answer to an earlier round confirms no later one.
+#[test]
+fn b06_an_old_confirmation_confirms_nothing() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    let is_reply = |message: &Message| matches!(message, Message::ConfirmReply(_));
+    cluster.read(1);
+    cluster.settle_but(|from, _, message| from == 3 && is_reply(message));
+    assert_eq!(cluster.served(1), Some(Index(2)), "confirmed by 2; the answer of 3 is late");
+    // Meanwhile 2 takes over and writes.
+    let late = |_: usize, to: usize, message: &Message| to == 1 && is_reply(message);
+    cluster.input(1, |_| {});
+    cluster.elect_without(2, 1, late);
+    cluster.read(1);
+    // The late answer arrives at last.
+    cluster.settle_but(|_, _, message| !is_reply(message));
+    assert_eq!(cluster.served(1), Some(Index(2)), "and nothing else was served");
+}
+
+/// B7: a new leader serves no read before it has committed an entry of its own.
+#[test]
+fn b07_a_new_leader_does_not_know_what_is_committed() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    cluster.propose(1);
+    cluster.settle();
+    cluster.cut(&[1]);
+    cluster.input(3, |raft| raft.handle_node_silent(NodeId(1)));
+    cluster.timeout(2);
+    cluster.settle_but(|_, _, message| matches!(message, Message::AppendReply(_)));
+    assert!(cluster.leads(2));
+    cluster.read(2);
+    cluster.settle_but(|_, _, message| matches!(message, Message::AppendReply(_)));
+    assert_eq!(cluster.served(2), None);
+    cluster.settle();
+    assert_eq!(cluster.served(2), Some(Index(4)));
+}
+
+/// B10: a write that was overtaken by a truncation confirms nothing, although its ticket is old and
+/// its length fits.
+#[test]
+fn b10_an_overtaken_write_confirms_nothing() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    // 3 has an entry of 1 on its way to the disk when 2 takes over and writes another one there.
+    cluster.stick(&[3]);
+    cluster.propose(1);
+    cluster.settle_but(|_, to, _| to != 3);
+    cluster.lose(|_, _, _| true);
+    cluster.stick(&[]);
+    cluster.cut(&[1]);
+    cluster.stick(&[3]);
+    cluster.input(2, |raft| raft.handle_node_silent(NodeId(1)));
+    cluster.input(3, |raft| raft.handle_node_silent(NodeId(1)));
+    cluster.timeout(3);
+    cluster.settle();
+    cluster.stick(&[]);
+    cluster.settle();
+    // Whoever leads: no confirmation was released for what is not on the disk (the oracle looks).
+    cluster.cut(&[]);
+    cluster.elect(3);
+    assert_eq!(cluster.log(1), cluster.log(3));
+}
+
+/// B13: an older snapshot than the log is not installed.
+#[test]
+fn b13_an_old_snapshot_does_not_cut_the_log() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    cluster.cut(&[3]);
+    cluster.propose(1);
+    cluster.settle();
+    assert!(cluster.compact(1));
+    cluster.cut(&[]);
+    cluster.retry(1);
+    cluster.settle();
+    // It is told to fetch; before it has, a leader with a longer log sends the entries.
+    cluster.cut(&[1]);
+    cluster.elect(2);
+    assert_eq!(cluster.last(3), 4);
+    cluster.cut(&[]);
+    cluster.fetch(3);
+    cluster.settle();
+    assert_eq!(cluster.last(3), 4, "nothing was lost");
+}
+
+/// B19: one voter commits nothing that its disk does not have.
+#[test]
+fn b19_one_voter_waits_for_its_disk() {
+    let mut cluster = Cluster::of(1);
+    cluster.elect(1);
+    cluster.stick(&[1]);
+    cluster.propose(1);
+    cluster.settle();
+    assert_eq!((cluster.last(1), cluster.commit(1)), (3, 2));
+    cluster.crash(1);
+    assert_eq!(cluster.last(1), 2, "it is gone, and nobody was told otherwise");
+}
+
+/// B23: a higher term behind the refusal of a pre-vote is taken over, or nobody is ever elected.
+#[test]
+fn b23_a_lower_term_with_the_better_log_wins() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    // 3 misses an entry, and is in a higher term than the others.
+    cluster.cut(&[3]);
+    cluster.propose(1);
+    cluster.settle();
+    cluster.cut(&[1, 2]);
+    cluster.input(3, |raft| {
+        let vote = consensus::VoteReply { term: consensus::Term(9), pre: true, granted: false };
+        raft.receive(NodeId(2), Message::VoteReply(vote));
+    });
+    cluster.settle();
+    assert_eq!(cluster.term(3).0, 9);
+    // 1 is gone for good: 2 has the log, 3 has the term.
+    cluster.cut(&[1]);
+    cluster.input(2, |raft| raft.handle_node_silent(NodeId(1)));
+    for _ in 0..3 {
+        cluster.timeout(2);
+        cluster.settle();
+    }
+    assert!(cluster.leads(2));
+}
+
+/// B25: a member whose entries are all gone gets the snapshot, also from an idle leader.
+#[test]
+fn b25_a_member_behind_the_log_gets_the_snapshot() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    cluster.cut(&[3]);
+    for _ in 0..4 {
+        cluster.propose(1);
+        cluster.settle();
+    }
+    assert!(cluster.compact(1));
+    assert!(cluster.compact(2));
+    // A new leader knows nothing of what 3 has.
+    cluster.elect(2);
+    cluster.cut(&[]);
+    cluster.retry(2);
+    cluster.settle();
+    assert!(cluster.fetch(3), "it is offered");
+    cluster.settle();
+    assert_eq!(cluster.commit(3), cluster.commit(2));
+}
+
+/// B26: a request to campaign that comes late elects nobody who lacks entries.
+#[test]
+fn b26_a_late_transfer_elects_nobody_who_lags() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    assert!(cluster.transfer(1, 2));
+    let is_now = |message: &Message| matches!(message, Message::TimeoutNow(_));
+    cluster.settle_but(|_, _, message| is_now(message));
+    assert!(cluster.sent(|_, to, message| to == 2 && is_now(message)));
+    // 2 loses what it had not on disk: nothing here. But it is asked for an entry it never had.
+    cluster.lose(|_, _, message| is_now(message));
+    cluster.input(2, |raft| {
+        let now = consensus::TimeoutNow {
+            term: raft.hard_state().term,
+            last_index: Index(99),
+            last_term: raft.hard_state().term,
+        };
+        raft.receive(NodeId(1), Message::TimeoutNow(now));
+    });
+    cluster.settle();
+    assert!(!cluster.leads(2));
+}
+
+/// B27: a learner that does not answer is not made a voter.
+#[test]
+fn b27_a_member_that_never_answered_does_not_vote() {
+    let mut cluster = Cluster::with_others(1, 1);
+    cluster.elect(1);
+    cluster.cut(&[2]);
+    assert!(cluster.change(1, add(2)));
+    cluster.settle();
+    assert!(!cluster.change(1, promote(2)), "it has nothing");
+    cluster.cut(&[]);
+    cluster.retry(1);
+    cluster.settle();
+    assert!(cluster.change(1, promote(2)));
+    cluster.settle();
+    assert_eq!(cluster.commit(2), cluster.last(1));
+}
+
+/// Ours: a round of reads does not wait for a voter that has left meanwhile.
+#[test]
+fn reads_do_not_wait_for_a_voter_that_left() {
+    let mut cluster = Cluster::of(2);
+    cluster.elect(1);
+    assert!(cluster.change(1, remove(2)));
+    let is_confirm = |message: &Message| matches!(message, Message::Confirm(_));
+    cluster.read(1);
+    cluster.settle_but(|_, _, message| is_confirm(message));
+    cluster.cut(&[2]);
+    cluster.retry(1);
+    cluster.settle();
+    assert!(cluster.served(1).is_some());
+}
+
+/// §6: a leader that is removed ends when that is committed, and somebody else begins.
+#[test]
+fn a_removed_leader_ends() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    assert!(cluster.change(1, remove(1)));
+    cluster.settle();
+    assert!(!cluster.leads(1));
+    assert!(cluster.leads(2) || cluster.leads(3), "it has said who may begin at once");
+}
+
+impl Cluster {
+    /// `node` leads and writes, while `without` hears nothing; these messages stay on their way.
+    fn elect_without(
+        &mut self,
+        node: usize,
+        without: usize,
+        keep: impl Fn(usize, usize, &Message) -> bool,
+    ) {
+        let kept = |from: usize, to: usize, message: &Message| {
+            keep(from, to, message) || from == without || to == without
+        };
+        for other in 1..=3 {
+            if other != without {
+                self.input(other, |raft| raft.handle_node_silent(NodeId(without as u64)));
+            }
+        }
+        self.timeout(node);
+        self.settle_but(kept);
+        self.lose(|from, to, message| {
+            (from == without || to == without) && !keep(from, to, message)
+        });
+        assert!(self.leads(node));
+        self.propose(node);
+        self.settle_but(kept);
+        self.lose(|from, to, message| {
+            (from == without || to == without) && !keep(from, to, message)
+        });
+    }
+}
