@@ -19,9 +19,8 @@ impl From<WriteError> for Problem {
             WriteError::Precondition { .. } => Code::PreconditionFailed,
             WriteError::IdempotencyMismatch => Code::IdempotencyMismatch,
             WriteError::Indeterminate { .. } => Code::Indeterminate,
-            WriteError::Engine(EngineError::Reopening) => Code::Unavailable,
+            WriteError::Engine(EngineError::Reopening) | WriteError::Stopped => Code::Unavailable,
             WriteError::Engine(_) => Code::Internal,
-            WriteError::Stopped => Code::Unavailable,
         };
         let problem = Self::from_error(code, &error);
         match error {
@@ -46,10 +45,11 @@ impl From<ReadError> for Problem {
         let code = match &error {
             ReadError::TooStale { .. } | ReadError::Behind { .. } => Code::TooStale,
             ReadError::HistoryLost { .. } => Code::HistoryLost,
-            ReadError::Unconfirmed { .. } | ReadError::Quarantined(_) => Code::Unavailable,
+            ReadError::Unconfirmed { .. }
+            | ReadError::Quarantined(_)
+            | ReadError::Engine(EngineError::Reopening) => Code::Unavailable,
             ReadError::Fenced { .. } => Code::Fenced,
             ReadError::NoPrimary => Code::NoLeader,
-            ReadError::Engine(EngineError::Reopening) => Code::Unavailable,
             ReadError::Engine(_) => Code::Internal,
         };
         let problem = Self::from_error(code, &error);
