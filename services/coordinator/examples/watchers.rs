@@ -79,8 +79,8 @@ impl Watcher {
         let mut response = Client::new().get(url).send().await.unwrap();
         // The first bookmark: from here on it counts.
         let mut buffer = Vec::new();
-        while !find(&buffer, b"event: bookmark")
-            .is_some_and(|at| find(&buffer[at..], b"\n\n").is_some())
+        while find(&buffer, b"event: bookmark")
+            .is_none_or(|at| find(&buffer[at..], b"\n\n").is_none())
         {
             buffer.extend_from_slice(&response.chunk().await.unwrap().unwrap());
         }

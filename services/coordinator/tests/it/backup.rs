@@ -16,7 +16,7 @@ async fn everything(url: &str, revision: u64) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_under_load_is_the_store_at_one_revision() {
-    let server = Arc::new(Server::start().await);
+    let server = Server::start().await;
     for at in 0..100 {
         server.put(&format!("/v1/kv/before{at}"), &"v".repeat(3000)).await;
     }
@@ -25,7 +25,7 @@ async fn a_backup_under_load_is_the_store_at_one_revision() {
     server.put(&format!("/v1/kv/leased?lease={lease}"), "v").await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
-        let (server, stop) = (server.clone(), stop.clone());
+        let (server, stop) = (&server, stop.clone());
         async move {
             let mut at = 0;
             while !stop.load(Ordering::SeqCst) {
@@ -39,7 +39,7 @@ async fn a_backup_under_load_is_the_store_at_one_revision() {
         }
     };
     let backups = {
-        let (server, stop) = (server.clone(), stop.clone());
+        let (server, stop) = (&server, stop.clone());
         async move {
             let mut newest = None;
             for _ in 0..5 {
