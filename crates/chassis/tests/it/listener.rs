@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::post;
+use chassis::extract::Body;
 use reqwest::Client;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use crate::raw::{PATIENCE, REQUEST, Raw};
 use crate::running;
+use crate::service::{self, Config};
 
 #[tokio::test]
 async fn one_byte_at_a_time_does_not_buy_more_time() {
@@ -73,4 +77,22 @@ async fn a_body_that_stops_arriving_is_given_up() {
     let head = b"POST /echo HTTP/1.1\r\nhost: trial\r\ncontent-length: 10\r\n\r\nhalf";
     raw.send(head).await;
     assert_eq!(raw.answer().await.status(), 408);
+}
+
+#[tokio::test]
+async fn peers_may_stream_without_end() {
+    let server = chassis::testing::start(Config::default(), |context| async move {
+        let mut service = service::start(context).await?;
+        let length = post(|Body(body): Body| async move { body.len().to_string() });
+        service.peer = Some(Router::new().route("/length", length));
+        Ok(service)
+    })
+    .await;
+    let len = Config::default().base.limits.max_body_bytes as usize + 1;
+    let send = async |url: &str, path: &str| {
+        Client::new().post(format!("{url}{path}")).body(vec![7; len]).send().await.unwrap()
+    };
+    let answer = send(&server.peer_url, "/length").await;
+    assert_eq!(answer.text().await.unwrap(), len.to_string());
+    assert_eq!(send(&server.url, "/echo").await.status(), 413);
 }
