@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use super::command::AlarmKind;
 use super::ids::{KeyRange, LeaseId, Revision};
 use super::lease::LeaseNotFound;
 use super::mvcc::{Record, RevisionError, Writer};
@@ -165,6 +166,10 @@ impl Store {
     }
 
     pub(super) fn run(&mut self, txn: &Txn, quota: u64) -> Result<TxnResult, TxnError> {
+        // Who says that there is no space means every put, also one that would not be reached.
+        if !txn.is_freeing() && self.has_alarm(AlarmKind::NoSpace) {
+            self.check_space(0, quota)?;
+        }
         let plan = self.plan(txn);
         self.check(&plan, quota)?;
         let Self { mvcc, leases, .. } = self;
