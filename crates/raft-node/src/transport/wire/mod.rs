@@ -143,7 +143,10 @@ impl Decoder {
         if self.max < len {
             return Err(DecodeError::TooLong { len, max: self.max });
         }
-        if self.buffer.len() < HEADER + len {
+        let missing = (HEADER + len).saturating_sub(self.buffer.len());
+        if 0 < missing {
+            // At once: growing step by step would copy a long frame several times.
+            self.buffer.reserve(missing);
             return Ok(None);
         }
         self.buffer.advance(HEADER);
