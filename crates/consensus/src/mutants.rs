@@ -64,6 +64,8 @@ pub enum Mutant {
     FollowsTheSilent,
     /// A node that leaves and comes back stays unreachable.
     UnreachableKept,
+    /// Who is removed does not campaign, even if only its log can win.
+    RemovedKeepQuiet,
     /// A node does not answer those of whom it does not know that they share a group with it.
     StrangersIgnored,
 }

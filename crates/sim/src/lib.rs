@@ -4,7 +4,8 @@
 //! A simulated run is a function of its seed: everything random comes from one [`Rng`], time moves
 //! only when the test moves a [`Clock`], and [`disk::SimDisk`] decides from its seed what a crash
 //! leaves behind. A failure is replayed with `QUARTET_SIM_SEED=<seed>`, which makes [`seeds`] yield
-//! that one seed; `QUARTET_SIM_SEEDS=<n>` makes every simulation run `n` seeds, for a long night.
+//! that one seed; `QUARTET_SIM_SEEDS=<n>` makes every simulation run `n` seeds and
+//! `QUARTET_SIM_STATES=<n>` every exploration visit `n` states, for a long night.
 //!
 //! A run is judged by what clients saw: [`history`] records it, [`linearizability`] looks for an
 //! order that explains it, [`watch`] and [`fencing`] compare it with what was promised.
@@ -28,4 +29,4 @@ pub use clock::{Clock, start};
 pub use events::Events;
 pub use network::Network;
 pub use rng::Rng;
-pub use seeds::{Seeds, seeds};
+pub use seeds::{Seeds, seeds, states};

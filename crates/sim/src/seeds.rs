@@ -7,6 +7,9 @@ const ONE: &str = "QUARTET_SIM_SEED";
 /// Overrides how many seeds every simulation runs.
 const COUNT: &str = "QUARTET_SIM_SEEDS";
 
+/// Overrides how many states every exploration visits.
+const STATES: &str = "QUARTET_SIM_STATES";
+
 /// The seeds of one test; see [`seeds`].
 pub type Seeds = Range<u64>;
 
@@ -20,6 +23,16 @@ pub type Seeds = Range<u64>;
 #[must_use]
 pub fn seeds(n: u64) -> Seeds {
     choose(n, variable(ONE), variable(COUNT))
+}
+
+/// How many states an exploration may visit: `n`, or what `QUARTET_SIM_STATES` says.
+///
+/// # Panics
+///
+/// Like [`seeds`].
+#[must_use]
+pub fn states(n: usize) -> usize {
+    variable(STATES).map_or(n, |states| usize::try_from(states).unwrap_or(usize::MAX))
 }
 
 fn choose(n: u64, one: Option<u64>, count: Option<u64>) -> Seeds {

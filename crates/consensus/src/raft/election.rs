@@ -36,7 +36,7 @@ impl Raft {
 
     /// Becomes a candidate; `pre` only asks. With `transfer` the leader itself wants it.
     pub(super) fn campaign(&mut self, pre: bool, transfer: bool) {
-        if !self.membership().is_voter(self.node()) {
+        if !self.may_campaign() {
             return;
         }
         let me = self.node();

@@ -38,6 +38,12 @@ impl Memberships {
         self.newest().0
     }
 
+    /// The one in force at an index, and all that came after it.
+    fn since(&self, index: Index) -> impl Iterator<Item = &Arc<Membership>> {
+        let after = self.0.partition_point(|(since, _)| *since <= index);
+        self.0[after.max(1) - 1..].iter().map(|(_, membership)| membership)
+    }
+
     /// The one in force at an index.
     pub(super) fn at(&self, index: Index) -> &Arc<Membership> {
         let after = self.0.partition_point(|(since, _)| *since <= index);
@@ -125,6 +131,15 @@ impl Raft {
         }
         self.append_own(EntryKind::Membership, next.encode());
         Ok(self.log.last())
+    }
+
+    /// Dissertation, 4.2.2: who is removed may have the only log that can win, until its removal is
+    /// committed. It campaigns for the others then, and its own vote does not count.
+    pub(super) fn may_campaign(&self) -> bool {
+        if mutants::is(Mutant::RemovedKeepQuiet) {
+            return self.membership().is_voter(self.node());
+        }
+        self.memberships.since(self.commit()).any(|membership| membership.is_voter(self.node()))
     }
 
     /// An entry that is about to become the last one. False if it cannot be read.

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use consensus::mutants::{Mutant, plant};
 
 use crate::explore::{self, clusters};
+use crate::scenario::{bugs, process};
 use crate::simulation;
 
 /// How many seeds a simulation gets.
@@ -43,6 +44,13 @@ fn exploration() -> Option<String> {
     })
 }
 
+/// What a scenario says.
+fn scenario(test: fn()) -> Option<String> {
+    let panic = catch_unwind(test).err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    Some(text.unwrap_or_else(|| "the scenario fails".to_owned()))
+}
+
 fn is_found(mutant: Mutant, finder: impl FnOnce() -> Option<String>) {
     plant(Some(mutant));
     let found = finder();
@@ -73,26 +81,30 @@ found! {
     m06_leader_counts_early: LeaderCountsEarly by exploration();
     m07_longer_log_wins: LongerLogWins by simulation(SEEDS);
     m08_truncates_always: TruncatesAlways by simulation(SEEDS);
-    m09_match_goes_back: MatchGoesBack by simulation(SEEDS);
+    m09_match_goes_back: MatchGoesBack
+        by scenario(bugs::b14_a_late_confirmation_takes_nothing_back);
     m10_old_writes_count: OldWritesCount by simulation(SEEDS);
     m11_membership_late: MembershipLate by simulation(SEEDS);
     m12_membership_kept: MembershipKept by simulation(SEEDS);
     m13_new_majority_only: NewMajorityOnly by simulation(SEEDS);
-    m14_second_change: SecondChange by simulation(SEEDS);
+    m14_second_change: SecondChange by scenario(bugs::b01_one_change_at_a_time);
     m15_half_is_majority: HalfIsMajority by simulation(SEEDS);
     m16_learners_count: LearnersCount by simulation(SEEDS);
     m17_reads_too_early: ReadsTooEarly by simulation(SEEDS);
     m18_any_round_confirms: AnyRoundConfirms by simulation(SEEDS);
-    m20_suffix_kept: SuffixKept by simulation(SEEDS);
+    m20_suffix_kept: SuffixKept by scenario(bugs::b13_a_snapshot_drops_what_contradicts_it);
     m21_old_snapshot_installed: OldSnapshotInstalled by simulation(SEEDS);
     m23_refusal_ignored: RefusalIgnored by simulation(SEEDS);
     m24_probes_forever: ProbesForever by simulation(SEEDS);
     m27_votes_twice: VotesTwice by exploration();
     m28_commit_beyond_match: CommitBeyondMatch by simulation(SEEDS);
     m29_reads_unconfirmed: ReadsUnconfirmed by simulation(SEEDS);
-    m30_no_check_quorum: NoCheckQuorum by simulation(SEEDS);
+    m30_no_check_quorum: NoCheckQuorum by scenario(process::a_leader_that_hears_nobody_ends);
     m31_reads_wait_for_the_gone: ReadsWaitForTheGone by simulation(SEEDS);
     m32_follows_the_silent: FollowsTheSilent by simulation(SEEDS);
-    m33_unreachable_kept: UnreachableKept by simulation(SEEDS);
+    m33_unreachable_kept: UnreachableKept
+        by scenario(process::a_member_that_comes_back_is_tried_again);
     m34_strangers_ignored: StrangersIgnored by simulation(SEEDS);
+    m35_removed_keep_quiet: RemovedKeepQuiet
+        by scenario(bugs::a_removed_leader_with_the_best_log_begins_once_more);
 }

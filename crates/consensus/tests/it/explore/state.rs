@@ -352,7 +352,34 @@ impl State {
         // The same message twice is the same as once: it arrives at any time.
         self.letters.sort_unstable_by_key(|letter| letter.hash);
         self.letters.dedup_by_key(|letter| letter.hash);
+        self.forget_the_dead();
         Ok(())
+    }
+
+    /// Answers that nobody will ever listen to: whether they have arrived or not makes no
+    /// difference. Only what is durable counts, for a crash takes the rest back.
+    fn forget_the_dead(&mut self) {
+        let (nodes, may_campaign) = (&self.nodes, 0 < self.budget.timeouts);
+        self.letters.retain(|letter| {
+            let Node { raft, store, .. } = nodes[letter.to].as_ref();
+            let (term, role) = (store.disk.hard_state.term, raft.role());
+            let is_candidate = role == RoleName::Candidate;
+            let is_dead = match letter.message.as_ref() {
+                // A term is campaigned in once.
+                Message::VoteReply(reply) if !reply.pre => {
+                    reply.term < term || reply.term == term && !is_candidate
+                }
+                Message::VoteReply(reply) => {
+                    !may_campaign && !is_candidate && (reply.granted || reply.term <= term)
+                }
+                Message::AppendReply(reply) => {
+                    let may_lead = is_candidate || role == RoleName::Leader;
+                    reply.term < term || reply.term == term && !may_lead
+                }
+                _ => false,
+            };
+            !is_dead
+        });
     }
 
     /// True if entries were loaded.

@@ -45,7 +45,7 @@ fn b01_rival_changes_do_not_both_commit() {
 
 /// B1: while a change is not through, there is no second one.
 #[test]
-fn b01_one_change_at_a_time() {
+pub(crate) fn b01_one_change_at_a_time() {
     let mut cluster = Cluster::of(5);
     cluster.elect(1);
     cluster.cut(&[2, 3, 4, 5]);
@@ -169,6 +169,63 @@ fn b13_an_old_snapshot_does_not_cut_the_log() {
     cluster.fetch(3);
     cluster.settle();
     assert_eq!(cluster.last(3), 4, "nothing was lost");
+}
+
+/// B13: a snapshot replaces a log that contradicts it, also one that is longer.
+#[test]
+pub(crate) fn b13_a_snapshot_drops_what_contradicts_it() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    // 3 leads alone and writes much that nobody else has.
+    cluster.elect(3);
+    cluster.cut(&[3]);
+    for _ in 0..8 {
+        cluster.propose(3);
+        cluster.settle();
+    }
+    cluster.elect(1);
+    cluster.propose(1);
+    cluster.settle();
+    assert!(cluster.compact(1));
+    let committed = cluster.commit(1);
+    assert!(committed < cluster.last(3));
+    cluster.cut(&[]);
+    cluster.retry(1);
+    cluster.settle();
+    assert!(cluster.fetch(3));
+    cluster.settle();
+    assert_eq!((cluster.last(3), cluster.commit(3)), (committed, committed));
+    cluster.propose(1);
+    cluster.settle();
+    assert_eq!(cluster.log(3).last(), cluster.log(1).last());
+}
+
+/// B14: a late confirmation takes back nothing that a newer one has said.
+#[test]
+pub(crate) fn b14_a_late_confirmation_takes_nothing_back() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    cluster.propose(1);
+    let is_late = |from: usize, _: usize, message: &Message| {
+        let Message::AppendReply(reply) = message else { return false };
+        from == 2 && reply.outcome == consensus::AppendOutcome::Matched(Index(3))
+    };
+    cluster.settle_but(is_late);
+    cluster.propose(1);
+    cluster.settle_but(is_late);
+    let matched = |cluster: &mut Cluster| {
+        let mut matched = Index::ZERO;
+        cluster.input(1, |raft| {
+            let peers = raft.status().peers;
+            let peer = peers.iter().find(|peer| peer.node == NodeId(2));
+            matched = peer.map_or(Index::ZERO, |peer| peer.matched);
+        });
+        matched
+    };
+    assert_eq!(matched(&mut cluster), Index(4));
+    assert!(cluster.sent(is_late));
+    cluster.deliver(is_late);
+    assert_eq!(matched(&mut cluster), Index(4));
 }
 
 /// B19: one voter commits nothing that its disk does not have.
@@ -296,6 +353,34 @@ fn a_removed_leader_ends() {
     cluster.settle();
     assert!(!cluster.leads(1));
     assert!(cluster.leads(2) || cluster.leads(3), "it has said who may begin at once");
+}
+
+/// Dissertation, 4.2.2; found by our simulation: as long as its removal is not committed, a removed
+/// leader may have the only log that can win.
+#[test]
+pub(crate) fn a_removed_leader_with_the_best_log_begins_once_more() {
+    let mut cluster = Cluster::of(4);
+    cluster.elect(1);
+    // The disk of 2 is lost, so that the old voters need 1 as well.
+    cluster.cut(&[2]);
+    assert!(cluster.change(1, remove(1)));
+    let is_end = |message: &Message| matches!(message, Message::Append(append) if append.entries.iter().any(|entry| Index(3) < entry.index));
+    cluster.settle_but(|_, _, message| is_end(message));
+    assert_eq!(
+        (cluster.commit(1), cluster.last(1)),
+        (3, 4),
+        "the end of the joint phase is only on 1"
+    );
+    cluster.lose(|_, _, message| is_end(message));
+    cluster.crash(1);
+    for node in [3, 4] {
+        cluster.input(node, |raft| raft.handle_node_silent(NodeId(1)));
+    }
+    cluster.campaign(3, |_, _, _| false);
+    assert!(!cluster.leads(3), "1 has more and does not vote for it");
+    cluster.campaign(1, |_, _, _| false);
+    assert!(!cluster.leads(1), "it ends as soon as its removal is committed");
+    assert!(cluster.leads(3) || cluster.leads(4));
 }
 
 impl Cluster {

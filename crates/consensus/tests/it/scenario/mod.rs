@@ -1,8 +1,9 @@
 //! Clusters in which the test decides what happens, step by step. Nodes are 1, 2, 3 …; every step
 //! is checked by the oracle.
 
-mod bugs;
+pub(crate) mod bugs;
 mod paper;
+pub(crate) mod process;
 
 use std::collections::BTreeSet;
 
@@ -79,10 +80,13 @@ impl Cluster {
     /// The same, but these messages stay on their way.
     #[track_caller]
     pub(crate) fn settle_but(&mut self, keep: impl Fn(usize, usize, &Message) -> bool) {
-        for _ in 0..10_000 {
+        for turn in 0..10_000 {
             let due =
                 |(from, to, message): &(usize, usize, &Message)| !keep(from + 1, to + 1, message);
-            let letter = self.state.letters().iter().position(due);
+            // Taking turns: no message waits forever.
+            let letters = self.state.letters();
+            let due: Vec<usize> = (0..letters.len()).filter(|at| due(&letters[*at])).collect();
+            let letter = (!due.is_empty()).then(|| due[turn % due.len()]);
             let disk = self.disks().find(|node| !self.stuck.contains(&(node + 1)));
             match (letter, disk) {
                 (Some(letter), _) => self.act(Action::Deliver(letter)),

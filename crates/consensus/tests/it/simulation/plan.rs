@@ -17,6 +17,9 @@ pub(crate) struct Plan {
     pub(crate) apply_ms: u64,
     /// Milliseconds between two client requests, about.
     pub(crate) client_gap_ms: u64,
+    /// How many writes may be without an answer; more overlapping ones are more than the
+    /// linearizability checker can search.
+    pub(crate) max_open: usize,
     /// How often each kind of fault is drawn.
     pub(crate) weights: Vec<(Fault, u32)>,
     /// Milliseconds between two faults, about.
@@ -87,6 +90,7 @@ impl Plan {
             disk_ms: long(rng, &[0, 2, 20, 300, 1_000]),
             apply_ms: long(rng, &[0, 5, 100, 1_000]),
             client_gap_ms: long(rng, &[1, 2, 5, 20]),
+            max_open: size(rng, &[4, 12, 12, 1_000]),
             weights,
             fault_gap_ms: long(rng, &[20, 60, 200, 600]),
             skew: rng.range(0..100) as i64,

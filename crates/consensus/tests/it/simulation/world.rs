@@ -447,7 +447,7 @@ impl World {
     fn client(&mut self) -> Check {
         let gap = self.rng.range(1..2 * self.plan.client_gap_ms + 1);
         self.events.add(self.now + gap, Event::Client);
-        let write = self.rng.chance(2, 3);
+        let write = self.rng.chance(2, 3) && self.clients.open() < self.plan.max_open;
         let node = match self.leader().filter(|_| write && self.rng.chance(7, 8)) {
             Some(leader) => leader,
             None => self.rng.index(self.nodes.len()),
