@@ -1,19 +1,29 @@
-//! The owner of the machines: applies what is durable, answers proposers and readers, and lets a
+//! The owner of the machines: applies what is committed, answers proposers and readers, and lets a
 //! group be snapshotted when its log has grown.
+
+mod running;
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use consensus::{GroupId, Index, Term};
+use bytes::Bytes;
+use consensus::{Entry, GroupId, Index, Membership, SnapshotMeta, Term, Ticket};
+use storage::Wal;
+use telemetry::trace::ActiveSpan;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::driver::Proposed;
+use crate::driver::ReplySender;
 use crate::machine::AnyMachine;
-use crate::snapshots::{Rebuilt, Snapshotter};
+use crate::snapshots::Snapshotter;
+use running::Running;
+
+/// Bytes of entries applied before another group has its turn.
+const TURN_BYTES: usize = 1 << 20;
 
 /// Reads or changes a machine on the apply task.
 pub(crate) type Visit = Box<dyn FnOnce(&mut dyn Any) + Send>;
@@ -21,23 +31,56 @@ pub(crate) type Visit = Box<dyn FnOnce(&mut dyn Any) + Send>;
 pub(crate) enum ApplyInput {
     Start {
         group: GroupId,
-        term: Term,
-        rebuilt: Rebuilt,
+        machine: Restored,
         done: oneshot::Sender<watch::Receiver<Index>>,
     },
-    Committed(Vec<Proposed>),
+    /// Who waits for which entries. Comes before their commit.
+    Await {
+        group: GroupId,
+        waiters: Vec<Waiter>,
+    },
+    Commit {
+        group: GroupId,
+        through: Index,
+    },
+    /// To be served when everything up to `from` is applied.
     Visit {
         group: GroupId,
-        visit: Visit,
+        from: Index,
+        visits: Vec<Visit>,
+    },
+    Install {
+        group: GroupId,
+        ticket: Ticket,
+        snapshot: SnapshotMeta,
+        bytes: Bytes,
     },
     Snapshotted {
         group: GroupId,
         result: Result<Index, Index>,
     },
+    /// A fetched snapshot is on disk.
+    Saved {
+        group: GroupId,
+        ticket: Ticket,
+        snapshot: SnapshotMeta,
+    },
+    /// The group takes part no more.
+    Poisoned {
+        group: GroupId,
+    },
     Remove {
         group: GroupId,
         done: oneshot::Sender<()>,
     },
+}
+
+/// A machine as its snapshot gives it.
+pub(crate) struct Restored {
+    pub(crate) machine: Box<dyn AnyMachine>,
+    pub(crate) applied: Index,
+    pub(crate) term: Term,
+    pub(crate) membership: Arc<Membership>,
 }
 
 /// A command that is durable and applied, its reply not yet typed.
@@ -46,38 +89,55 @@ pub(crate) struct AnyApplied {
     pub(crate) reply: Box<dyn Any + Send>,
 }
 
+/// Whoever waits for an entry: this index, but only with this term.
+pub(crate) struct Waiter {
+    index: Index,
+    term: Term,
+    reply: ReplySender,
+    span: Option<Box<ActiveSpan>>,
+}
+
+impl Waiter {
+    pub(crate) fn new(
+        index: Index,
+        term: Term,
+        reply: ReplySender,
+        mut span: Option<Box<ActiveSpan>>,
+    ) -> Self {
+        if let Some(span) = &mut span {
+            span.set("quartet.term", term.0.to_string());
+            span.set("quartet.index", index.0.to_string());
+        }
+        Self { index, term, reply, span }
+    }
+}
+
 pub(crate) struct Apply {
+    wal: Wal,
     inbox: mpsc::Receiver<ApplyInput>,
     snapshotter: Snapshotter,
     snapshot_bytes: u64,
     snapshot_interval: Duration,
     groups: BTreeMap<GroupId, Running>,
-}
-
-/// A group and how far it is.
-struct Running {
-    machine: Box<dyn AnyMachine>,
-    applied: Index,
-    term: Term,
-    published: watch::Sender<Index>,
-    /// Bytes of log since the last snapshot.
-    log_bytes: u64,
-    snapshotted: Index,
-    snapshotting: bool,
+    /// Groups with more to apply than one turn.
+    behind: Vec<GroupId>,
 }
 
 impl Apply {
     pub(crate) fn new(
         config: &Config,
+        wal: Wal,
         inbox: mpsc::Receiver<ApplyInput>,
         snapshotter: Snapshotter,
     ) -> Self {
         Self {
+            wal,
             inbox,
             snapshotter,
             snapshot_bytes: config.snapshot_bytes,
             snapshot_interval: config.snapshot_interval,
             groups: BTreeMap::new(),
+            behind: Vec::new(),
         }
     }
 
@@ -87,32 +147,52 @@ impl Apply {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 _ = interval.tick() => self.snapshot_changed(),
                 input = self.inbox.recv() => match input {
-                    Some(input) => self.handle(input),
+                    Some(input) => self.handle(input).await,
                     None => return,
                 },
+                () = tokio::task::yield_now(), if !self.behind.is_empty() => self.catch_up().await,
             }
         }
     }
 
-    fn handle(&mut self, input: ApplyInput) {
+    async fn handle(&mut self, input: ApplyInput) {
         match input {
-            ApplyInput::Start { group, term, rebuilt, done } => {
-                let running = Running::new(rebuilt, term);
+            ApplyInput::Start { group, machine, done } => {
+                let running = Running::new(machine);
                 // The starter may have left; the group runs all the same.
-                let _ = done.send(running.published.subscribe());
+                let _ = done.send(running.published());
                 self.groups.insert(group, running);
             }
-            ApplyInput::Committed(proposed) => self.apply(proposed),
-            ApplyInput::Visit { group, visit } => {
-                // An unknown group drops the visit, and with it the reply: `Stopped`.
+            ApplyInput::Await { group, waiters } => {
+                // An unknown group drops them: nobody knows what became of their commands.
                 if let Some(running) = self.groups.get_mut(&group) {
-                    visit(running.machine.as_any());
+                    running.wait(waiters);
                 }
             }
+            ApplyInput::Commit { group, through } => {
+                if let Some(running) = self.groups.get_mut(&group) {
+                    running.commit(through);
+                    self.advance(group).await;
+                }
+            }
+            ApplyInput::Visit { group, from, visits } => {
+                // An unknown group drops the visits, and with them the replies: `Stopped`.
+                if let Some(running) = self.groups.get_mut(&group) {
+                    running.visit(from, visits);
+                }
+            }
+            ApplyInput::Install { group, ticket, snapshot, bytes } => {
+                self.install(group, ticket, snapshot, bytes);
+            }
             ApplyInput::Snapshotted { group, result } => self.handle_snapshotted(group, result),
+            ApplyInput::Saved { group, ticket, snapshot } => {
+                self.handle_saved(group, ticket, &snapshot);
+            }
+            ApplyInput::Poisoned { group } => drop(self.groups.remove(&group)),
             ApplyInput::Remove { group, done } => {
                 self.groups.remove(&group);
                 let _ = done.send(());
@@ -120,84 +200,81 @@ impl Apply {
         }
     }
 
-    fn apply(&mut self, proposed: Vec<Proposed>) {
-        let mut touched: Option<GroupId> = None;
-        for Proposed { group, entry, reply, span, .. } in proposed {
-            if touched.is_some_and(|last| last != group) {
-                self.publish(touched);
-            }
-            touched = Some(group);
-            let Some(running) = self.groups.get_mut(&group) else {
-                // Removed meanwhile: whether it was applied no longer means anything.
-                continue;
-            };
-            assert_eq!(entry.index, running.applied.next(), "group {group}: entries in order");
-            let outcome = running.machine.apply(&entry);
-            running.applied = entry.index;
-            running.log_bytes += entry.payload.len() as u64;
-            if let Some(mut span) = span {
-                span.event("applied", []);
-            }
-            // The proposer may have left.
-            let _ = reply.send(Ok(AnyApplied { index: entry.index, reply: outcome }));
+    /// Applies what is committed, but not more than one turn.
+    async fn advance(&mut self, group: GroupId) {
+        let Some(running) = self.groups.get_mut(&group) else { return };
+        let Some(next) = running.next() else { return };
+        let entries = match self.wal.cached(group, next, TURN_BYTES) {
+            Some(entries) => entries,
+            None => read_back(&self.wal, group, next).await,
+        };
+        let Some(running) = self.groups.get_mut(&group) else { return };
+        if entries.first().is_none_or(|entry| entry.index != next) {
+            tracing::error!(%group, %next, "a committed entry cannot be read; the group stands still");
+            return;
         }
-        self.publish(touched);
+        running.apply(entries);
+        if self.snapshot_bytes <= running.log_bytes() {
+            running.snapshot(group, &self.snapshotter);
+        }
+        if running.next().is_some() && !self.behind.contains(&group) {
+            self.behind.push(group);
+        }
     }
 
-    /// Wakes who waits for a group's news, and snapshots it if its log has grown enough.
-    fn publish(&mut self, group: Option<GroupId>) {
-        let Some((id, running)) = group.and_then(|id| Some((id, self.groups.get_mut(&id)?))) else {
+    async fn catch_up(&mut self) {
+        for group in std::mem::take(&mut self.behind) {
+            self.advance(group).await;
+        }
+    }
+
+    fn install(&mut self, group: GroupId, ticket: Ticket, snapshot: SnapshotMeta, bytes: Bytes) {
+        let Some(running) = self.groups.get_mut(&group) else { return };
+        if let Err(error) = running.restore(&snapshot, &bytes) {
+            // The leader runs another program. Going on would give another state.
+            tracing::error!(%group, %error, "the leader's snapshot cannot be taken over");
+            self.groups.remove(&group);
             return;
-        };
-        running.published.send_replace(running.applied);
-        if running.log_bytes >= self.snapshot_bytes {
-            running.snapshot(id, &self.snapshotter);
+        }
+        running.keep(ticket, snapshot, bytes, group, &self.snapshotter);
+    }
+
+    fn handle_saved(&mut self, group: GroupId, ticket: Ticket, snapshot: &SnapshotMeta) {
+        match self.groups.get_mut(&group) {
+            Some(running) => {
+                running.handle_saved(snapshot.index);
+                self.snapshotter.tell_installed(group, ticket, snapshot);
+            }
+            None => self.snapshotter.discard(group),
         }
     }
 
     fn snapshot_changed(&mut self) {
-        for (id, running) in &mut self.groups {
-            if running.snapshotted < running.applied {
-                running.snapshot(*id, &self.snapshotter);
+        for (group, running) in &mut self.groups {
+            if running.has_changed() {
+                running.snapshot(*group, &self.snapshotter);
             }
         }
     }
 
     fn handle_snapshotted(&mut self, group: GroupId, result: Result<Index, Index>) {
-        let Some(running) = self.groups.get_mut(&group) else {
+        match self.groups.get_mut(&group) {
+            Some(running) => running.handle_snapshotted(result, group, &self.snapshotter),
             // Removed while its snapshot was written: the file must not outlive the group.
-            self.snapshotter.discard(group);
-            return;
-        };
-        running.snapshotting = false;
-        if let Ok(index) = result {
-            running.snapshotted = index;
+            None => self.snapshotter.discard(group),
         }
     }
 }
 
-impl Running {
-    fn new(rebuilt: Rebuilt, term: Term) -> Self {
-        let published = watch::Sender::new(rebuilt.applied);
-        Self {
-            machine: rebuilt.machine,
-            applied: rebuilt.applied,
-            term,
-            published,
-            log_bytes: rebuilt.log_bytes,
-            snapshotted: rebuilt.snapshotted,
-            snapshotting: false,
+async fn read_back(wal: &Wal, group: GroupId, from: Index) -> Vec<Entry> {
+    let wal = wal.clone();
+    let read = tokio::task::spawn_blocking(move || wal.read(group, from, TURN_BYTES)).await;
+    match read {
+        Ok(Ok(entries)) => entries,
+        Ok(Err(error)) => {
+            tracing::error!(%group, %error, "committed entries cannot be read");
+            Vec::new()
         }
-    }
-
-    fn snapshot(&mut self, group: GroupId, snapshotter: &Snapshotter) {
-        if self.snapshotting {
-            return;
-        }
-        let taken = snapshotter.take(group, (self.applied, self.term), self.machine.as_ref());
-        self.snapshotting = taken;
-        if taken {
-            self.log_bytes = 0;
-        }
+        Err(_stopping) => Vec::new(),
     }
 }

@@ -17,6 +17,14 @@ pub struct Config {
     /// A group that changed since its last snapshot takes a new one after this time, so that what
     /// its machine let go leaves the disk also when little is written.
     pub snapshot_interval: Duration,
+    /// Which cluster this node belongs to: nodes of another one are refused. 0 for a node that has
+    /// no peers.
+    pub cluster_id: u64,
+    /// How often nodes tell each other that they live, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// A node that was not heard for so many milliseconds is down, and what it led is led by
+    /// another one soon after.
+    pub election_ms: u64,
 }
 
 impl Config {
@@ -30,6 +38,9 @@ impl Config {
             max_command_bytes: 16 << 20,
             snapshot_bytes: 16 << 20,
             snapshot_interval: Duration::from_secs(300),
+            cluster_id: 0,
+            heartbeat_ms: 100,
+            election_ms: 1000,
         }
     }
 }

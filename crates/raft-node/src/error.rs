@@ -13,6 +13,14 @@ pub enum OpenError {
     /// The snapshot directory did not open.
     #[error(transparent)]
     Snapshots(#[from] storage::snapshot::SnapshotError),
+    /// The id of this node cannot be read or written. A new one would make it another member.
+    #[error("cannot use {}, which holds the id of this node; restore it, or start with an empty data directory as a new member", path.display())]
+    Identity {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
 }
 
 /// Why a group did not start.
@@ -60,13 +68,16 @@ pub enum StartError {
     /// The disk is full.
     #[error("the disk is full; free space, then start again")]
     DiskFull,
+    /// Too much waits for the disk.
+    #[error("too many writes wait for the disk; repeat shortly")]
+    Overloaded,
     /// The host has stopped.
     #[error("this node is stopping")]
     Stopped,
 }
 
 /// Why a command was not applied, or may not have been.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProposeError {
     /// Nothing was done: too many commands wait.
     #[error("too many commands are waiting on this node; slow down and repeat")]
@@ -97,14 +108,25 @@ pub enum ProposeError {
 }
 
 /// Why applied state could not be read.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum QueryError {
-    /// Another node leads the group.
-    #[error("another node leads this group")]
+    /// Nobody has said up to where to read: there is no leader, or it is out of reach.
+    #[error("no leader of this group can be reached; repeat shortly")]
     NotLeader {
         /// Who, if known.
         leader: Option<NodeId>,
     },
+    /// Too many reads wait.
+    #[error("too many reads are waiting on this node; slow down and repeat")]
+    Overloaded,
+    /// The group does not run here.
+    #[error("this node is stopping or does not serve this group; repeat elsewhere or shortly")]
+    Stopped,
+}
+
+/// Why a group could not be asked.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ControlError {
     /// The group does not run here.
     #[error("this node is stopping or does not serve this group; repeat elsewhere or shortly")]
     Stopped,

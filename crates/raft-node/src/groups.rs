@@ -2,28 +2,40 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use consensus::{GroupId, Index, Term};
+use consensus::{
+    Change, ChangeRefused, Config as RaftConfig, GroupId, Index, Membership, Multi, MultiConfig,
+    NodeId, Raft, Status, Term, TransferRefused,
+};
 use storage::snapshot::SnapshotStore;
 use storage::{Entry, ReadError, RealFileSystem, Recovery, Wal, WriteError};
+use telemetry::metrics::Registry;
 use telemetry::trace::Span;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::apply::{Apply, ApplyInput, Visit};
-use crate::driver::{Driver, Input, Proposal};
-use crate::error::{OpenError, ProposeError, QueryError, RemoveError, StartError};
+use crate::apply::{Apply, ApplyInput, Restored, Visit};
+use crate::driver::{Control, Driver, Input, Parts, PendingRead, Proposal};
+use crate::error::{ControlError, OpenError, ProposeError, QueryError, RemoveError, StartError};
 use crate::machine::StateMachine;
-use crate::{Config, snapshots};
+use crate::member::MemberInfo;
+use crate::restore::{self, OnDisk};
+use crate::snapshots::Snapshotter;
+use crate::transport::{self, Transport, TransportConfig};
+use crate::{Config, identity};
 
-/// Commands that may wait for the driver before callers are told to back off.
+/// Inputs that may wait for the driver before callers are told to back off.
 const INBOX_MAX: usize = 4096;
-/// Inputs that may wait for the apply task before the driver and readers wait.
-const APPLY_INBOX_MAX: usize = 1024;
+/// Frames that may wait for the driver before peers have to wait.
+const INCOMING_MAX: usize = 256;
+/// Inputs that may wait for the apply task before nothing new is taken.
+const APPLY_INBOX_MAX: usize = 4096;
+/// How long a call waits for somebody to lead.
+const LEADER_WAIT: Duration = Duration::from_secs(5);
 
 /// All groups of this process, on one log.
 #[derive(Clone)]
@@ -32,19 +44,33 @@ pub struct Groups {
 }
 
 struct Shared {
+    node: NodeId,
     wal: Wal,
     snapshots: Arc<SnapshotStore>,
     driver: mpsc::Sender<Input>,
     apply: mpsc::Sender<ApplyInput>,
+    transport: Transport,
     recovery: Recovery,
-    max_command_bytes: usize,
+    config: Config,
+    started: Instant,
+}
+
+/// What the process lends to its groups.
+#[derive(Clone)]
+pub struct Host {
+    /// Runs the owner tasks.
+    pub tasks: TaskTracker,
+    /// Ends them.
+    pub stop: CancellationToken,
+    /// Where figures go.
+    pub metrics: Registry,
 }
 
 /// One group. `M` is the machine it was started with.
 pub struct Group<M> {
     id: GroupId,
-    term: Term,
     applied: watch::Receiver<Index>,
+    leadership: watch::Receiver<Leadership>,
     shared: Arc<Shared>,
     machine: PhantomData<fn() -> M>,
 }
@@ -58,44 +84,91 @@ pub struct Applied<R> {
     pub reply: R,
 }
 
+/// Who leads a group, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The current term.
+    pub term: Term,
+    /// Nobody, or nobody known.
+    pub leader: Option<NodeId>,
+    /// This node.
+    pub is_here: bool,
+}
+
 impl Groups {
     /// Opens the log and the snapshots under `config.data_dir` and starts the owner tasks, which
-    /// end with `stop`.
+    /// end with `host.stop`.
     ///
     /// # Errors
     ///
     /// When another process holds the directory, or the log cannot be read.
-    pub fn open(
-        config: Config,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Result<Self, OpenError> {
+    pub fn open(config: Config, host: Host) -> Result<Self, OpenError> {
+        let Host { tasks, stop, metrics } = host;
         let file_system = Arc::new(RealFileSystem);
         let dir = |name: &str| config.data_dir.join(name);
         let (wal, recovery) = Wal::open(file_system.clone(), &dir("wal"), config.wal.clone())?;
-        let snapshots = Arc::new(open_snapshots(file_system, &dir("snapshots"))?);
+        let node = identity::load_or_draw(&*file_system, &config.data_dir)?;
+        let snapshots = Arc::new(SnapshotStore::open(file_system, &dir("snapshots"))?);
 
         let (driver_sender, driver_inbox) = mpsc::channel(INBOX_MAX);
         let (apply_sender, apply_inbox) = mpsc::channel(APPLY_INBOX_MAX);
-        let driver = Driver::new(wal.clone(), driver_inbox, apply_sender.clone());
-        let snapshotter = snapshots::Snapshotter::new(
-            wal.clone(),
+        let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
+        let epoch = draw();
+        let transport = Transport::new(
+            TransportConfig::new(config.cluster_id, node, epoch),
+            incoming_sender,
+            &transport::Host {
+                snapshots: snapshots.clone(),
+                metrics,
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+            },
+        );
+        let multi_config = MultiConfig {
+            node,
+            epoch,
+            heartbeat_ms: config.heartbeat_ms,
+            election_ms: config.election_ms,
+        };
+        let started = Instant::now();
+        let driver = Driver::new(Parts {
+            multi: Multi::new(multi_config, 0),
+            wal: wal.clone(),
+            inbox: driver_inbox,
+            inputs: driver_sender.downgrade(),
+            incoming,
+            transport: transport.clone(),
+            apply: apply_sender.clone(),
+            tasks: tasks.clone(),
+            started,
+        });
+        let snapshotter = Snapshotter::new(
             snapshots.clone(),
             apply_sender.downgrade(),
+            driver_sender.downgrade(),
             tasks.clone(),
         );
-        let apply = Apply::new(&config, apply_inbox, snapshotter);
+        let apply = Apply::new(&config, wal.clone(), apply_inbox, snapshotter);
         tasks.spawn(driver.run(stop.clone()));
         tasks.spawn(apply.run(stop));
         let shared = Shared {
+            node,
             wal,
             snapshots,
             driver: driver_sender,
             apply: apply_sender,
+            transport,
             recovery,
-            max_command_bytes: config.max_command_bytes,
+            config,
+            started,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The id of this data directory.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node
     }
 
     /// What opening the log found: cut tails, damaged groups.
@@ -110,8 +183,9 @@ impl Groups {
         &self.shared.wal
     }
 
-    /// Starts a group, new or from its snapshot and log. When this returns, every command that
-    /// was ever acknowledged is applied, and the group has a term of its own.
+    /// Starts a group that has this node as its only member, new or as it was left. When this
+    /// returns, every command that was ever acknowledged is applied, and the group has a term of
+    /// its own.
     ///
     /// # Errors
     ///
@@ -121,26 +195,80 @@ impl Groups {
         group: GroupId,
         machine: M,
     ) -> Result<Group<M>, StartError> {
-        let term = self.lead(group).await?;
+        let alone = Membership::of([(self.node(), MemberInfo::default().encode())]);
+        let group = self.start_with(group, machine, alone).await?;
+        group.query(|_| ()).await.map_err(|_| StartError::Stopped)?;
+        Ok(group)
+    }
+
+    /// Starts a group as it was left. One that is new here begins with these founders, the same on
+    /// each of them, or without any: then it waits to be made a member.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with<M: StateMachine>(
+        &self,
+        group: GroupId,
+        mut machine: M,
+        founders: Membership,
+    ) -> Result<Group<M>, StartError> {
         let (wal, store) = (self.shared.wal.clone(), self.shared.snapshots.clone());
-        let rebuilt =
-            tokio::task::spawn_blocking(move || snapshots::rebuild(&wal, &store, group, machine))
-                .await
-                .unwrap_or(Err(StartError::Stopped));
-        let rebuilt = match rebuilt {
-            Ok(rebuilt) => rebuilt,
-            Err(error) => {
-                let resign = Input::Resign { group };
-                self.shared.driver.send(resign).await.map_err(|_| StartError::Stopped)?;
-                return Err(error);
+        let loaded = tokio::task::spawn_blocking(move || {
+            let OnDisk { raft, machine: state, durable } =
+                restore::load(&wal, &store, group, &founders)?;
+            if let Some(state) = state {
+                machine.restore(&state).map_err(|source| StartError::Restore { group, source })?;
             }
-        };
+            Ok::<_, StartError>((raft, machine, durable))
+        });
+        let (raft, machine, durable) = loaded.await.unwrap_or(Err(StartError::Stopped))?;
+        if let Some(token) = durable {
+            let mut synced = self.shared.wal.durable();
+            let done = synced.wait_for(|now| token <= now.token || now.failed.is_some()).await;
+            if !done.is_ok_and(|now| now.failed.is_none()) {
+                return Err(StartError::Stopped);
+            }
+        }
+        self.run(group, Box::new(machine), raft).await
+    }
+
+    async fn run<M: StateMachine>(
+        &self,
+        group: GroupId,
+        machine: Box<M>,
+        restored: consensus::Restored,
+    ) -> Result<Group<M>, StartError> {
+        let snapshot = restored.snapshot.as_ref();
+        let (applied, term) =
+            snapshot.map_or((Index::ZERO, Term(0)), |snapshot| (snapshot.index, snapshot.term));
+        let membership = snapshot.map(|snapshot| snapshot.membership.clone()).unwrap_or_default();
+        let now_ms = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(0);
+        let raft = Raft::new(self.raft_config(), restored, now_ms, draw());
+
+        let (leads, leadership) = watch::channel(Leadership::default());
+        let (done, accepted) = oneshot::channel();
+        let input = Input::Reserve { group, done };
+        self.shared.driver.send(input).await.map_err(|_| StartError::Stopped)?;
+        if !accepted.await.map_err(|_| StartError::Stopped)? {
+            return Err(StartError::Running { group });
+        }
         let (done, started) = oneshot::channel();
-        let input = ApplyInput::Start { group, term, rebuilt, done };
+        let machine = Restored { machine, applied, term, membership };
+        let input = ApplyInput::Start { group, machine, done };
         self.shared.apply.send(input).await.map_err(|_| StartError::Stopped)?;
         let applied = started.await.map_err(|_| StartError::Stopped)?;
+        let (done, started) = oneshot::channel();
+        let input = Input::Start { group, raft: Box::new(raft), leadership: leads, done };
+        self.shared.driver.send(input).await.map_err(|_| StartError::Stopped)?;
+        started.await.map_err(|_| StartError::Stopped)?;
         let shared = self.shared.clone();
-        Ok(Group { id: group, term, applied, shared, machine: PhantomData })
+        Ok(Group { id: group, applied, leadership, shared, machine: PhantomData })
+    }
+
+    fn raft_config(&self) -> RaftConfig {
+        let config = &self.shared.config;
+        RaftConfig { election_ms: config.election_ms, ..RaftConfig::new(self.shared.node) }
     }
 
     /// Ends a group and deletes its log and snapshot. Its id is never used again.
@@ -180,28 +308,19 @@ impl Groups {
             }
         }
     }
-
-    async fn lead(&self, group: GroupId) -> Result<Term, StartError> {
-        let (done, led) = oneshot::channel();
-        let input = Input::Lead { group, done };
-        self.shared.driver.send(input).await.map_err(|_| StartError::Stopped)?;
-        led.await.map_err(|_| StartError::Stopped)?
-    }
 }
 
-fn open_snapshots(
-    file_system: Arc<RealFileSystem>,
-    dir: &Path,
-) -> Result<SnapshotStore, storage::snapshot::SnapshotError> {
-    SnapshotStore::open(file_system, dir)
+/// A random number that no other life of a process has.
+fn draw() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1
 }
 
 impl<M> Clone for Group<M> {
     fn clone(&self) -> Self {
         Self {
             id: self.id,
-            term: self.term,
             applied: self.applied.clone(),
+            leadership: self.leadership.clone(),
             shared: self.shared.clone(),
             machine: PhantomData,
         }
@@ -215,13 +334,20 @@ impl<M: StateMachine> Group<M> {
         self.id
     }
 
-    /// The term in which this node leads it: higher after every restart.
+    /// The newest term that this node knows: higher after every restart of a leader.
     #[must_use]
     pub fn term(&self) -> Term {
-        self.term
+        self.leadership.borrow().term
     }
 
-    /// Answers once the command is durable and applied.
+    /// Who leads, now and on every change.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Answers once the command is durable on a majority and applied here. Any member takes it;
+    /// while nobody leads, it waits a while.
     ///
     /// # Errors
     ///
@@ -246,10 +372,28 @@ impl<M: StateMachine> Group<M> {
         command: Bytes,
         freeing: bool,
     ) -> Result<Applied<M::Reply>, ProposeError> {
-        let (len, max) = (command.len(), self.shared.max_command_bytes);
+        let (len, max) = (command.len(), self.shared.config.max_command_bytes);
         if len > max {
             return Err(ProposeError::TooLarge { len, max });
         }
+        let deadline = Instant::now() + LEADER_WAIT;
+        loop {
+            match self.propose_once(command.clone(), freeing).await {
+                // Nothing was done: it may be tried again when somebody leads.
+                Err(ProposeError::NotLeader { leader }) => {
+                    let refused = ProposeError::NotLeader { leader };
+                    self.wait_for_leader(deadline).await.ok_or(refused)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn propose_once(
+        &self,
+        command: Bytes,
+        freeing: bool,
+    ) -> Result<Applied<M::Reply>, ProposeError> {
         let (reply, outcome) = oneshot::channel();
         let span = Span::internal("append").attr("quartet.group", self.id.0.to_string()).start();
         let span = span.is_recorded().then(|| Box::new(span));
@@ -264,20 +408,51 @@ impl<M: StateMachine> Group<M> {
         Ok(Applied { index: applied.index, reply: *reply.expect("the group was started with M") })
     }
 
-    /// Reads the applied state on the apply task, which runs nothing else meanwhile: keep it
-    /// short, clone what is big. It sees whatever was answered before the call.
+    /// Waits until somebody leads, a moment at least: who is known may just have gone. `None` when
+    /// the time is over.
+    async fn wait_for_leader(&self, deadline: Instant) -> Option<()> {
+        /// Between two tries with the same leader.
+        const PAUSE: Duration = Duration::from_millis(20);
+        let mut leadership = self.leadership.clone();
+        tokio::time::sleep(PAUSE).await;
+        let known = leadership.wait_for(|now| now.leader.is_some());
+        tokio::time::timeout_at(deadline, known).await.ok()?.ok()?;
+        Some(())
+    }
+
+    /// Reads the state on the apply task, which runs nothing else meanwhile: keep it short, clone
+    /// what is big. The read is linearizable on every member: it sees whatever was answered,
+    /// anywhere, before the call.
     ///
     /// # Errors
     ///
-    /// When the group does not run here.
+    /// When nobody leads for a while, or the group does not run here.
     pub async fn query<R: Send + 'static>(
         &self,
         read: impl FnOnce(&M) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        self.local(move |machine| read(machine)).await
+        let (mut visit, mut answer) = visit(|machine: &mut M| read(machine));
+        let deadline = Instant::now() + LEADER_WAIT;
+        loop {
+            let (failed, failure) = oneshot::channel();
+            let input = Input::Read(PendingRead { group: self.id, visit, failed });
+            self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer.map_err(|_| QueryError::Stopped),
+                Ok((error, unserved)) = failure => {
+                    if !matches!(error, QueryError::NotLeader { .. }) {
+                        return Err(error);
+                    }
+                    visit = unserved;
+                    self.wait_for_leader(deadline).await.ok_or(error)?;
+                }
+            }
+        }
     }
 
-    /// Changes the part of the machine that is not replicated, on the apply task.
+    /// Changes the part of the machine that is not replicated, on the apply task, with whatever is
+    /// applied here.
     ///
     /// # Errors
     ///
@@ -286,15 +461,58 @@ impl<M: StateMachine> Group<M> {
         &self,
         change: impl FnOnce(&mut M) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        let (reply, answer) = oneshot::channel();
-        let visit: Visit = Box::new(move |machine: &mut dyn Any| {
-            let machine = machine.downcast_mut().expect("the group was started with M");
-            // The caller may have left; then nobody is told.
-            let _ = reply.send(change(machine));
-        });
-        let input = ApplyInput::Visit { group: self.id, visit };
+        let (visit, answer) = visit(change);
+        let input = ApplyInput::Visit { group: self.id, from: Index::ZERO, visits: vec![visit] };
         self.shared.apply.send(input).await.map_err(|_| QueryError::Stopped)?;
         answer.await.map_err(|_| QueryError::Stopped)
+    }
+
+    /// A moment in the life of the group.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not run here.
+    pub async fn status(&self) -> Result<Status, ControlError> {
+        self.control(Control::Status).await
+    }
+
+    /// Changes the membership. The answer says that the leader has begun; the change is through
+    /// when [`status`](Self::status) shows it committed and not joint.
+    ///
+    /// # Errors
+    ///
+    /// When this node does not lead, or the change makes no sense.
+    pub async fn change(
+        &self,
+        changes: Vec<Change>,
+    ) -> Result<Result<Index, ChangeRefused>, ControlError> {
+        self.control(|done| Control::Change(changes, done)).await
+    }
+
+    /// Hands leadership over.
+    ///
+    /// # Errors
+    ///
+    /// When this node does not lead, or the other one cannot.
+    pub async fn transfer(&self, to: NodeId) -> Result<Result<(), TransferRefused>, ControlError> {
+        self.control(|done| Control::Transfer(to, done)).await
+    }
+
+    /// Hands leadership to whoever is best, if this node leads: before it stops.
+    pub async fn resign(&self) {
+        let input = Input::Control(self.id, Control::Resign);
+        // A driver that has ended leads nothing.
+        let _ = self.shared.driver.send(input).await;
+    }
+
+    async fn control<T>(
+        &self,
+        control: impl FnOnce(oneshot::Sender<T>) -> Control,
+    ) -> Result<T, ControlError> {
+        let (done, answer) = oneshot::channel();
+        let input = Input::Control(self.id, control(done));
+        self.shared.driver.send(input).await.map_err(|_| ControlError::Stopped)?;
+        answer.await.map_err(|_| ControlError::Stopped)
     }
 
     /// Reads entries back from `from` on, up to `max_bytes` but at least one if there is one:
@@ -318,4 +536,17 @@ impl<M: StateMachine> Group<M> {
     pub fn applied(&self) -> watch::Receiver<Index> {
         self.applied.clone()
     }
+}
+
+/// A visit of the machine, and its answer.
+fn visit<M: StateMachine, R: Send + 'static>(
+    change: impl FnOnce(&mut M) -> R + Send + 'static,
+) -> (Visit, oneshot::Receiver<R>) {
+    let (reply, answer) = oneshot::channel();
+    let visit: Visit = Box::new(move |machine: &mut dyn Any| {
+        let machine = machine.downcast_mut().expect("the group was started with M");
+        // The caller may have left; then nobody is told.
+        let _ = reply.send(change(machine));
+    });
+    (visit, answer)
 }

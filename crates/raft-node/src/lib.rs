@@ -8,35 +8,49 @@
 //! 3. [`Group::read`] reads entries back, for machines whose payloads stay in the log.
 //!
 //! [`Groups`] hosts all groups of a process on one write-ahead log: one fsync serves every group.
-//! A group has one voter, this node, so its quorum is this node's disk. Consensus among several
-//! nodes takes the place of [`driver`] without a change for the machines or their callers.
+//! A group of one member and a group of five run the same code; [`consensus`] decides, the driver
+//! carries out.
 //!
 //! ```text
-//! propose ─▶ driver (assigns term and index) ─▶ storage::Wal ─▶ driver (durable) ─▶ apply ─▶ reply
-//! query ─────────────────────────────────────────────────────────────────────────▶ apply ─▶ answer
+//! propose ─▶ driver (consensus) ─▶ storage::Wal, transport ─▶ peers
+//!               │ committed
+//!               ▼
+//! query ─▶ driver (read index) ─▶ apply ─▶ reply, answer
 //! ```
 //!
-//! **Invariant:** a command is applied only after it is durable, in index order, exactly once per
-//! life of the process; after a restart the machine is rebuilt from its snapshot and the log.
+//! A command proposed on a follower travels to the leader, which only says where it stands in the
+//! log; the follower's own machine gives the reply when it applies it.
+//!
+//! **Invariant:** a command is applied only after it is durable on a majority and here, in index
+//! order, exactly once per life of the process; after a restart the machine is rebuilt from its
+//! snapshot and the log.
 //! **Invariant:** a machine is touched by the apply task alone.
-//! **Invariant:** a term is used by one life of the process: what a machine keeps unreplicated
-//! can name the term it was made in, and is void in the next.
+//! **Invariant:** the driver waits for nothing but its next input: neither disk nor network nor
+//! machines hold heartbeats up.
 
-mod apply;
 mod config;
-mod driver;
 mod error;
 mod groups;
 mod machine;
+mod member;
+
+mod driver;
+
+mod apply;
+
+mod restore;
 mod seed;
 mod snapshots;
+
+mod identity;
 #[allow(dead_code, unused_imports, reason = "the driver takes it up")]
 mod transport;
 
 pub use config::Config;
-pub use error::{OpenError, ProposeError, QueryError, RemoveError, StartError};
-pub use groups::{Applied, Group, Groups};
+pub use error::{ControlError, OpenError, ProposeError, QueryError, RemoveError, StartError};
+pub use groups::{Applied, Group, Groups, Host, Leadership};
 pub use machine::{RestoreError, StateMachine};
+pub use member::MemberInfo;
 pub use seed::{SeedError, seed};
 pub use storage::{Entry, ReadError, WriteError};
 pub use transport::{BodyError, PeerBody, PeerService};

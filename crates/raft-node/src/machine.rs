@@ -25,7 +25,8 @@ pub trait StateMachine: Send + 'static {
     /// closure encodes it on another thread.
     fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send>;
 
-    /// Becomes the state that `snapshot` encodes. Called at most once, on a fresh machine.
+    /// Becomes the state that `snapshot` encodes, whatever it was: a fresh machine at a start, or
+    /// one that lags behind its leader.
     ///
     /// # Errors
     ///
@@ -53,6 +54,7 @@ pub(crate) trait AnyMachine: Send {
     /// For replay, where nobody waits for the reply.
     fn replay(&mut self, entry: &Entry);
     fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send>;
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
     fn retained(&self) -> Vec<RangeInclusive<Index>>;
     fn as_any(&mut self) -> &mut dyn Any;
 }
@@ -68,6 +70,10 @@ impl<M: StateMachine> AnyMachine for M {
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
         StateMachine::snapshot(self)
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        StateMachine::restore(self, snapshot)
     }
 
     fn retained(&self) -> Vec<RangeInclusive<Index>> {

@@ -1,73 +1,147 @@
 //! Snapshots: when the log has grown, the machine's state goes to a file, and what it covers may
-//! leave the log. A start does the reverse: the file, then the entries after it.
+//! leave the log. A member that lags behind what is left gets the file.
 
 use std::sync::Arc;
 
-use consensus::{GroupId, Index, Term};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use consensus::{GroupId, Membership, SnapshotMeta, Ticket};
 use storage::snapshot::{Snapshot, SnapshotStore};
-use storage::{Entry, Wal, Write};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::apply::ApplyInput;
-use crate::error::StartError;
-use crate::machine::{AnyMachine, StateMachine};
+use crate::driver::{Input, Snapshotted};
+use crate::machine::{AnyMachine, RestoreError};
 
 /// Snapshots written at a time. Others wait for their next occasion.
 const CONCURRENT_MAX: usize = 2;
-/// Bytes of log replayed per read at a start.
-const REPLAY_BYTES: usize = 4 << 20;
+/// A fetched snapshot that could not be written is written again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a snapshot file holds: the membership as of its index, then the machine's own bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) machine: Bytes,
+}
+
+impl Envelope {
+    pub(crate) fn encode(&self) -> Bytes {
+        let membership = self.membership.encode();
+        let mut bytes = BytesMut::with_capacity(4 + membership.len() + self.machine.len());
+        bytes.put_u32_le(u32::try_from(membership.len()).expect("a membership is small"));
+        bytes.put_slice(&membership);
+        bytes.put_slice(&self.machine);
+        bytes.freeze()
+    }
+
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, RestoreError> {
+        let mut rest = bytes.clone();
+        let len = rest.try_get_u32_le().map_or(usize::MAX, |len| len as usize);
+        let membership = (len <= rest.len())
+            .then(|| Membership::decode(&rest.split_to(len)))
+            .flatten()
+            .ok_or_else(|| RestoreError { reason: "its membership is unreadable".to_owned() })?;
+        Ok(Self { membership: Arc::new(membership), machine: rest })
+    }
+}
 
 /// Writes snapshots off the apply task.
 pub(crate) struct Snapshotter {
-    wal: Wal,
     store: Arc<SnapshotStore>,
-    done: mpsc::WeakSender<ApplyInput>,
+    apply: mpsc::WeakSender<ApplyInput>,
+    driver: mpsc::WeakSender<Input>,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
 }
 
 impl Snapshotter {
     pub(crate) fn new(
-        wal: Wal,
         store: Arc<SnapshotStore>,
-        done: mpsc::WeakSender<ApplyInput>,
+        apply: mpsc::WeakSender<ApplyInput>,
+        driver: mpsc::WeakSender<Input>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { wal, store, done, tasks, permits: Arc::new(Semaphore::new(CONCURRENT_MAX)) }
+        Self { store, apply, driver, tasks, permits: Arc::new(Semaphore::new(CONCURRENT_MAX)) }
     }
 
-    /// Begins a snapshot, unless enough are being written. Says whether it began.
+    /// Begins a snapshot of a machine, unless enough are being written. Says whether it began.
     pub(crate) fn take(
         &self,
         group: GroupId,
-        (index, term): (Index, Term),
+        snapshot: SnapshotMeta,
         machine: &dyn AnyMachine,
     ) -> bool {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             return false;
         };
-        let encode = machine.snapshot();
-        let keep = machine.retained();
-        let compact = Write::Compact { group, through: index, keep };
-        let (wal, store, done) = (self.wal.clone(), self.store.clone(), self.done.clone());
+        let (encode, keep) = (machine.snapshot(), machine.retained());
+        let (store, apply, driver) = (self.store.clone(), self.apply.clone(), self.driver.clone());
         self.tasks.spawn_blocking(move || {
-            let snapshot = Snapshot { index, term, bytes: encode() };
-            let result = write(&wal, &store, group, &snapshot, compact);
-            drop(permit);
-            let result = match result {
-                Ok(()) => Ok(index),
+            let membership = snapshot.membership.clone();
+            let bytes = Envelope { membership, machine: encode() }.encode();
+            let (index, term) = (snapshot.index, snapshot.term);
+            let result = match store.save(group, &Snapshot { index, term, bytes }) {
+                Ok(()) => {
+                    // The file first: the log may forget only what is durable elsewhere.
+                    send(&driver, Input::Snapshotted(Snapshotted { group, snapshot, keep }));
+                    Ok(index)
+                }
                 Err(error) => {
-                    tracing::warn!(%group, %index, error = &*error, "snapshot not written, the log stays");
+                    tracing::warn!(%group, %index, %error, "snapshot not written, the log stays");
                     Err(index)
                 }
             };
-            if let Some(done) = done.upgrade() {
-                // The apply task may have ended; then nobody counts snapshots.
-                let _ = done.blocking_send(ApplyInput::Snapshotted { group, result });
-            }
+            drop(permit);
+            send(&apply, ApplyInput::Snapshotted { group, result });
         });
         true
+    }
+
+    /// Writes a fetched snapshot. The group waits for it, so it is tried until it succeeds.
+    pub(crate) fn keep(
+        &self,
+        group: GroupId,
+        ticket: Ticket,
+        snapshot: SnapshotMeta,
+        bytes: Bytes,
+    ) {
+        let (store, apply) = (self.store.clone(), self.apply.clone());
+        let (index, term) = (snapshot.index, snapshot.term);
+        let file = Arc::new(Snapshot { index, term, bytes });
+        self.tasks.spawn(async move {
+            loop {
+                let (to, body) = (store.clone(), file.clone());
+                let saved = tokio::task::spawn_blocking(move || to.save(group, &body)).await;
+                match saved {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => {
+                        tracing::warn!(%group, %index, %error, "fetched snapshot not written yet");
+                    }
+                    Err(_stopping) => return,
+                }
+                if apply.strong_count() == 0 {
+                    return;
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+            if let Some(apply) = apply.upgrade() {
+                let saved = ApplyInput::Saved { group, ticket, snapshot };
+                // The apply task may have ended.
+                let _ = apply.send(saved).await;
+            }
+        });
+    }
+
+    /// The driver may let the log go on behind a snapshot.
+    pub(crate) fn tell_installed(&self, group: GroupId, ticket: Ticket, snapshot: &SnapshotMeta) {
+        let (driver, next, term) = (self.driver.clone(), snapshot.index.next(), snapshot.term);
+        self.tasks.spawn(async move {
+            if let Some(driver) = driver.upgrade() {
+                let _ = driver.send(Input::Installed { group, ticket, next, term }).await;
+            }
+        });
     }
 
     /// Deletes the snapshot of a group that is gone.
@@ -81,74 +155,9 @@ impl Snapshotter {
     }
 }
 
-/// The file first: the log may forget only what is durable elsewhere.
-fn write(
-    wal: &Wal,
-    store: &SnapshotStore,
-    group: GroupId,
-    snapshot: &Snapshot,
-    compact: Write,
-) -> Result<(), Box<dyn std::error::Error>> {
-    store.save(group, snapshot)?;
-    wal.submit(vec![compact])?;
-    Ok(())
-}
-
-/// A machine as its snapshot and log give it.
-pub(crate) struct Rebuilt {
-    pub(crate) machine: Box<dyn AnyMachine>,
-    pub(crate) applied: Index,
-    pub(crate) snapshotted: Index,
-    pub(crate) log_bytes: u64,
-}
-
-/// Restores the snapshot, if there is one, and replays the entries after it.
-pub(crate) fn rebuild<M: StateMachine>(
-    wal: &Wal,
-    store: &SnapshotStore,
-    group: GroupId,
-    mut machine: M,
-) -> Result<Rebuilt, StartError> {
-    let snapshot = store.load(group).map_err(|source| StartError::Snapshot { group, source })?;
-    let snapshotted = match snapshot {
-        Some(Snapshot { index, bytes, .. }) => {
-            machine.restore(&bytes).map_err(|source| StartError::Restore { group, source })?;
-            index
-        }
-        None => Index::ZERO,
-    };
-    let mut rebuilt =
-        Rebuilt { machine: Box::new(machine), applied: snapshotted, snapshotted, log_bytes: 0 };
-    let last = wal.group(group).map_or(Index::ZERO, |state| state.last);
-    while rebuilt.applied < last {
-        let from = rebuilt.applied.next();
-        let entries = wal
-            .read(group, from, REPLAY_BYTES)
-            .map_err(|source| StartError::Read { group, source })?;
-        if entries.is_empty() {
-            return Err(missing(group, from));
-        }
-        for entry in &entries {
-            rebuilt.replay(group, entry)?;
-        }
+/// From a blocking thread; whoever it was for may have ended.
+fn send<T>(to: &mpsc::WeakSender<T>, message: T) {
+    if let Some(to) = to.upgrade() {
+        let _ = to.blocking_send(message);
     }
-    Ok(rebuilt)
-}
-
-impl Rebuilt {
-    fn replay(&mut self, group: GroupId, entry: &Entry) -> Result<(), StartError> {
-        let next = self.applied.next();
-        if entry.index != next {
-            return Err(missing(group, next));
-        }
-        self.machine.replay(entry);
-        self.applied = next;
-        self.log_bytes += entry.payload.len() as u64;
-        Ok(())
-    }
-}
-
-/// A gap between the snapshot and the log: something acknowledged may be in it.
-fn missing(group: GroupId, index: Index) -> StartError {
-    StartError::Damaged { group, detail: format!("entry {index} is missing after the snapshot") }
 }

@@ -88,6 +88,12 @@ impl Multi {
         }
     }
 
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
     /// Takes a group in. One of the same id is replaced.
     pub fn add(&mut self, group: GroupId, mut raft: Raft) {
         self.remove(group);
@@ -149,6 +155,16 @@ impl Multi {
     pub fn handle_refused(&mut self, node: NodeId) {
         let changes = self.liveness.handle_refused(node);
         self.apply_changes(changes);
+    }
+
+    /// The host can send to this node again: what it sent before may be lost.
+    pub fn handle_connected(&mut self, node: NodeId) {
+        for (group, hosted) in &mut self.groups {
+            if hosted.raft.is_leader() && hosted.raft.knows(node) {
+                hosted.raft.handle_connected(node);
+                self.touched.insert(*group);
+            }
+        }
     }
 
     /// Time passes.

@@ -72,6 +72,13 @@ impl Leader {
         }
     }
 
+    /// What this member was sent may not have arrived.
+    pub(super) fn retry(&mut self, node: NodeId) {
+        if let Some(progress) = self.peer(node).filter(|progress| progress.reachable) {
+            progress.retry();
+        }
+    }
+
     pub(super) fn handle_unreachable(&mut self, node: NodeId) {
         if let Some(progress) = self.peer(node) {
             progress.reachable = false;

@@ -185,7 +185,13 @@ impl Raft {
             poisoned: false,
             effects: Vec::new(),
         };
-        raft.arm_election();
+        let membership = raft.membership();
+        let is_alone = membership.voters.len() == 1 && !membership.is_joint();
+        match is_alone && membership.is_voter(raft.node()) {
+            // There is nobody to wait for.
+            true => raft.deadline_ms = Some(now_ms),
+            false => raft.arm_election(),
+        }
         raft
     }
 
@@ -218,6 +224,13 @@ impl Raft {
             Role::Leader(leader) => leader.poke(node),
             _ if is_new_life && self.leader == Some(node) => self.lose_leader(),
             _ => {}
+        }
+    }
+
+    /// What was sent to that node lately may be lost.
+    pub fn handle_connected(&mut self, node: NodeId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.retry(node);
         }
     }
 
@@ -284,7 +297,9 @@ impl Raft {
         self.hard_state.commit
     }
 
-    fn is_leader(&self) -> bool {
+    /// This node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))
     }
 

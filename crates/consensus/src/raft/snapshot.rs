@@ -18,6 +18,12 @@ impl Raft {
         Some(SnapshotMeta { index, term, membership: self.memberships.at(index).clone() })
     }
 
+    /// The last entry that the newest snapshot covers.
+    #[must_use]
+    pub fn snapshot_index(&self) -> Index {
+        self.snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.index)
+    }
+
     /// A snapshot of this node is durable; entries up to `through`, which it covers, may go. The
     /// host keeps some more, so that a member that lags a little does not need the snapshot.
     pub fn handle_snapshotted(&mut self, snapshot: SnapshotMeta, through: Index) {

@@ -13,6 +13,8 @@ pub(crate) struct Journal {
     pub(crate) restored: usize,
     /// Takes no snapshot for good.
     pub(crate) refuses: bool,
+    /// Where its first line stands, as long as it is known.
+    pub(crate) first: Option<Index>,
 }
 
 impl StateMachine for Journal {
@@ -20,6 +22,7 @@ impl StateMachine for Journal {
     type Reply = u64;
 
     fn apply(&mut self, entry: &Entry) -> u64 {
+        self.first.get_or_insert(entry.index);
         self.lines.push(String::from_utf8_lossy(&entry.payload).into_owned());
         self.lines.len() as u64
     }
@@ -40,6 +43,6 @@ impl StateMachine for Journal {
 
     /// Its first line, as a message would be that nobody acknowledges.
     fn retained(&self) -> Vec<RangeInclusive<Index>> {
-        vec![Index(1)..=Index(1)]
+        self.first.iter().map(|first| *first..=*first).collect()
     }
 }

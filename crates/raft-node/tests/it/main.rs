@@ -5,7 +5,10 @@ mod journal;
 use bytes::Bytes;
 use consensus::{GroupId, Index};
 use futures_util::future::join_all;
-use raft_node::{Config, Group, Groups, OpenError, ProposeError, QueryError, StartError};
+use raft_node::{
+    Config, Group, Groups, Host as Lent, OpenError, ProposeError, QueryError, StartError,
+};
+use telemetry::metrics::Registry;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +31,10 @@ impl Host {
 
     fn try_open(config: Config) -> Result<Self, OpenError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let groups = Groups::open(config, &tasks, stop.clone())?;
+        let groups = Groups::open(
+            config,
+            Lent { tasks: tasks.clone(), stop: stop.clone(), metrics: Registry::default() },
+        )?;
         Ok(Self { groups, tasks, stop })
     }
 
@@ -143,6 +149,7 @@ async fn a_snapshot_takes_the_place_of_the_log_and_retained_entries_stay_readabl
     for n in 0..200 {
         propose(&group, &format!("{n}-{long}")).await;
     }
+    let first = group.query(|journal| journal.first).await.unwrap().expect("it has lines");
     let expected = lines(&group).await;
     drop(group);
     host.close().await;
@@ -153,9 +160,9 @@ async fn a_snapshot_takes_the_place_of_the_log_and_retained_entries_stay_readabl
     let restored = group.query(|journal| journal.restored).await.unwrap();
     assert!(restored > 0, "some commands came from the snapshot");
     // The journal retains its first entry, far below the snapshot.
-    let first = group.read(Index(1), 1).await.unwrap();
-    assert_eq!(first[0].index, Index(1));
-    assert_eq!(first[0].payload, format!("0-{long}").as_bytes());
+    let entries = group.read(first, 1).await.unwrap();
+    assert_eq!(entries[0].index, first);
+    assert_eq!(entries[0].payload, format!("0-{long}").as_bytes());
     host.close().await;
 }
 
@@ -229,10 +236,15 @@ async fn whoever_waits_for_news_is_woken() {
     let host = Host::open(config(&dir));
     let group = host.journal().await;
     let mut applied = group.applied();
-    let (seen, _) = tokio::join!(applied.wait_for(|applied| Index(2) <= *applied), async {
+    let before = *applied.borrow_and_update();
+    let woken = async {
+        let seen = applied.wait_for(|applied| Index(before.0 + 2) <= *applied).await;
+        *seen.expect("the group runs")
+    };
+    let (seen, ()) = tokio::join!(woken, async {
         propose(&group, "a").await;
         propose(&group, "b").await;
     });
-    assert_eq!(*seen.unwrap(), Index(2));
+    assert_eq!(seen, Index(before.0 + 2));
     host.close().await;
 }

@@ -116,6 +116,12 @@ impl Wal {
         self.threads.shared.submit(writes, true)
     }
 
+    /// Whether entries of so many bytes would be taken now: for whoever has to know before it
+    /// promises their place. `freeing` as in [`submit_freeing`](Self::submit_freeing).
+    pub fn room_for(&self, bytes: usize, freeing: bool) -> Result<(), SubmitError> {
+        self.threads.shared.room_for(bytes, freeing)
+    }
+
     /// Tells how far the log is durable, now and on every change.
     #[must_use]
     pub fn durable(&self) -> watch::Receiver<Durable> {

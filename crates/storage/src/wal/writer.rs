@@ -129,6 +129,17 @@ impl Shared {
         Ok(token)
     }
 
+    pub(crate) fn room_for(&self, bytes: usize, freeing: bool) -> Result<(), SubmitError> {
+        let (queue, max) = (self.queue(), self.config.queue_bytes);
+        if queue.failed || queue.stopping {
+            return Err(SubmitError::Failed);
+        }
+        if queue.bytes + bytes > max {
+            return Err(SubmitError::QueueFull);
+        }
+        queue.room.for_purpose(if freeing { Purpose::Free } else { Purpose::Grow })
+    }
+
     pub(crate) fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.subscribe()
     }

@@ -1,0 +1,232 @@
+//! One group on the apply task: its machine, how far it is, and who waits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use consensus::{Entry, EntryKind, GroupId, Index, Membership, SnapshotMeta, Term, Ticket};
+use tokio::sync::watch;
+
+use super::{AnyApplied, Restored, Visit, Waiter};
+use crate::error::ProposeError;
+use crate::machine::{AnyMachine, RestoreError};
+use crate::snapshots::{Envelope, Snapshotter};
+
+pub(super) struct Running {
+    machine: Box<dyn AnyMachine>,
+    applied: Index,
+    /// Of the applied entry, and the membership as of it: a snapshot has to say both.
+    term: Term,
+    membership: Arc<Membership>,
+    committed: Index,
+    published: watch::Sender<Index>,
+    /// In the order of their indexes.
+    waiters: VecDeque<Waiter>,
+    visits: BTreeMap<Index, Vec<Visit>>,
+    /// Bytes of log since the last snapshot.
+    log_bytes: u64,
+    snapshotted: Index,
+    is_snapshotting: bool,
+    /// A fetched snapshot that waits until the one being written is.
+    to_keep: Option<(Ticket, SnapshotMeta, Bytes)>,
+}
+
+impl Running {
+    pub(super) fn new(restored: Restored) -> Self {
+        let Restored { machine, applied, term, membership } = restored;
+        Self {
+            machine,
+            applied,
+            term,
+            membership,
+            committed: applied,
+            published: watch::Sender::new(applied),
+            waiters: VecDeque::new(),
+            visits: BTreeMap::new(),
+            log_bytes: 0,
+            snapshotted: applied,
+            is_snapshotting: false,
+            to_keep: None,
+        }
+    }
+
+    pub(super) fn published(&self) -> watch::Receiver<Index> {
+        self.published.subscribe()
+    }
+
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.snapshotted < self.applied
+    }
+
+    /// The next entry to apply, if it is committed.
+    pub(super) fn next(&self) -> Option<Index> {
+        (self.applied < self.committed).then(|| self.applied.next())
+    }
+
+    pub(super) fn commit(&mut self, through: Index) {
+        self.committed = self.committed.max(through);
+    }
+
+    pub(super) fn wait(&mut self, waiters: Vec<Waiter>) {
+        for mut waiter in waiters {
+            if let Some(span) = &mut waiter.span {
+                span.event("placed", []);
+            }
+            if waiter.index <= self.applied {
+                // Applied before its place was known here; the reply is gone.
+                let _ = waiter.reply.send(Err(ProposeError::Indeterminate));
+                continue;
+            }
+            let after = self.waiters.partition_point(|other| other.index <= waiter.index);
+            self.waiters.insert(after, waiter);
+        }
+    }
+
+    pub(super) fn visit(&mut self, from: Index, visits: Vec<Visit>) {
+        if from <= self.applied {
+            visits.into_iter().for_each(|visit| visit(self.machine.as_any()));
+        } else {
+            self.visits.entry(from).or_default().extend(visits);
+        }
+    }
+
+    /// Applies entries as far as they are committed, and tells whom it concerns.
+    pub(super) fn apply(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if self.committed < entry.index {
+                break;
+            }
+            assert_eq!(entry.index, self.applied.next(), "entries are applied in order");
+            self.apply_one(&entry);
+        }
+        self.published.send_replace(self.applied);
+        self.serve_visits();
+    }
+
+    fn apply_one(&mut self, entry: &Entry) {
+        self.applied = entry.index;
+        self.term = entry.term;
+        self.log_bytes += entry.cost() as u64;
+        match entry.kind {
+            EntryKind::Command => {}
+            EntryKind::Blank => return self.disappoint(entry),
+            EntryKind::Membership => {
+                if let Some(membership) = Membership::decode(&entry.payload) {
+                    self.membership = Arc::new(membership);
+                }
+                return self.disappoint(entry);
+            }
+        }
+        let is_awaited = self
+            .waiters
+            .front()
+            .is_some_and(|waiter| waiter.index == entry.index && waiter.term == entry.term);
+        if !is_awaited {
+            self.machine.replay(entry);
+            return self.disappoint(entry);
+        }
+        let reply = self.machine.apply(entry);
+        let waiter = self.waiters.pop_front().expect("there is a first one");
+        if let Some(mut span) = waiter.span {
+            span.event("applied", []);
+        }
+        // The proposer may have left.
+        let _ = waiter.reply.send(Ok(AnyApplied { index: entry.index, reply }));
+        self.disappoint(entry);
+    }
+
+    /// Another entry stands where these were to stand: their commands were never committed.
+    fn disappoint(&mut self, entry: &Entry) {
+        while let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.index <= entry.index) {
+            let _ = waiter.reply.send(Err(ProposeError::NotLeader { leader: None }));
+        }
+    }
+
+    fn serve_visits(&mut self) {
+        while let Some(first) = self.visits.first_entry() {
+            if self.applied < *first.key() {
+                return;
+            }
+            first.remove().into_iter().for_each(|visit| visit(self.machine.as_any()));
+        }
+    }
+
+    /// Takes over the state of the leader's snapshot.
+    pub(super) fn restore(
+        &mut self,
+        snapshot: &SnapshotMeta,
+        bytes: &Bytes,
+    ) -> Result<(), RestoreError> {
+        let envelope = Envelope::decode(bytes)?;
+        self.machine.restore(&envelope.machine)?;
+        self.applied = snapshot.index;
+        self.committed = self.committed.max(snapshot.index);
+        self.term = snapshot.term;
+        self.membership = snapshot.membership.clone();
+        self.log_bytes = 0;
+        // Whether their commands are in it, nobody knows.
+        while let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.index <= snapshot.index)
+        {
+            let _ = waiter.reply.send(Err(ProposeError::Indeterminate));
+        }
+        self.published.send_replace(self.applied);
+        self.serve_visits();
+        Ok(())
+    }
+
+    /// Writes a fetched snapshot to disk, after the one that is being written.
+    pub(super) fn keep(
+        &mut self,
+        ticket: Ticket,
+        snapshot: SnapshotMeta,
+        bytes: Bytes,
+        group: GroupId,
+        snapshotter: &Snapshotter,
+    ) {
+        if self.is_snapshotting {
+            self.to_keep = Some((ticket, snapshot, bytes));
+        } else {
+            self.is_snapshotting = true;
+            snapshotter.keep(group, ticket, snapshot, bytes);
+        }
+    }
+
+    pub(super) fn handle_saved(&mut self, index: Index) {
+        self.is_snapshotting = false;
+        self.snapshotted = self.snapshotted.max(index);
+    }
+
+    pub(super) fn snapshot(&mut self, group: GroupId, snapshotter: &Snapshotter) {
+        if self.is_snapshotting {
+            return;
+        }
+        let snapshot = SnapshotMeta {
+            index: self.applied,
+            term: self.term,
+            membership: self.membership.clone(),
+        };
+        self.is_snapshotting = snapshotter.take(group, snapshot, self.machine.as_ref());
+        if self.is_snapshotting {
+            self.log_bytes = 0;
+        }
+    }
+
+    pub(super) fn handle_snapshotted(
+        &mut self,
+        result: Result<Index, Index>,
+        group: GroupId,
+        snapshotter: &Snapshotter,
+    ) {
+        self.is_snapshotting = false;
+        if let Ok(index) = result {
+            self.snapshotted = self.snapshotted.max(index);
+        }
+        if let Some((ticket, snapshot, bytes)) = self.to_keep.take() {
+            self.keep(ticket, snapshot, bytes, group, snapshotter);
+        }
+    }
+}

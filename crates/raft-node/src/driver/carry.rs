@@ -1,0 +1,85 @@
+//! Carries out what the groups want done.
+
+use std::collections::BTreeMap;
+
+use consensus::{Effect, GroupEffect, GroupId, Membership, NodeId, Output};
+
+use super::Driver;
+use crate::apply::ApplyInput;
+use crate::groups::Leadership;
+use crate::member::MemberInfo;
+use crate::transport::PeerFrame;
+
+impl Driver {
+    pub(super) fn carry_out(&mut self, output: &mut Output) {
+        for GroupEffect { group, effect } in output.effects.drain(..) {
+            self.carry(group, effect);
+        }
+        for (to, heartbeat) in output.heartbeats.drain(..) {
+            self.frame_for(to).heartbeat = Some(heartbeat);
+        }
+        self.disk.submit();
+        self.send_frames();
+    }
+
+    fn carry(&mut self, group: GroupId, effect: Effect) {
+        match effect {
+            Effect::Persist(persist) => self.disk.persist(group, persist),
+            Effect::Send { to, message } => self.frame_for(to).messages.push((group, message)),
+            Effect::Commit { through } => {
+                self.hand_to_apply(ApplyInput::Commit { group, through });
+            }
+            Effect::ReadReady { reads, index } => self.serve_reads(group, &reads, index),
+            Effect::ReadFailed { reads } => self.fail_reads(group, &reads),
+            Effect::Load { from, through, max_bytes } => {
+                self.load(group, from..=through, max_bytes);
+            }
+            Effect::Fetch { from, snapshot } => self.fetch(group, from, snapshot),
+            Effect::Install { ticket, snapshot } => self.install(group, ticket, snapshot),
+            Effect::Leader { term, leader } => {
+                let is_here = leader == Some(self.multi.node());
+                self.give_up_forwards(group, leader);
+                if let Some(leadership) = self.leadership.get(&group) {
+                    leadership.send_replace(Leadership { term, leader, is_here });
+                }
+            }
+            Effect::Membership { membership, .. } => self.note_members(group, &membership),
+            Effect::Poison { reason } => {
+                tracing::error!(%group, reason, "a group takes part no more; rebuild it");
+                self.end_poisoned(group);
+            }
+        }
+    }
+
+    /// What goes to a peer with this flush.
+    pub(super) fn frame_for(&mut self, to: NodeId) -> &mut PeerFrame {
+        self.frames.entry(to).or_default()
+    }
+
+    fn send_frames(&mut self) {
+        for (to, frame) in std::mem::take(&mut self.frames) {
+            // Messages may be lost; forwards are not sent from here.
+            let _lost = self.transport.send(to, frame);
+        }
+    }
+
+    /// Learns where members are reached.
+    pub(super) fn note_members(&mut self, group: GroupId, membership: &Membership) {
+        let me = self.multi.node();
+        let addresses: BTreeMap<NodeId, String> = membership
+            .info
+            .iter()
+            .filter(|(node, _)| **node != me)
+            .filter_map(|(node, info)| Some((*node, MemberInfo::decode(info)?.peer_url)))
+            .collect();
+        self.addresses.insert(group, addresses);
+        self.connect();
+    }
+
+    pub(super) fn end_poisoned(&mut self, group: GroupId) {
+        self.multi.remove(group);
+        // Whoever watches learns that nobody leads it here.
+        self.leadership.remove(&group);
+        self.hand_to_apply(ApplyInput::Poisoned { group });
+    }
+}

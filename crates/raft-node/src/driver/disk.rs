@@ -1,0 +1,252 @@
+//! The log, as the driver uses it: everything of one flush in one submission, in order, and again
+//! later where the log had no room.
+//!
+//! What is new is refused early, when the log says that it is full or busy; what was promised goes
+//! to the log in any case, out of the reserve if need be.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use consensus::{Entry, GroupId, Index, Message, Persist, Term, Ticket};
+use storage::{Durable, IoToken, SubmitError, Wal, Write};
+use tokio::sync::{oneshot, watch};
+
+use super::Proposal;
+use super::propose::cost;
+use crate::error::{ProposeError, RemoveError};
+
+/// Bytes of entries in one write: more is split, for a submission has to fit the log's queue.
+const WRITE_BYTES: usize = 4 << 20;
+
+pub(super) struct Disk {
+    wal: Wal,
+    /// Submitted, in order.
+    in_flight: VecDeque<(IoToken, Done)>,
+    /// Collected by this flush, and what the log had no room for before.
+    waiting: VecDeque<Chunk>,
+    /// Groups that wait for a snapshot to be written, with what comes behind it.
+    installing: BTreeMap<GroupId, Vec<Persist>>,
+    poisoned: BTreeSet<GroupId>,
+}
+
+/// Writes that go together, and what is durable with them.
+#[derive(Default)]
+struct Chunk {
+    writes: Vec<Write>,
+    bytes: usize,
+    done: Done,
+}
+
+/// Who is told when a chunk is durable.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) tickets: Vec<(GroupId, Ticket)>,
+    removed: Vec<oneshot::Sender<Result<(), RemoveError>>>,
+}
+
+impl Disk {
+    pub(super) fn new(wal: Wal) -> Self {
+        Self {
+            wal,
+            in_flight: VecDeque::new(),
+            waiting: VecDeque::new(),
+            installing: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn wal(&self) -> &Wal {
+        &self.wal
+    }
+
+    pub(super) fn durable(&self) -> watch::Receiver<Durable> {
+        self.wal.durable()
+    }
+
+    /// Something has to be tried again.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Splits proposals into those that the log has room for, and the others with the reason.
+    pub(super) fn admit(
+        &self,
+        proposals: Vec<Proposal>,
+    ) -> (Vec<Proposal>, Vec<(Proposal, ProposeError)>) {
+        let (mut taken, mut refused) = (Vec::with_capacity(proposals.len()), Vec::new());
+        let mut bytes = 0;
+        for proposal in proposals {
+            let with_it = bytes + cost(&proposal.command);
+            match self.room(with_it, proposal.freeing) {
+                Ok(()) => {
+                    bytes = with_it;
+                    taken.push(proposal);
+                }
+                Err(error) => refused.push((proposal, error)),
+            }
+        }
+        (taken, refused)
+    }
+
+    pub(super) fn room_for(&self, command: &[u8], freeing: bool) -> Result<(), ProposeError> {
+        self.room(cost(command), freeing)
+    }
+
+    fn room(&self, bytes: usize, freeing: bool) -> Result<(), ProposeError> {
+        if self.is_behind() {
+            return Err(ProposeError::Overloaded);
+        }
+        self.wal.room_for(bytes, freeing).map_err(|error| match error {
+            SubmitError::DiskFull => ProposeError::DiskFull,
+            SubmitError::Failed => ProposeError::Stopped,
+            _ => ProposeError::Overloaded,
+        })
+    }
+
+    /// Entries that this node has no room for are left to be sent again; the leader waits.
+    pub(super) fn takes(&self, message: &Message) -> bool {
+        match message {
+            Message::Append(append) if !append.entries.is_empty() => {
+                let bytes = append.entries.iter().map(Entry::cost).sum();
+                self.room(bytes, true).is_ok()
+            }
+            _ => true,
+        }
+    }
+
+    pub(super) fn persist(&mut self, group: GroupId, persist: Persist) {
+        if let Some(behind) = self.installing.get_mut(&group) {
+            return behind.push(persist);
+        }
+        let Persist { ticket, hard_state, truncate_from, entries } = persist;
+        if let Some(hard_state) = hard_state {
+            self.collect(Write::HardState { group, hard_state }, 64);
+        }
+        if let Some(from) = truncate_from {
+            self.collect(Write::Truncate { group, from }, 64);
+        }
+        for (entries, bytes) in split(entries) {
+            self.collect(Write::Append { group, entries }, bytes);
+        }
+        // Durable with its last write.
+        self.chunk().done.tickets.push((group, ticket));
+    }
+
+    /// Adds a write that is not a persist: nobody waits for it.
+    pub(super) fn collect(&mut self, write: Write, bytes: usize) {
+        if self.waiting.back().is_some_and(|chunk| WRITE_BYTES < chunk.bytes + bytes) {
+            self.waiting.push_back(Chunk::default());
+        }
+        let chunk = self.chunk();
+        chunk.bytes += bytes;
+        chunk.writes.push(write);
+    }
+
+    fn chunk(&mut self) -> &mut Chunk {
+        if self.waiting.is_empty() {
+            self.waiting.push_back(Chunk::default());
+        }
+        self.waiting.back_mut().expect("there is one now")
+    }
+
+    /// From here on the group's log waits for its snapshot.
+    pub(super) fn hold(&mut self, group: GroupId) {
+        self.installing.entry(group).or_default();
+    }
+
+    /// The snapshot is on disk: the log goes on behind it.
+    pub(super) fn handle_installed(
+        &mut self,
+        group: GroupId,
+        ticket: Ticket,
+        next: Index,
+        term: Term,
+    ) {
+        let behind = self.installing.remove(&group).unwrap_or_default();
+        self.collect(Write::Reset { group, next, term }, 64);
+        self.chunk().done.tickets.push((group, ticket));
+        behind.into_iter().for_each(|persist| self.persist(group, persist));
+    }
+
+    /// Forgets a group.
+    pub(super) fn remove(
+        &mut self,
+        group: GroupId,
+        done: oneshot::Sender<Result<(), RemoveError>>,
+    ) {
+        self.installing.remove(&group);
+        self.collect(Write::Remove { group }, 64);
+        self.chunk().done.removed.push(done);
+    }
+
+    /// Hands over what was collected, as far as the log takes it.
+    pub(super) fn submit(&mut self) {
+        while let Some(chunk) = self.waiting.pop_front() {
+            if chunk.writes.is_empty() {
+                continue;
+            }
+            match self.wal.submit_freeing(chunk.writes.clone()) {
+                Ok(token) => self.in_flight.push_back((token, chunk.done)),
+                Err(SubmitError::Faulty { group, fault }) => {
+                    tracing::error!(%group, %fault, "a damaged group takes part no more");
+                    self.poison(group);
+                    self.waiting.push_front(chunk.without(group));
+                }
+                Err(SubmitError::OutOfOrder { group, expected, found }) => {
+                    tracing::error!(%group, %expected, %found, "a group lost its place in the log");
+                    self.poison(group);
+                    self.waiting.push_front(chunk.without(group));
+                }
+                // No room, or the end: then the driver ends too.
+                Err(_) => {
+                    self.waiting.push_front(chunk);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn poison(&mut self, group: GroupId) {
+        self.poisoned.insert(group);
+        self.installing.remove(&group);
+    }
+
+    pub(super) fn take_poisoned(&mut self) -> BTreeSet<GroupId> {
+        std::mem::take(&mut self.poisoned)
+    }
+
+    /// Tokens are durable in order, so this one stands for all before it.
+    pub(super) fn finished(&mut self, token: IoToken) -> Vec<(GroupId, Ticket)> {
+        let mut tickets = Vec::new();
+        while let Some((_, done)) = self.in_flight.pop_front_if(|(waits, _)| *waits <= token) {
+            tickets.extend(done.tickets);
+            for removed in done.removed {
+                let _ = removed.send(Ok(()));
+            }
+        }
+        tickets
+    }
+}
+
+impl Chunk {
+    fn without(mut self, group: GroupId) -> Self {
+        self.writes.retain(|write| write.group() != group);
+        self.done.tickets.retain(|(of, _)| *of != group);
+        self
+    }
+}
+
+/// Entries in pieces that the log takes, with their sizes.
+fn split(entries: Vec<Entry>) -> Vec<(Vec<Entry>, usize)> {
+    let mut pieces: Vec<(Vec<Entry>, usize)> = Vec::new();
+    for entry in entries {
+        let cost = entry.cost();
+        match pieces.last_mut() {
+            Some((piece, bytes)) if *bytes + cost <= WRITE_BYTES => {
+                *bytes += cost;
+                piece.push(entry);
+            }
+            _ => pieces.push((vec![entry], cost)),
+        }
+    }
+    pieces
+}

@@ -1,0 +1,139 @@
+//! Commands passed on to the leader.
+//!
+//! The leader answers only where it has placed a command. Whether and with which reply it was
+//! applied, this node sees by itself: its own machine applies the same entry. So no reply is ever
+//! encoded, and whoever is answered here can read here what he wrote.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use consensus::{GroupId, NodeId};
+
+use super::propose::refuse;
+use super::{Driver, Proposal};
+use crate::apply::{ApplyInput, Waiter};
+use crate::error::ProposeError;
+use crate::transport::{Forward, ForwardOutcome, ForwardReply, PeerFrame};
+
+/// Commands that may be on their way to leaders.
+const MAX: usize = 16 << 10;
+
+pub(super) struct Forwards {
+    next: u64,
+    open: BTreeMap<u64, (NodeId, Proposal)>,
+}
+
+impl Forwards {
+    pub(super) fn new() -> Self {
+        Self { next: 0, open: BTreeMap::new() }
+    }
+}
+
+impl Driver {
+    pub(super) fn forward(&mut self, leader: NodeId, proposals: Vec<Proposal>) {
+        if MAX < self.forwards.open.len() + proposals.len() {
+            // Who asked may have left.
+            self.forwards.open.retain(|_, (_, proposal)| !proposal.reply.is_closed());
+        }
+        if MAX < self.forwards.open.len() + proposals.len() {
+            return refuse(proposals, &ProposeError::Overloaded);
+        }
+        let mut frame = PeerFrame::default();
+        for proposal in proposals {
+            self.forwards.next += 1;
+            let id = self.forwards.next;
+            let trace = proposal.span.as_ref().map(|span| span.context().to_string());
+            frame.forwards.push(Forward {
+                id,
+                group: proposal.group,
+                command: proposal.command.clone(),
+                freeing: proposal.freeing,
+                trace: trace.map_or_else(Bytes::new, Bytes::from),
+            });
+            self.forwards.open.insert(id, (leader, proposal));
+        }
+        for id in self.transport.send(leader, frame) {
+            // It never left this node.
+            self.fail_forward(id, ProposeError::Overloaded);
+        }
+    }
+
+    pub(super) fn fail_forward(&mut self, id: u64, error: ProposeError) {
+        if let Some((_, proposal)) = self.forwards.open.remove(&id) {
+            let _ = proposal.reply.send(Err(error));
+        }
+    }
+
+    /// A follower passes a command on.
+    pub(super) fn handle_forward(&mut self, from: NodeId, forward: Forward) {
+        let outcome = self.place_forward(&forward);
+        let reply = ForwardReply { id: forward.id, outcome };
+        self.frame_for(from).replies.push(reply);
+    }
+
+    fn place_forward(&mut self, forward: &Forward) -> ForwardOutcome {
+        if !self.apply_backlog.is_empty() {
+            return ForwardOutcome::Overloaded;
+        }
+        if let Err(error) = self.disk.room_for(&forward.command, forward.freeing) {
+            return match error {
+                ProposeError::DiskFull => ForwardOutcome::DiskFull,
+                _ => ForwardOutcome::Overloaded,
+            };
+        }
+        let Some(raft) = self.multi.touch(forward.group) else {
+            return ForwardOutcome::NotLeader { leader: None };
+        };
+        match raft.propose(vec![forward.command.clone()]) {
+            Ok(placed) => ForwardOutcome::Placed { term: placed.term, index: placed.first },
+            Err(refused) => match ProposeError::from(refused) {
+                ProposeError::NotLeader { leader } => ForwardOutcome::NotLeader { leader },
+                _ => ForwardOutcome::Overloaded,
+            },
+        }
+    }
+
+    pub(super) fn handle_forward_reply(&mut self, reply: ForwardReply) {
+        let Some((_, proposal)) = self.forwards.open.remove(&reply.id) else { return };
+        let error = match reply.outcome {
+            ForwardOutcome::Placed { term, index } => {
+                let Proposal { group, reply, span, .. } = proposal;
+                let waiters = vec![Waiter::new(index, term, reply, span)];
+                return self.hand_to_apply(ApplyInput::Await { group, waiters });
+            }
+            ForwardOutcome::NotLeader { leader } => ProposeError::NotLeader { leader },
+            ForwardOutcome::Overloaded => ProposeError::Overloaded,
+            ForwardOutcome::DiskFull => ProposeError::DiskFull,
+            ForwardOutcome::TooLarge { max } => {
+                ProposeError::TooLarge { len: proposal.command.len(), max: max as usize }
+            }
+            ForwardOutcome::Stopped => ProposeError::Stopped,
+            ForwardOutcome::Indeterminate => ProposeError::Indeterminate,
+        };
+        let _ = proposal.reply.send(Err(error));
+    }
+
+    /// What was on its way to this node may have arrived or not.
+    pub(super) fn give_up_forwards_to(&mut self, node: NodeId) {
+        let lost: Vec<u64> = self
+            .forwards
+            .open
+            .iter()
+            .filter(|(_, (to, _))| *to == node)
+            .map(|(id, _)| *id)
+            .collect();
+        lost.into_iter().for_each(|id| self.fail_forward(id, ProposeError::Indeterminate));
+    }
+
+    /// Whoever was asked does not lead any more, or is gone: it may have placed what it was sent.
+    pub(super) fn give_up_forwards(&mut self, group: GroupId, leader: Option<NodeId>) {
+        let lost: Vec<u64> = self
+            .forwards
+            .open
+            .iter()
+            .filter(|(_, (to, proposal))| proposal.group == group && Some(*to) != leader)
+            .map(|(id, _)| *id)
+            .collect();
+        lost.into_iter().for_each(|id| self.fail_forward(id, ProposeError::Indeterminate));
+    }
+}

@@ -1,0 +1,93 @@
+//! What the driver is told.
+
+use bytes::Bytes;
+use consensus::{
+    Change, ChangeRefused, Entry, GroupId, Index, NodeId, Raft, SnapshotMeta, Status, Term, Ticket,
+    TransferRefused,
+};
+use std::ops::RangeInclusive;
+use telemetry::trace::ActiveSpan;
+use tokio::sync::{oneshot, watch};
+
+use crate::apply::{AnyApplied, Visit};
+use crate::error::{ProposeError, QueryError, RemoveError};
+use crate::groups::Leadership;
+
+/// Whoever waits for a command.
+pub(crate) type ReplySender = oneshot::Sender<Result<AnyApplied, ProposeError>>;
+
+pub(crate) enum Input {
+    Propose(Proposal),
+    Read(PendingRead),
+    /// Takes a group's name; false if it is taken.
+    Reserve {
+        group: GroupId,
+        done: oneshot::Sender<bool>,
+    },
+    Start {
+        group: GroupId,
+        raft: Box<Raft>,
+        leadership: watch::Sender<Leadership>,
+        done: oneshot::Sender<()>,
+    },
+    Remove {
+        group: GroupId,
+        done: oneshot::Sender<Result<(), RemoveError>>,
+    },
+    Control(GroupId, Control),
+    /// A snapshot of this node is on disk.
+    Snapshotted(Snapshotted),
+    /// Entries that were asked for; none if they could not be read.
+    Loaded {
+        group: GroupId,
+        from: Index,
+        entries: Vec<Entry>,
+    },
+    /// A snapshot of the leader is here.
+    Fetched {
+        group: GroupId,
+        snapshot: SnapshotMeta,
+        bytes: Bytes,
+    },
+    /// A fetched snapshot is on disk and in the machine: the log may go on behind it.
+    Installed {
+        group: GroupId,
+        ticket: Ticket,
+        next: Index,
+        term: Term,
+    },
+}
+
+/// What operators ask of a group.
+pub(crate) enum Control {
+    Status(oneshot::Sender<Status>),
+    Change(Vec<Change>, oneshot::Sender<Result<Index, ChangeRefused>>),
+    Transfer(NodeId, oneshot::Sender<Result<(), TransferRefused>>),
+    Resign,
+}
+
+pub(crate) struct Snapshotted {
+    pub(crate) group: GroupId,
+    pub(crate) snapshot: SnapshotMeta,
+    /// Entries below it whose payloads are still read from the log.
+    pub(crate) keep: Vec<RangeInclusive<Index>>,
+}
+
+/// A command on its way into the log.
+pub(crate) struct Proposal {
+    pub(crate) group: GroupId,
+    pub(crate) command: Bytes,
+    pub(crate) reply: ReplySender,
+    /// It lets others go: it may use the reserve of a full disk.
+    pub(crate) freeing: bool,
+    /// The proposer's span, if anybody will see it: it travels along and notes what it waited for.
+    pub(crate) span: Option<Box<ActiveSpan>>,
+}
+
+/// A read that waits until it may be served.
+pub(crate) struct PendingRead {
+    pub(crate) group: GroupId,
+    pub(crate) visit: Visit,
+    /// Given back when it cannot be served; dropped when it was handed on.
+    pub(crate) failed: oneshot::Sender<(QueryError, Visit)>,
+}

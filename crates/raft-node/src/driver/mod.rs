@@ -1,0 +1,288 @@
+//! The owner of the groups: feeds them what comes from callers, the disk, the network and the
+//! clock, and carries out what they want done.
+//!
+//! There is no timer and no batch size to tune: whatever waits in the inboxes when the driver
+//! looks becomes one submission to the log and one frame per peer, and whatever is submitted
+//! during an fsync shares the next one.
+//!
+//! It never waits for anything but the next input: not for the disk, nor the network, nor the
+//! machines. So a node whose disk hangs still says that it lives, and can hand over what it leads.
+
+mod carry;
+mod disk;
+mod forward;
+mod input;
+mod propose;
+mod read;
+mod snapshot;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use consensus::{GroupId, Multi, NodeId, Output};
+use storage::Wal;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::apply::ApplyInput;
+use crate::error::ProposeError;
+use crate::groups::Leadership;
+use crate::transport::{Incoming, PeerFrame, Transport};
+use disk::Disk;
+use forward::Forwards;
+pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
+use read::Reads;
+use snapshot::Fetched;
+
+/// Inputs taken from an inbox at a time.
+const BATCH_MAX: usize = 1024;
+/// How long to wait before something that the log had no room for is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+pub(crate) struct Driver {
+    multi: Multi,
+    inbox: mpsc::Receiver<Input>,
+    incoming: mpsc::Receiver<Incoming>,
+    transport: Transport,
+    apply: mpsc::Sender<ApplyInput>,
+    /// What the apply task had no room for, in order. Nothing new is taken while there is any.
+    apply_backlog: VecDeque<ApplyInput>,
+    disk: Disk,
+    reads: Reads,
+    forwards: Forwards,
+    fetched: BTreeMap<GroupId, Fetched>,
+    /// Groups that run or are about to.
+    reserved: BTreeSet<GroupId>,
+    leadership: BTreeMap<GroupId, watch::Sender<Leadership>>,
+    /// Base URLs of the members, by group.
+    addresses: BTreeMap<GroupId, BTreeMap<NodeId, String>>,
+    started: Instant,
+    output: Output,
+    /// What goes to the peers with this flush.
+    frames: BTreeMap<NodeId, PeerFrame>,
+    /// For tasks that answer later. Weak, so that the driver ends when its handles are gone.
+    inputs: mpsc::WeakSender<Input>,
+    tasks: TaskTracker,
+    fetching: BTreeMap<GroupId, JoinHandle<()>>,
+}
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    pub(crate) multi: Multi,
+    pub(crate) wal: Wal,
+    pub(crate) inbox: mpsc::Receiver<Input>,
+    pub(crate) inputs: mpsc::WeakSender<Input>,
+    pub(crate) incoming: mpsc::Receiver<Incoming>,
+    pub(crate) transport: Transport,
+    pub(crate) apply: mpsc::Sender<ApplyInput>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) started: Instant,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { multi, wal, inbox, inputs, incoming, transport, apply, tasks, started } = parts;
+        Self {
+            multi,
+            inbox,
+            incoming,
+            transport,
+            apply,
+            apply_backlog: VecDeque::new(),
+            disk: Disk::new(wal),
+            reads: Reads::default(),
+            forwards: Forwards::new(),
+            fetched: BTreeMap::new(),
+            reserved: BTreeSet::new(),
+            leadership: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            started,
+            output: Output::default(),
+            frames: BTreeMap::new(),
+            inputs,
+            tasks,
+            fetching: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until told to stop, or until the log fails: then nothing more can be promised, and
+    /// whoever waits learns that the outcome is unknown.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut durable = self.disk.durable();
+        let apply = self.apply.clone();
+        let mut inputs = Vec::with_capacity(BATCH_MAX);
+        let mut frames = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let (wake, is_apply_full) = (self.wake_at(), !self.apply_backlog.is_empty());
+            let mut synced = None;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = durable.changed() => {
+                    let now = durable.borrow_and_update().clone();
+                    if changed.is_err() || now.failed.is_some() {
+                        return;
+                    }
+                    synced = Some(now.token);
+                }
+                taken = self.inbox.recv_many(&mut inputs, BATCH_MAX) => {
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                Some(first) = self.incoming.recv() => frames.push(first),
+                permit = apply.reserve(), if is_apply_full => {
+                    let Ok(permit) = permit else { return };
+                    permit.send(self.apply_backlog.pop_front().expect("there is some"));
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            // Whatever else is there already shares the flush.
+            while frames.len() < BATCH_MAX
+                && let Ok(frame) = self.incoming.try_recv()
+            {
+                frames.push(frame);
+            }
+            self.multi.tick(self.now_ms());
+            synced.into_iter().for_each(|token| self.handle_durable(token));
+            frames.drain(..).for_each(|frame| self.handle_incoming(frame));
+            self.handle_inputs(inputs.drain(..));
+            self.flush();
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).expect("a process lives less than that")
+    }
+
+    fn wake_at(&self) -> Instant {
+        let timer = self.multi.deadline_ms().map(|ms| self.started + Duration::from_millis(ms));
+        let far = Instant::now() + Duration::from_secs(1);
+        let retry = self.disk.is_behind().then(|| Instant::now() + RETRY);
+        [timer, retry].into_iter().flatten().min().unwrap_or(far).min(far)
+    }
+
+    /// The log has come this far.
+    fn handle_durable(&mut self, token: storage::IoToken) {
+        for (group, ticket) in self.disk.finished(token) {
+            if let Some(raft) = self.multi.touch(group) {
+                raft.handle_persisted(ticket);
+            }
+        }
+    }
+
+    fn handle_incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Frame { from, frame } => {
+                // A reply names an index before the entries around it commit.
+                frame.replies.into_iter().for_each(|reply| self.handle_forward_reply(reply));
+                if let Some(heartbeat) = frame.heartbeat {
+                    self.multi.receive_heartbeat(from, heartbeat);
+                }
+                for (group, message) in frame.messages {
+                    if self.disk.takes(&message) {
+                        self.multi.receive(from, group, message);
+                    }
+                }
+                frame.forwards.into_iter().for_each(|forward| self.handle_forward(from, forward));
+            }
+            Incoming::Refused { node } => self.multi.handle_refused(node),
+            Incoming::Connected { node } => self.multi.handle_connected(node),
+            Incoming::Disconnected { node, unsent } => {
+                for id in unsent {
+                    self.fail_forward(id, ProposeError::NotLeader { leader: None });
+                }
+                self.give_up_forwards_to(node);
+            }
+        }
+    }
+
+    fn handle_inputs(&mut self, inputs: impl Iterator<Item = Input>) {
+        let mut proposals: BTreeMap<GroupId, Vec<Proposal>> = BTreeMap::new();
+        for input in inputs {
+            match input {
+                Input::Propose(proposal) => {
+                    proposals.entry(proposal.group).or_default().push(proposal);
+                }
+                Input::Read(read) => self.handle_read(read),
+                Input::Reserve { group, done } => {
+                    let is_free = self.reserved.insert(group);
+                    if done.send(is_free).is_err() && is_free {
+                        self.reserved.remove(&group);
+                    }
+                }
+                Input::Start { group, raft, leadership, done } => {
+                    self.leadership.insert(group, leadership);
+                    self.multi.add(group, *raft);
+                    // The starter may have left; the group runs all the same.
+                    let _ = done.send(());
+                }
+                Input::Remove { group, done } => {
+                    // In order: what was proposed before the removal goes before it.
+                    self.propose_all(std::mem::take(&mut proposals));
+                    self.handle_remove(group, done);
+                }
+                Input::Control(group, control) => {
+                    self.propose_all(std::mem::take(&mut proposals));
+                    self.handle_control(group, control);
+                }
+                Input::Snapshotted(snapshotted) => self.handle_snapshotted(snapshotted),
+                Input::Loaded { group, from, entries } => {
+                    if let Some(raft) = self.multi.touch(group) {
+                        raft.handle_loaded(from, entries);
+                    }
+                }
+                Input::Fetched { group, snapshot, bytes } => {
+                    self.handle_fetched(group, snapshot, bytes);
+                }
+                Input::Installed { group, ticket, next, term } => {
+                    self.disk.handle_installed(group, ticket, next, term);
+                }
+            }
+        }
+        self.propose_all(proposals);
+    }
+
+    fn flush(&mut self) {
+        let mut output = std::mem::take(&mut self.output);
+        self.multi.flush(&mut output);
+        self.carry_out(&mut output);
+        self.output = output;
+        for group in self.disk.take_poisoned() {
+            self.end_poisoned(group);
+        }
+    }
+
+    /// Hands something to the apply task without waiting for it.
+    fn hand_to_apply(&mut self, input: ApplyInput) {
+        if self.apply_backlog.is_empty() {
+            match self.apply.try_send(input) {
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+                Err(mpsc::error::TrySendError::Full(input)) => self.apply_backlog.push_back(input),
+            }
+            return;
+        }
+        // Only the newest commit of a group matters.
+        if let (
+            ApplyInput::Commit { group, through },
+            Some(ApplyInput::Commit { group: waiting, through: known }),
+        ) = (&input, self.apply_backlog.back_mut())
+            && group == waiting
+        {
+            *known = *through;
+            return;
+        }
+        self.apply_backlog.push_back(input);
+    }
+
+    fn leadership_of(&self, group: GroupId) -> Leadership {
+        self.leadership.get(&group).map(|sender| *sender.borrow()).unwrap_or_default()
+    }
+
+    /// The members that can be reached, over all groups, with their newest addresses.
+    fn connect(&self) {
+        let all = self.addresses.values().flatten();
+        self.transport.set_peers(all.map(|(node, url)| (*node, url.clone())).collect());
+    }
+}

@@ -1,0 +1,90 @@
+//! The id of this node: drawn once, kept with its data. Who loses the data comes back as another.
+
+use std::io;
+use std::path::Path;
+
+use consensus::NodeId;
+use serde::{Deserialize, Serialize};
+use storage::FileSystem;
+
+use crate::error::OpenError;
+
+const FILE: &str = "node.json";
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    /// In hex, as etcd's tools show it.
+    node: String,
+}
+
+/// Reads the id of this data directory, or draws one. The caller holds the directory.
+pub(crate) fn load_or_draw(
+    file_system: &dyn FileSystem,
+    data_dir: &Path,
+) -> Result<NodeId, OpenError> {
+    let path = data_dir.join(FILE);
+    let failed = |source| OpenError::Identity { path: path.clone(), source };
+    match file_system.open(&path) {
+        Ok(file) => {
+            let size = usize::try_from(file.size().map_err(failed)?).unwrap_or(0).min(4096);
+            let mut bytes = vec![0; size];
+            file.read_at(&mut bytes, 0).map_err(failed)?;
+            parse(&bytes).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let node = draw();
+            write(file_system, data_dir, &path, node).map_err(failed)?;
+            Ok(node)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<NodeId> {
+    let identity: Identity = serde_json::from_slice(bytes).ok()?;
+    u64::from_str_radix(&identity.node, 16).ok().filter(|id| *id != 0).map(NodeId)
+}
+
+/// Positive as a signed number too, for clients that read ids as such.
+fn draw() -> NodeId {
+    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+    NodeId((random >> 1).max(1))
+}
+
+fn write(
+    file_system: &dyn FileSystem,
+    data_dir: &Path,
+    path: &Path,
+    node: NodeId,
+) -> io::Result<()> {
+    let identity = Identity { node: format!("{:016x}", node.0) };
+    let bytes = serde_json::to_vec(&identity).expect("an id is plain data");
+    let temporary = path.with_extension("new");
+    let file = file_system.create(&temporary)?;
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    file_system.rename(&temporary, path)?;
+    file_system.sync_dir(data_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::RealFileSystem;
+
+    #[test]
+    fn an_id_is_drawn_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = load_or_draw(&RealFileSystem, dir.path()).unwrap();
+        assert_ne!(first.0, 0);
+        assert_eq!(load_or_draw(&RealFileSystem, dir.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn a_damaged_id_is_an_error_and_not_a_new_id() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), b"{\"node\":\"\"}").unwrap();
+        let error = load_or_draw(&RealFileSystem, dir.path()).unwrap_err();
+        assert!(error.to_string().contains(FILE), "{error}");
+    }
+}
