@@ -25,7 +25,7 @@ use crate::machine::StateMachine;
 use crate::member::MemberInfo;
 use crate::restore::{self, OnDisk};
 use crate::snapshots::Snapshotter;
-use crate::transport::{self, Transport, TransportConfig};
+use crate::transport::{self, PeerService, Transport, TransportConfig};
 use crate::{Config, identity};
 
 /// Inputs that may wait for the driver before callers are told to back off.
@@ -181,6 +181,17 @@ impl Groups {
     #[must_use]
     pub fn wal(&self) -> &Wal {
         &self.shared.wal
+    }
+
+    /// What peers reach, to be mounted on the peer listener.
+    #[must_use]
+    pub fn peer_service(&self) -> PeerService {
+        self.shared.transport.service()
+    }
+
+    /// What `GET /peer/v1/identity` answers from now on.
+    pub fn set_identity(&self, identity: serde_json::Value) {
+        self.shared.transport.set_identity(identity);
     }
 
     /// Starts a group that has this node as its only member, new or as it was left. When this

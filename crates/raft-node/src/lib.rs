@@ -43,7 +43,6 @@ mod seed;
 mod snapshots;
 
 mod identity;
-#[allow(dead_code, unused_imports, reason = "the driver takes it up")]
 mod transport;
 
 pub use config::Config;

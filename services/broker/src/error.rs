@@ -71,6 +71,7 @@ impl From<QueryError> for LogError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::NotLeader { .. } => Self::NoLeader,
+            QueryError::Overloaded => Self::Overloaded,
             QueryError::Stopped => Self::Stopped,
         }
     }

@@ -55,9 +55,13 @@ use crate::broker::Broker;
 /// Opens the log, serves what the catalog says, and hands over the router.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let data_dir = context.config.base.data_dir.clone();
+    let lent = raft_node::Host {
+        tasks: context.tasks.clone(),
+        stop: context.stop.clone(),
+        metrics: context.metrics.clone(),
+    };
     let groups =
-        Groups::open(raft_node::Config::new(data_dir), &context.tasks, context.stop.clone())
-            .map_err(StartError::from_error)?;
+        Groups::open(raft_node::Config::new(data_dir), lent).map_err(StartError::from_error)?;
     chassis::log::observe(groups.wal(), &context.metrics, &context.health);
     let failed = groups.failed();
     let catalog = mend::start_catalog(&groups, &context).await?;

@@ -453,6 +453,7 @@ impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::NotLeader { .. } => Self::NoLeader,
+            QueryError::Overloaded => Self::Overloaded,
             QueryError::Stopped => Self::Stopped,
         }
     }

@@ -83,8 +83,12 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     }
     let mut settings = raft_node::Config::new(config.base().data_dir.clone());
     settings.max_command_bytes = config.max_request_bytes + (64 << 10);
-    let groups = Groups::open(settings, &context.tasks, context.stop.clone())
-        .map_err(StartError::from_error)?;
+    let lent = raft_node::Host {
+        tasks: context.tasks.clone(),
+        stop: context.stop.clone(),
+        metrics: context.metrics.clone(),
+    };
+    let groups = Groups::open(settings, lent).map_err(StartError::from_error)?;
     let group = groups.start(GROUP, Machine::default()).await.map_err(StartError::from_error)?;
     let store = group
         .query(|machine| machine.store.clone())

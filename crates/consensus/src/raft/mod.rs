@@ -165,10 +165,16 @@ impl Raft {
         let snapshotted = snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.index);
         // The hint may point behind what a cut tail has left.
         hard_state.commit = hard_state.commit.min(last).max(snapshotted);
+        let log = Log::new(base, runs, last);
+        if hard_state.term < log.last_term() {
+            // A log that was not written by this group's own life: a restored backup.
+            hard_state.term = log.last_term();
+            hard_state.voted_for = None;
+        }
         let mut raft = Self {
             config,
             hard_state,
-            log: Log::new(base, runs, last),
+            log,
             memberships: Memberships::new(memberships),
             snapshot,
             role: Role::Follower,

@@ -62,14 +62,10 @@ impl Driver {
         }
         let (transport, inbox) = (self.transport.clone(), self.inputs.clone());
         let fetch = self.tasks.spawn(async move {
-            match std::future::ready({
-                let _ = &transport;
-                Err::<Bytes, std::io::Error>(std::io::ErrorKind::Unsupported.into())
-            })
-            .await
-            {
-                Ok(bytes) => {
-                    send_back_soon(&inbox, Input::Fetched { group, snapshot, bytes }).await
+            match transport.fetch(from, group, snapshot.index).await {
+                Ok(file) => {
+                    let bytes = file.bytes;
+                    send_back_soon(&inbox, Input::Fetched { group, snapshot, bytes }).await;
                 }
                 // It is offered again, or a newer one.
                 Err(error) => tracing::warn!(%group, %from, %error, "snapshot not fetched"),

@@ -44,7 +44,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use config::TransportConfig;
-pub(crate) use fetch::FetchError;
 pub(crate) use frame::{Forward, ForwardOutcome, ForwardReply, Incoming, PeerFrame};
 pub use respond::{BodyError, PeerBody};
 pub use service::PeerService;
