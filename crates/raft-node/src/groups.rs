@@ -189,9 +189,18 @@ impl Groups {
         self.shared.transport.service()
     }
 
-    /// What `GET /peer/v1/identity` answers from now on.
-    pub fn set_identity(&self, identity: serde_json::Value) {
-        self.shared.transport.set_identity(identity);
+    /// Name and addresses of this node, as it tells them to others that do not know it yet.
+    pub async fn introduce(&self, info: MemberInfo) {
+        // A driver that has ended tells nobody anything.
+        let _ = self.shared.driver.send(Input::Introduce(info)).await;
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.shared.transport
+    }
+
+    pub(crate) fn snapshots(&self) -> &SnapshotStore {
+        &self.shared.snapshots
     }
 
     /// Starts a group that has this node as its only member, new or as it was left. When this

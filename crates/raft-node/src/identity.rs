@@ -1,15 +1,54 @@
 //! The id of this node: drawn once, kept with its data. Who loses the data comes back as another.
+//! And what a node tells others about itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use consensus::NodeId;
+use consensus::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use storage::FileSystem;
 
 use crate::error::OpenError;
+use crate::member::MemberInfo;
 
 const FILE: &str = "node.json";
+
+/// What a node says about itself to whoever asks: `GET /peer/v1/identity`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeCard {
+    /// In hex.
+    node: String,
+    /// Name and addresses.
+    pub(crate) info: MemberInfo,
+    /// The members of each group that it has, in hex by decimal group id.
+    groups: BTreeMap<String, Vec<String>>,
+}
+
+impl NodeCard {
+    pub(crate) fn new(node: NodeId, info: MemberInfo) -> Self {
+        Self { node: format!("{:016x}", node.0), info, groups: BTreeMap::new() }
+    }
+
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        parse_id(&self.node)
+    }
+
+    /// The members of a group, if the node has it.
+    pub(crate) fn members(&self, group: GroupId) -> Option<BTreeSet<NodeId>> {
+        let members = self.groups.get(&group.to_string())?;
+        Some(members.iter().filter_map(|id| parse_id(id)).collect())
+    }
+
+    pub(crate) fn set_members(&mut self, group: GroupId, members: &BTreeSet<NodeId>) {
+        let ids = members.iter().map(|node| format!("{:016x}", node.0)).collect();
+        self.groups.insert(group.to_string(), ids);
+    }
+
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("names, ids and addresses are plain data")
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 struct Identity {
@@ -42,7 +81,11 @@ pub(crate) fn load_or_draw(
 
 fn parse(bytes: &[u8]) -> Option<NodeId> {
     let identity: Identity = serde_json::from_slice(bytes).ok()?;
-    u64::from_str_radix(&identity.node, 16).ok().filter(|id| *id != 0).map(NodeId)
+    parse_id(&identity.node)
+}
+
+fn parse_id(hex: &str) -> Option<NodeId> {
+    u64::from_str_radix(hex, 16).ok().filter(|id| *id != 0).map(NodeId)
 }
 
 /// Positive as a signed number too, for clients that read ids as such.

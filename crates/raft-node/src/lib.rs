@@ -34,6 +34,8 @@ mod groups;
 mod machine;
 mod member;
 
+mod founding;
+
 mod driver;
 
 mod apply;
@@ -47,6 +49,7 @@ mod transport;
 
 pub use config::Config;
 pub use error::{ControlError, OpenError, ProposeError, QueryError, RemoveError, StartError};
+pub use founding::FoundingError;
 pub use groups::{Applied, Group, Groups, Host, Leadership};
 pub use machine::{RestoreError, StateMachine};
 pub use member::MemberInfo;

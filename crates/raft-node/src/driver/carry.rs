@@ -74,6 +74,8 @@ impl Driver {
             .collect();
         self.addresses.insert(group, addresses);
         self.connect();
+        self.card.set_members(group, &membership.members());
+        self.transport.set_identity(self.card.to_json());
     }
 
     pub(super) fn end_poisoned(&mut self, group: GroupId) {

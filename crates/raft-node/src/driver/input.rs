@@ -12,11 +12,14 @@ use tokio::sync::{oneshot, watch};
 use crate::apply::{AnyApplied, Visit};
 use crate::error::{ProposeError, QueryError, RemoveError};
 use crate::groups::Leadership;
+use crate::member::MemberInfo;
 
 /// Whoever waits for a command.
 pub(crate) type ReplySender = oneshot::Sender<Result<AnyApplied, ProposeError>>;
 
 pub(crate) enum Input {
+    /// Name and addresses of this node.
+    Introduce(MemberInfo),
     Propose(Proposal),
     Read(PendingRead),
     /// Takes a group's name; false if it is taken.

@@ -29,6 +29,8 @@ use tokio_util::task::TaskTracker;
 use crate::apply::ApplyInput;
 use crate::error::ProposeError;
 use crate::groups::Leadership;
+use crate::identity::NodeCard;
+use crate::member::MemberInfo;
 use crate::transport::{Incoming, PeerFrame, Transport};
 use disk::Disk;
 use forward::Forwards;
@@ -66,6 +68,8 @@ pub(crate) struct Driver {
     inputs: mpsc::WeakSender<Input>,
     tasks: TaskTracker,
     fetching: BTreeMap<GroupId, JoinHandle<()>>,
+    /// What this node tells about itself.
+    card: NodeCard,
 }
 
 /// What a driver is made of.
@@ -83,6 +87,7 @@ pub(crate) struct Parts {
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
+        let card = NodeCard::new(parts.multi.node(), MemberInfo::default());
         let Parts { multi, wal, inbox, inputs, incoming, transport, apply, tasks, started } = parts;
         Self {
             multi,
@@ -104,6 +109,7 @@ impl Driver {
             inputs,
             tasks,
             fetching: BTreeMap::new(),
+            card,
         }
     }
 
@@ -206,6 +212,10 @@ impl Driver {
                     proposals.entry(proposal.group).or_default().push(proposal);
                 }
                 Input::Read(read) => self.handle_read(read),
+                Input::Introduce(info) => {
+                    self.card.info = info;
+                    self.transport.set_identity(self.card.to_json());
+                }
                 Input::Reserve { group, done } => {
                     let is_free = self.reserved.insert(group);
                     if done.send(is_free).is_err() && is_free {
@@ -214,7 +224,11 @@ impl Driver {
                 }
                 Input::Start { group, raft, leadership, done } => {
                     self.leadership.insert(group, leadership);
+                    let membership = raft.status().membership;
                     self.multi.add(group, *raft);
+                    if !membership.members().is_empty() {
+                        self.note_members(group, &membership);
+                    }
                     // The starter may have left; the group runs all the same.
                     let _ = done.send(());
                 }

@@ -21,6 +21,7 @@ mod config;
 mod connect;
 mod fetch;
 mod frame;
+mod identify;
 mod inbound;
 mod metrics;
 mod outbox;

@@ -16,7 +16,7 @@ use super::respond::{self, BodyError, PeerBody, problem};
 use super::{connect, inbound, snapshots};
 
 /// Who describes itself here, as JSON.
-const IDENTITY: &str = "/peer/v1/identity";
+pub(super) const IDENTITY: &str = "/peer/v1/identity";
 /// The cluster that the caller means, 16 hex digits. On requests, optional.
 pub(super) const CLUSTER: &str = "x-quartet-cluster";
 /// The node that the caller means, 16 hex digits. On requests, optional.
