@@ -37,7 +37,7 @@ const WORDS_MAX: usize = 8 * 1024;
 
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LinkError {
+pub(crate) enum LinkError {
     #[error("`{url}` is not an address of a peer: http://host:port is")]
     Address { url: String },
     #[error("the connection is refused: nothing listens there")]
