@@ -5,6 +5,7 @@ use storage::snapshot::Snapshot;
 use super::network::Proxy;
 use super::requests::get;
 use super::*;
+use crate::transport::fetch::FetchError;
 
 fn bytes(len: usize) -> Bytes {
     (0..len).map(|at| (at >> 8) as u8 ^ at as u8).collect::<Vec<_>>().into()
