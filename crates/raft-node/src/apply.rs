@@ -51,9 +51,7 @@ pub(crate) enum ApplyInput {
     },
     Install {
         group: GroupId,
-        ticket: Ticket,
-        snapshot: SnapshotMeta,
-        bytes: Bytes,
+        file: FetchedFile,
     },
     Snapshotted {
         group: GroupId,
@@ -73,6 +71,13 @@ pub(crate) enum ApplyInput {
         group: GroupId,
         done: oneshot::Sender<()>,
     },
+}
+
+/// A fetched snapshot on its way to the disk.
+pub(crate) struct FetchedFile {
+    pub(crate) ticket: Ticket,
+    pub(crate) snapshot: SnapshotMeta,
+    pub(crate) bytes: Bytes,
 }
 
 /// A machine as its snapshot gives it.
@@ -185,9 +190,7 @@ impl Apply {
                     running.visit(from, visits);
                 }
             }
-            ApplyInput::Install { group, ticket, snapshot, bytes } => {
-                self.install(group, ticket, snapshot, bytes);
-            }
+            ApplyInput::Install { group, file } => self.install(group, file),
             ApplyInput::Snapshotted { group, result } => self.handle_snapshotted(group, result),
             ApplyInput::Saved { group, ticket, snapshot } => {
                 self.handle_saved(group, ticket, &snapshot);
@@ -228,15 +231,15 @@ impl Apply {
         }
     }
 
-    fn install(&mut self, group: GroupId, ticket: Ticket, snapshot: SnapshotMeta, bytes: Bytes) {
+    fn install(&mut self, group: GroupId, file: FetchedFile) {
         let Some(running) = self.groups.get_mut(&group) else { return };
-        if let Err(error) = running.restore(&snapshot, &bytes) {
+        if let Err(error) = running.restore(&file.snapshot, &file.bytes) {
             // The leader runs another program. Going on would give another state.
             tracing::error!(%group, %error, "the leader's snapshot cannot be taken over");
             self.groups.remove(&group);
             return;
         }
-        running.keep(ticket, snapshot, bytes, group, &self.snapshotter);
+        running.keep(file, group, &self.snapshotter);
     }
 
     fn handle_saved(&mut self, group: GroupId, ticket: Ticket, snapshot: &SnapshotMeta) {

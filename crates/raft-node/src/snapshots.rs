@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Duration;
 use tokio_util::task::TaskTracker;
 
-use crate::apply::ApplyInput;
+use crate::apply::{ApplyInput, FetchedFile};
 use crate::driver::{Input, Snapshotted};
 use crate::machine::{AnyMachine, RestoreError};
 
@@ -100,13 +100,8 @@ impl Snapshotter {
     }
 
     /// Writes a fetched snapshot. The group waits for it, so it is tried until it succeeds.
-    pub(crate) fn keep(
-        &self,
-        group: GroupId,
-        ticket: Ticket,
-        snapshot: SnapshotMeta,
-        bytes: Bytes,
-    ) {
+    pub(crate) fn keep(&self, group: GroupId, file: FetchedFile) {
+        let FetchedFile { ticket, snapshot, bytes } = file;
         let (store, apply) = (self.store.clone(), self.apply.clone());
         let (index, term) = (snapshot.index, snapshot.term);
         let file = Arc::new(Snapshot { index, term, bytes });

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use consensus::{Entry, EntryKind, GroupId, Index, Membership, SnapshotMeta, Term, Ticket};
+use consensus::{Entry, EntryKind, GroupId, Index, Membership, SnapshotMeta, Term};
 use tokio::sync::watch;
 
-use super::{AnyApplied, Restored, Visit, Waiter};
+use super::{AnyApplied, FetchedFile, Restored, Visit, Waiter};
 use crate::error::ProposeError;
 use crate::machine::{AnyMachine, RestoreError};
 use crate::snapshots::{Envelope, Snapshotter};
@@ -28,7 +28,7 @@ pub(super) struct Running {
     snapshotted: Index,
     is_snapshotting: bool,
     /// A fetched snapshot that waits until the one being written is.
-    to_keep: Option<(Ticket, SnapshotMeta, Bytes)>,
+    to_keep: Option<FetchedFile>,
 }
 
 impl Running {
@@ -179,19 +179,12 @@ impl Running {
     }
 
     /// Writes a fetched snapshot to disk, after the one that is being written.
-    pub(super) fn keep(
-        &mut self,
-        ticket: Ticket,
-        snapshot: SnapshotMeta,
-        bytes: Bytes,
-        group: GroupId,
-        snapshotter: &Snapshotter,
-    ) {
+    pub(super) fn keep(&mut self, file: FetchedFile, group: GroupId, snapshotter: &Snapshotter) {
         if self.is_snapshotting {
-            self.to_keep = Some((ticket, snapshot, bytes));
+            self.to_keep = Some(file);
         } else {
             self.is_snapshotting = true;
-            snapshotter.keep(group, ticket, snapshot, bytes);
+            snapshotter.keep(group, file);
         }
     }
 
@@ -225,8 +218,8 @@ impl Running {
         if let Ok(index) = result {
             self.snapshotted = self.snapshotted.max(index);
         }
-        if let Some((ticket, snapshot, bytes)) = self.to_keep.take() {
-            self.keep(ticket, snapshot, bytes, group, snapshotter);
+        if let Some(file) = self.to_keep.take() {
+            self.keep(file, group, snapshotter);
         }
     }
 }

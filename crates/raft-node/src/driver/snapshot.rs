@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::input::{Control, Snapshotted};
 use super::{Driver, Input};
-use crate::apply::ApplyInput;
+use crate::apply::{ApplyInput, FetchedFile};
 use crate::error::RemoveError;
 
 /// Entries that stay behind a snapshot for members that lag a little: what the snapshot before it
@@ -87,7 +87,8 @@ impl Driver {
         let fetched = self.fetched.remove(&group).expect("only what was fetched is installed");
         debug_assert_eq!(fetched.snapshot, snapshot);
         self.disk.hold(group);
-        self.hand_to_apply(ApplyInput::Install { group, ticket, snapshot, bytes: fetched.bytes });
+        let file = FetchedFile { ticket, snapshot, bytes: fetched.bytes };
+        self.hand_to_apply(ApplyInput::Install { group, file });
     }
 
     pub(super) fn handle_remove(

@@ -89,10 +89,6 @@ impl Node {
         Self { id, transport, inbox, address, listener, stop, dir }
     }
 
-    fn url(&self) -> String {
-        url(self.address)
-    }
-
     /// Makes these its peers.
     fn know(&self, peers: &[(NodeId, SocketAddr)]) {
         let urls = peers.iter().map(|(node, address)| (*node, url(*address)));
