@@ -94,14 +94,17 @@ found! {
     m18_any_round_confirms: AnyRoundConfirms by simulation(SEEDS);
     m20_suffix_kept: SuffixKept by scenario(bugs::b13_a_snapshot_drops_what_contradicts_it);
     m21_old_snapshot_installed: OldSnapshotInstalled by simulation(SEEDS);
-    m23_refusal_ignored: RefusalIgnored by simulation(SEEDS);
+    m23_refusal_ignored: RefusalIgnored
+        by scenario(bugs::b23_a_lower_term_with_the_better_log_wins);
     m24_probes_forever: ProbesForever by simulation(SEEDS);
     m27_votes_twice: VotesTwice by exploration();
     m28_commit_beyond_match: CommitBeyondMatch by simulation(SEEDS);
     m29_reads_unconfirmed: ReadsUnconfirmed by simulation(SEEDS);
     m30_no_check_quorum: NoCheckQuorum by scenario(process::a_leader_that_hears_nobody_ends);
-    m31_reads_wait_for_the_gone: ReadsWaitForTheGone by simulation(SEEDS);
-    m32_follows_the_silent: FollowsTheSilent by simulation(SEEDS);
+    m31_reads_wait_for_the_gone: ReadsWaitForTheGone
+        by scenario(bugs::reads_do_not_wait_for_a_voter_that_left);
+    m32_follows_the_silent: FollowsTheSilent
+        by scenario(process::a_late_append_of_the_silent_is_not_followed);
     m33_unreachable_kept: UnreachableKept
         by scenario(process::a_member_that_comes_back_is_tried_again);
     m34_strangers_ignored: StrangersIgnored by simulation(SEEDS);

@@ -243,7 +243,7 @@ fn b19_one_voter_waits_for_its_disk() {
 
 /// B23: a higher term behind the refusal of a pre-vote is taken over, or nobody is ever elected.
 #[test]
-fn b23_a_lower_term_with_the_better_log_wins() {
+pub(crate) fn b23_a_lower_term_with_the_better_log_wins() {
     let mut cluster = Cluster::of(3);
     cluster.elect(1);
     // 3 misses an entry, and is in a higher term than the others.
@@ -331,7 +331,7 @@ fn b27_a_member_that_never_answered_does_not_vote() {
 
 /// Ours: a round of reads does not wait for a voter that has left meanwhile.
 #[test]
-fn reads_do_not_wait_for_a_voter_that_left() {
+pub(crate) fn reads_do_not_wait_for_a_voter_that_left() {
     let mut cluster = Cluster::of(2);
     cluster.elect(1);
     assert!(cluster.change(1, remove(2)));

@@ -109,3 +109,24 @@ pub(crate) fn a_member_that_comes_back_is_tried_again() {
     process.change(add);
     assert!(process.reaches(2), "until proven otherwise");
 }
+
+/// Ours: a late append of a node that is silent already does not make it the leader, for nobody
+/// would say once more that it is silent.
+#[test]
+pub(crate) fn a_late_append_of_the_silent_is_not_followed() {
+    let mut process = Process::of(3);
+    process.wait(3 * ELECTION_MS);
+    process.input(|raft| {
+        let append = consensus::Append {
+            term: consensus::Term(9),
+            prev_index: consensus::Index(1),
+            prev_term: consensus::Term(1),
+            commit: consensus::Index(1),
+            entries: Vec::new(),
+        };
+        raft.receive(NodeId(2), Message::Append(append));
+    });
+    assert_eq!(process.raft().hard_state().term, consensus::Term(9));
+    assert_eq!(process.raft().leader(), None);
+    assert!(process.raft().deadline_ms().is_some(), "it campaigns if nobody else does");
+}
