@@ -26,6 +26,7 @@ pub(super) struct Disk {
     /// Groups that wait for a snapshot to be written, with what comes behind it.
     installing: BTreeMap<GroupId, Vec<Persist>>,
     poisoned: BTreeSet<GroupId>,
+    is_refused: bool,
 }
 
 /// Writes that go together, and what is durable with them.
@@ -51,6 +52,7 @@ impl Disk {
             waiting: VecDeque::new(),
             installing: BTreeMap::new(),
             poisoned: BTreeSet::new(),
+            is_refused: false,
         }
     }
 
@@ -62,9 +64,9 @@ impl Disk {
         self.wal.durable()
     }
 
-    /// Something has to be tried again.
+    /// The log had no room for something: it has to be tried again, before anything new.
     pub(super) fn is_behind(&self) -> bool {
-        !self.waiting.is_empty()
+        self.is_refused
     }
 
     /// Splits proposals into those that the log has room for, and the others with the reason.
@@ -180,6 +182,7 @@ impl Disk {
 
     /// Hands over what was collected, as far as the log takes it.
     pub(super) fn submit(&mut self) {
+        self.is_refused = false;
         while let Some(chunk) = self.waiting.pop_front() {
             if chunk.writes.is_empty() {
                 continue;
@@ -199,6 +202,7 @@ impl Disk {
                 // No room, or the end: then the driver ends too.
                 Err(_) => {
                     self.waiting.push_front(chunk);
+                    self.is_refused = true;
                     return;
                 }
             }

@@ -28,15 +28,18 @@ impl StateMachine for Journal {
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
-        let lines = self.lines.clone();
-        Box::new(move || lines.join("\n").into())
+        let (first, lines) = (self.first.unwrap_or_default(), self.lines.clone());
+        Box::new(move || format!("{first}\n{}", lines.join("\n")).into())
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
         if self.refuses {
             return Err(RestoreError { reason: "told to refuse".into() });
         }
-        self.lines = String::from_utf8_lossy(snapshot).lines().map(String::from).collect();
+        let text = String::from_utf8_lossy(snapshot);
+        let (first, lines) = text.split_once('\n').expect("a snapshot of a journal");
+        self.first = first.parse().ok().map(Index);
+        self.lines = lines.lines().map(String::from).collect();
         self.restored = self.lines.len();
         Ok(())
     }
