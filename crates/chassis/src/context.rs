@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use futures_util::future::BoxFuture;
 use telemetry::metrics::Registry;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa::openapi::OpenApi;
@@ -38,8 +39,28 @@ pub struct Context<C: ServiceConfig> {
     pub health: Health,
     /// Metrics of this process.
     pub metrics: Registry,
+    /// Opens the peer listener before the service has started.
+    pub peers: PeerGate,
     /// Paths whose problems have the form of another protocol.
     pub faces: Faces,
+}
+
+/// For a service that has to talk to its peers before it can start.
+#[derive(Clone, Debug)]
+pub struct PeerGate(mpsc::Sender<Router>);
+
+impl PeerGate {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Router>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Serves this on the peer listener from now on. [`Service::peer`] stays `None` then. Only
+    /// the first call counts.
+    pub fn open(&self, router: Router) {
+        // Full: it is open already. Closed: the service has started without peers.
+        let _ = self.0.try_send(router);
+    }
 }
 
 /// A started service.

@@ -31,7 +31,7 @@ pub mod sse;
 pub mod testing;
 
 pub use config::{Base, ServiceConfig, milliseconds, seconds};
-pub use context::{Context, Service, StartError};
+pub use context::{Context, PeerGate, Service, StartError};
 pub use listen::peer_address;
 pub use process::{Given, run, run_given};
 pub use register::coordinator;

@@ -16,7 +16,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::clock::Clock;
 use crate::config::{Base, ServiceConfig};
-use crate::context::{Context, Service, StartError};
+use crate::context::{Context, PeerGate, Service, StartError};
 use crate::faces::Faces;
 use crate::health::{Check, Health};
 use crate::layers::{self, Edge, LOOKUP};
@@ -82,7 +82,8 @@ where
     Fut: Future<Output = Result<Service, StartError>>,
 {
     telemetry::register_client_metrics(&metrics);
-    let context = context(config, &sockets, clock, metrics)?;
+    let (gate, mut opened) = PeerGate::new();
+    let context = context(config, &sockets, clock, metrics, gate)?;
     let started = context.health.check("started", "the service is starting");
     let accepting = context.health.check("accepting", "the service is starting");
     let house = House::new(&context);
@@ -91,15 +92,35 @@ where
     let public = house.app();
     listen::spawn(&context.tasks, sockets.public, public.clone(), settings.clone(), ending.clone());
 
-    let service = start(context.clone()).await.inspect_err(|_| ending.refuse.cancel())?;
-    let _ = public.ready.set(house.ready(service.public, &service.openapi));
-    let public_only = service.peer.is_none();
-    if let Some(router) = service.peer {
-        let house = house.for_peers();
+    let mut peer_socket = Some(sockets.peer);
+    let serve_peers = |router, socket: Result<TcpListener, StartError>| {
+        let house = House::new(&context).for_peers();
         let app = house.app();
         let _ = app.ready.set(house.ready(router, &OpenApi::default()));
-        listen::spawn(&context.tasks, sockets.peer?, app, settings, ending.clone());
+        listen::spawn(&context.tasks, socket?, app, settings.clone(), ending.clone());
+        Ok::<(), StartError>(())
+    };
+    let starting = start(context.clone());
+    tokio::pin!(starting);
+    let service = loop {
+        let outcome = tokio::select! {
+            outcome = &mut starting => outcome.map(Some),
+            Some(router) = opened.recv(), if peer_socket.is_some() => {
+                let socket = peer_socket.take().expect("it was just there");
+                serve_peers(router, socket).map(|()| None)
+            }
+        };
+        if let Some(service) = outcome.inspect_err(|_| ending.refuse.cancel())? {
+            break service;
+        }
+    };
+    let _ = public.ready.set(house.ready(service.public, &service.openapi));
+    if let Some(router) = service.peer
+        && let Some(socket) = peer_socket.take()
+    {
+        serve_peers(router, socket)?;
     }
+    let public_only = peer_socket.is_some();
     started.pass();
     accepting.pass();
     let registration = register::register(&context)?;
@@ -118,6 +139,7 @@ fn context<C: ServiceConfig>(
     sockets: &Sockets,
     clock: Clock,
     metrics: Registry,
+    peers: PeerGate,
 ) -> Result<Context<C>, StartError> {
     let address = |socket: &TcpListener| {
         let failed = |error| StartError::with_source("a listener has no address", error);
@@ -138,6 +160,7 @@ fn context<C: ServiceConfig>(
         health: Health::default(),
         metrics,
         faces: Faces::default(),
+        peers,
     })
 }
 

@@ -6,10 +6,10 @@
 //! founder that lost its disk could found the group again, together with one that was late, while
 //! the others hold what they have acknowledged.
 //!
-//! Who comes when the group is there already, as one of its members, starts with an empty log: it
-//! has promised nothing yet. Who is not among its members lost its data, or never was one.
+//! Who comes when the group is there already, as one of its members, still writes the same first
+//! entry: it has promised nothing yet. Who is not among its members lost its data, or never was one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use consensus::{GroupId, Membership, NodeId};
 use tokio::time::{Duration, Instant};
@@ -81,8 +81,9 @@ impl Groups {
             for (name, url) in missing {
                 match self.transport().identify(url).await {
                     Ok(card) => {
-                        if let Some(members) = card.members(group) {
-                            return self.join(own, &members);
+                        let members = card.members(group);
+                        if members.is_some_and(|members| !members.contains(&self.node())) {
+                            return Err(FoundingError::DataLost { name: own.name.clone() });
                         }
                         meet(&mut met, (name, url), card)?;
                     }
@@ -103,18 +104,6 @@ impl Groups {
             }
             missing = still;
             tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// The group is there: as a member with an empty log, or not at all.
-    fn join(
-        &self,
-        own: &MemberInfo,
-        members: &BTreeSet<NodeId>,
-    ) -> Result<Membership, FoundingError> {
-        match members.contains(&self.node()) {
-            true => Ok(Membership::default()),
-            false => Err(FoundingError::DataLost { name: own.name.clone() }),
         }
     }
 }

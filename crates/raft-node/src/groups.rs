@@ -62,6 +62,8 @@ pub struct Host {
     pub tasks: TaskTracker,
     /// Ends them.
     pub stop: CancellationToken,
+    /// Ends the connections with peers: before `stop`, when this node has handed over what it led.
+    pub links: CancellationToken,
     /// Where figures go.
     pub metrics: Registry,
 }
@@ -103,7 +105,7 @@ impl Groups {
     ///
     /// When another process holds the directory, or the log cannot be read.
     pub fn open(config: Config, host: Host) -> Result<Self, OpenError> {
-        let Host { tasks, stop, metrics } = host;
+        let Host { tasks, stop, links, metrics } = host;
         let file_system = Arc::new(RealFileSystem);
         let dir = |name: &str| config.data_dir.join(name);
         let (wal, recovery) = Wal::open(file_system.clone(), &dir("wal"), config.wal.clone())?;
@@ -121,7 +123,7 @@ impl Groups {
                 snapshots: snapshots.clone(),
                 metrics,
                 tasks: tasks.clone(),
-                stop: stop.clone(),
+                stop: links,
             },
         );
         let multi_config = MultiConfig {

@@ -58,6 +58,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let lent = raft_node::Host {
         tasks: context.tasks.clone(),
         stop: context.stop.clone(),
+        links: context.stop.clone(),
         metrics: context.metrics.clone(),
     };
     let groups =

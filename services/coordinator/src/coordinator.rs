@@ -189,6 +189,23 @@ impl Coordinator {
         self.inner.group.term().0
     }
 
+    /// This node leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.inner.group.leadership().borrow().is_here
+    }
+
+    /// Who leads, by member id; 0 is nobody known.
+    #[must_use]
+    pub fn leader(&self) -> u64 {
+        self.inner.group.leadership().borrow().leader.map_or(0, |node| node.0)
+    }
+
+    /// What consensus knows: members, positions.
+    pub async fn status(&self) -> Result<consensus::Status, Failure> {
+        self.inner.group.status().await.map_err(|_stopped| Failure::Stopped)
+    }
+
     /// The last applied entry of the log.
     #[must_use]
     pub fn applied_index(&self) -> u64 {

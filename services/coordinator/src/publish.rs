@@ -35,7 +35,7 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             changed = applied.changed() => if changed.is_err() { return },
         }
-        let Ok(store) = group.query(|machine| machine.store.clone()).await else { return };
+        let Ok(store) = group.local(|machine| machine.store.clone()).await else { return };
         publish.send_replace(Arc::new(store));
         if let Some(pause) = pause(publish.receiver_count()) {
             tokio::select! {

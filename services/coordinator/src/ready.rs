@@ -15,8 +15,11 @@ pub(crate) fn watch(
     coordinator: &Coordinator,
 ) -> Check {
     let health = &context.health;
-    // One voter: whoever has started leads.
-    health.check("leader", "starting").pass();
+    let of = coordinator.clone();
+    health.probe("leader", move || match of.leader() {
+        0 => Err("nobody is known to lead: a majority of the members cannot be reached".into()),
+        _ => Ok(()),
+    });
     let wal = groups.wal().clone();
     health.probe("log", move || match &wal.durable().borrow().failed {
         None => Ok(()),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::coordinator::{CommandError, Coordinator, Failure};
+use crate::leading::Leading;
 use crate::store::{Command, Revision, Store};
 
 /// Leases that one command ends.
@@ -63,15 +64,16 @@ pub(crate) struct Upkeep {
     pub(crate) history: History,
     /// Says in `/readyz` whether it works.
     pub(crate) check: Check,
+    pub(crate) leading: Leading,
 }
 
 impl Upkeep {
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (mut failing, mut past, mut warned) = (None, Past::default(), false);
         loop {
             let quota = self.coordinator.quota_bytes();
             warned = warn_of_quota(&self.coordinator.recent(), quota, warned);
-            let outcome = round(&self.coordinator, self.history, &mut past).await.err();
+            let outcome = self.round(&mut past).await.err();
             if failing != outcome {
                 self.report(outcome);
             }
@@ -84,6 +86,14 @@ impl Upkeep {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
+        }
+    }
+
+    /// Followers leave it to the leader.
+    async fn round(&mut self, past: &mut Past) -> Result<(), Failure> {
+        match self.leading.lead().await? {
+            true => round(&self.coordinator, self.history, past).await,
+            false => Ok(()),
         }
     }
 

@@ -30,10 +30,21 @@ pub struct Member {
     pub name: String,
     pub role: MemberRole,
     pub client_url: String,
-    pub commit_index: u64,
-    pub applied_index: u64,
-    /// Committed entries it has not applied.
-    pub lag_entries: u64,
+    /// Where the other members reach it.
+    #[serde(default)]
+    pub peer_url: String,
+    /// It answers. Here and below: absent where the node that answers does not know, as followers
+    /// do of each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachable: Option<bool>,
+    /// The committed entries it has on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_index: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_index: Option<u64>,
+    /// Committed entries it does not have, or of the node that answers, has not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_entries: Option<u64>,
     /// Bytes of its log on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,

@@ -33,7 +33,12 @@ impl Host {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let groups = Groups::open(
             config,
-            Lent { tasks: tasks.clone(), stop: stop.clone(), metrics: Registry::default() },
+            Lent {
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+                links: stop.clone(),
+                metrics: Registry::default(),
+            },
         )?;
         Ok(Self { groups, tasks, stop })
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::USAGE;
-use crate::GROUP;
+use crate::member::GROUP;
 use crate::backup::{self, BackupError};
 use crate::store::{Restoring, Revision, Store};
 

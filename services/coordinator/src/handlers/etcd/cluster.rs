@@ -6,19 +6,24 @@ use super::answer::Reply;
 use super::message::codec::Uint;
 use super::message::{Member, MemberListResponse};
 use crate::store::Revision;
+use raft_node::MemberInfo;
 
 /// Clients replace their list of endpoints by what this answers.
 pub(super) async fn member_list(
     State(app): State<App>,
 ) -> Result<Reply<MemberListResponse>, EtcdError> {
-    let identity = app.identity();
-    let member = Member {
-        id: Uint(identity.member_id),
-        name: identity.name.clone(),
-        peerURLs: vec![identity.peer_url.clone()],
-        clientURLs: vec![identity.client_url.clone()],
-    };
+    let status = app.coordinator().status().await?;
+    let members = status.membership.members().into_iter().map(|node| {
+        let info = status.membership.info.get(&node).and_then(|info| MemberInfo::decode(info));
+        let info = info.unwrap_or_default();
+        Member {
+            id: Uint(node.0),
+            name: info.name,
+            peerURLs: vec![info.peer_url],
+            clientURLs: info.client_urls,
+        }
+    });
     // The cluster service says no revision.
     let header = app.header(Revision(0));
-    Ok(Reply(MemberListResponse { header, members: vec![member] }))
+    Ok(Reply(MemberListResponse { header, members: members.collect() }))
 }

@@ -25,7 +25,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Reply<StatusRespons
         header: app.header(store.revision()),
         version: ETCD_VERSION,
         db_size: size,
-        leader: Uint(app.identity().member_id),
+        leader: Uint(app.coordinator().leader()),
         raft_index: index,
         raft_term: Uint(app.coordinator().term()),
         raft_applied_index: index,
