@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::USAGE;
-use crate::member::GROUP;
 use crate::backup::{self, BackupError};
+use crate::member::GROUP;
 use crate::store::{Restoring, Revision, Store};
 
 /// Make a new data directory from a backup that GET /v1/snapshot gave.
