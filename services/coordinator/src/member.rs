@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use chassis::{Context, ServiceConfig as _, StartError};
 use consensus::{GroupId, Membership};
 use raft_node::{Group, Groups, Host, MemberInfo};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Cluster, Config, InitialState};
+use crate::handlers;
 use crate::state_machine::Machine;
 
 /// The one group of this service.
 pub(crate) const GROUP: GroupId = GroupId(1);
 /// How long a leader that stops waits for its successor.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// Where peers talk to each other.
-const PEER_PATHS: &str = "/peer/v1/{*path}";
 
 #[derive(Clone)]
 pub(crate) struct Member {
@@ -46,8 +44,7 @@ impl Member {
         let is_alone =
             cluster.initial_peers.len() < 2 && cluster.initial_state == InitialState::New;
         if !is_alone {
-            let service = groups.peer_service();
-            context.peers.open(Router::new().route_service(PEER_PATHS, service));
+            context.peers.open(handlers::peers::router(groups.peer_service()));
         }
         let founders = founders(&groups, &info, cluster, is_alone).await?;
         let machine = Machine::default();

@@ -11,6 +11,7 @@ mod leases;
 mod line;
 mod locks;
 mod params;
+pub(crate) mod peers;
 mod refusal;
 mod services;
 mod snapshot;
