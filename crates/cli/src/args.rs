@@ -99,7 +99,7 @@ pub(crate) struct DataDir {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct UpArgs {
-    /// Nodes of each service.
+    /// Nodes of each service that can be several: 1, or 3 coordinators and replicas.
     #[arg(long, default_value = "1", value_name = "N")]
     pub(crate) nodes: u16,
     /// Nodes of the replica service: one primary, the others follow it.

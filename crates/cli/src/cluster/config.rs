@@ -26,11 +26,12 @@ fn text(cluster: &Cluster, node: Node, plan: &Plan) -> String {
         peer_port = cluster.peer_port(node),
         data_dir = quoted(&cluster.data_dir(node).to_string_lossy()),
     );
-    let replication = match node.service {
+    let members = match node.service {
         Service::Replica => replication(cluster, node, &plan.nodes),
-        Service::Coordinator | Service::Broker | Service::Gateway => String::new(),
+        Service::Coordinator => founders(cluster, &plan.nodes),
+        Service::Broker | Service::Gateway => String::new(),
     };
-    text.push_str(&replication);
+    text.push_str(&members);
     if node.service != Service::Coordinator {
         let endpoints: Vec<String> = plan
             .nodes
@@ -43,6 +44,21 @@ fn text(cluster: &Cluster, node: Node, plan: &Plan) -> String {
     }
     if let Some(endpoint) = &plan.otlp {
         let _ = write!(text, "\n[telemetry]\notlp_endpoint = {}\n", quoted(endpoint));
+    }
+    text
+}
+
+/// Every coordinator, by name. A node alone needs no list.
+fn founders(cluster: &Cluster, nodes: &[Node]) -> String {
+    let founders: Vec<Node> =
+        nodes.iter().copied().filter(|node| node.service == Service::Coordinator).collect();
+    if founders.len() < 2 {
+        return String::new();
+    }
+    let mut text = "\n[cluster.initial_peers]\n".to_owned();
+    for node in founders {
+        let url = quoted(&format!("http://127.0.0.1:{}", cluster.peer_port(node)));
+        let _ = writeln!(text, "{} = {url}", node.name());
     }
     text
 }
@@ -87,6 +103,14 @@ mod tests {
         assert!(text.contains("role = \"replica\""), "{text}");
         assert!(text.contains("peer_url = \"http://127.0.0.1:6301\""), "{text}");
         assert!(text.contains("endpoints = [\"http://127.0.0.1:2379\"]"), "{text}");
+    }
+
+    #[test]
+    fn coordinators_know_each_other_by_name() {
+        let cluster = Cluster::new(Path::new("/data"), 0).unwrap();
+        let plan = Plan::new(3, None, &[Service::Coordinator]).unwrap();
+        let text = text(&cluster, Node { service: Service::Coordinator, number: 2 }, &plan);
+        assert!(text.contains("coordinator-3 = \"http://127.0.0.1:32380\""), "{text}");
     }
 
     #[test]

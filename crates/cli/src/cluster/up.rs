@@ -25,21 +25,18 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Fails for what this version cannot cluster yet, with what is possible.
+    /// One node of each service, or three of each that can be several in this version.
     pub(crate) fn new(nodes: u16, replicas: Option<u16>, only: &[Service]) -> anyhow::Result<Self> {
-        if nodes != 1 {
-            bail!(
-                "--nodes {nodes}: coordinator, broker and gateway run as one node each in this version; \
-                 the replica can have up to {max}: quartet up --replicas {max}",
-                max = Node::MAX_PER_SERVICE
-            );
+        if nodes != 1 && nodes != 3 {
+            bail!("--nodes {nodes}: a local cluster has 1 or 3 nodes");
         }
-        let replicas = replicas.unwrap_or(1);
+        let replicas = replicas.unwrap_or(nodes);
         let nodes = Node::all()
             .filter(|node| only.is_empty() || only.contains(&node.service))
             .filter(|node| match node.service {
                 Service::Replica => node.number <= replicas,
-                Service::Coordinator | Service::Broker | Service::Gateway => node.number == 1,
+                Service::Coordinator => node.number <= nodes,
+                Service::Broker | Service::Gateway => node.number == 1,
             })
             .collect();
         Ok(Self { nodes, otlp: None })
@@ -53,6 +50,8 @@ pub(crate) async fn run(
     detach: bool,
     output: Output,
 ) -> anyhow::Result<()> {
+    // Before anything else: what runs already goes on running.
+    check_members(cluster, plan)?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut stop = async || {
@@ -119,6 +118,24 @@ pub(crate) async fn start(cluster: &Cluster, plan: &Plan) -> anyhow::Result<Vec<
         children.extend(try_join_all(ready).await?.into_iter().flatten());
     }
     Ok(children)
+}
+
+/// Founders of a cluster have to begin together: data of one that ran alone stands in their way.
+fn check_members(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
+    let has_data = |number| {
+        let node = Node { service: Service::Coordinator, number };
+        cluster.data_dir(node).join("wal").exists()
+    };
+    let planned = plan.nodes.iter().filter(|node| node.service == Service::Coordinator).count();
+    let with_data = (1..=Node::MAX_PER_SERVICE).filter(|number| has_data(*number)).count();
+    if 0 < planned && 0 < with_data && planned != with_data {
+        bail!(
+            "{} holds the data of {with_data} coordinator(s) and {planned} are to run; use another \
+             --data, or `quartet down --wipe` if it is not needed any more",
+            cluster.data.display()
+        );
+    }
+    Ok(())
 }
 
 /// Directories, configuration files and scripts.
@@ -218,8 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_cluster_yet_is_refused_with_what_can() {
-        let error = Plan::new(3, None, &[]).unwrap_err().to_string();
-        assert!(error.contains("quartet up --replicas 3"), "{error}");
+    fn three_nodes_are_three_of_each_service_that_can_be_several() {
+        let plan = Plan::new(3, None, &[]).unwrap();
+        let several = ["coordinator-1", "coordinator-2", "coordinator-3", "broker-1"];
+        assert_eq!(names(&plan)[..4], several);
+        assert_eq!(names(&plan)[4..], ["replica-1", "replica-2", "replica-3", "gateway-1"]);
+        let error = Plan::new(2, None, &[]).unwrap_err().to_string();
+        assert!(error.contains("1 or 3"), "{error}");
     }
 }

@@ -176,6 +176,10 @@ impl Node {
         format!("http://127.0.0.1:{}", self.peer_port)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -246,6 +250,25 @@ pub(crate) fn prepared_pair() -> (Node, Node) {
     primary.settings = format!("[replication]\nrole = \"primary\"\n{members}");
     replica.settings = format!("[replication]\nrole = \"replica\"\n{members}");
     (primary, replica)
+}
+
+/// Three coordinators that found a cluster together, all ready.
+pub(crate) async fn trio() -> [Node; 3] {
+    let mut nodes = [1, 2, 3].map(|number| {
+        let mut node = Node::prepared("coordinator", "");
+        node.name = format!("coordinator-{number}");
+        node
+    });
+    let peers: String =
+        nodes.iter().map(|node| format!("{} = {:?}\n", node.name, node.peer_url())).collect();
+    for node in &mut nodes {
+        node.settings = format!("[cluster.initial_peers]\n{peers}");
+        node.spawn();
+    }
+    for node in &mut nodes {
+        node.ready().await;
+    }
+    nodes
 }
 
 /// Where a binary of this build is.
