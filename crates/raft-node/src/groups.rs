@@ -10,7 +10,9 @@ use consensus::{
     NodeId, Raft, Status, Term, TransferRefused,
 };
 use storage::snapshot::SnapshotStore;
-use storage::{Entry, ReadError, RealFileSystem, Recovery, Wal, WriteError};
+use storage::{
+    Entry, EntryKind, ReadError, RealFileSystem, Recovery, SubmitError, Wal, WriteError,
+};
 use telemetry::metrics::Registry;
 use telemetry::trace::Span;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,6 +36,8 @@ const INBOX_MAX: usize = 4096;
 const INCOMING_MAX: usize = 256;
 /// Inputs that may wait for the apply task before nothing new is taken.
 const APPLY_INBOX_MAX: usize = 4096;
+/// What a new leader writes at most.
+const LEAD_BYTES: usize = 1024;
 /// How long a call waits for somebody to lead.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 
@@ -217,10 +221,22 @@ impl Groups {
         group: GroupId,
         machine: M,
     ) -> Result<Group<M>, StartError> {
+        // To lead takes a promise and a blank entry.
+        if let Err(SubmitError::DiskFull) = self.shared.wal.room_for(LEAD_BYTES, true) {
+            return Err(StartError::DiskFull);
+        }
         let alone = Membership::of([(self.node(), MemberInfo::default().encode())]);
-        let group = self.start_with(group, machine, alone).await?;
-        group.query(|_| ()).await.map_err(|_| StartError::Stopped)?;
-        Ok(group)
+        let started = self.start_with(group, machine, alone).await?;
+        if started.query(|_| ()).await.is_ok() {
+            return Ok(started);
+        }
+        // It may be started again, from what is on disk.
+        let _ = self.shared.driver.send(Input::Abandon { group }).await;
+        match self.shared.wal.room_for(LEAD_BYTES, true) {
+            Err(SubmitError::DiskFull) => Err(StartError::DiskFull),
+            Err(SubmitError::QueueFull) => Err(StartError::Overloaded),
+            _ => Err(StartError::Stopped),
+        }
     }
 
     /// Starts a group as it was left. One that is new here begins with these founders, the same on
@@ -537,13 +553,27 @@ impl<M: StateMachine> Group<M> {
         answer.await.map_err(|_| ControlError::Stopped)
     }
 
-    /// Reads entries back from `from` on, up to `max_bytes` but at least one if there is one:
+    /// Reads commands back from `from` on, up to `max_bytes` but at least one if there is one:
     /// from memory if they are recent, else from the disk on a thread of its own.
     ///
     /// # Errors
     ///
     /// When the log is damaged there, by file and offset.
     pub async fn read(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        let mut from = from;
+        loop {
+            let mut entries = self.read_all(from, max_bytes).await?;
+            let last = entries.last().map(|entry| entry.index);
+            // Blanks and memberships stand in between and are nobody's business.
+            entries.retain(|entry| entry.kind == EntryKind::Command);
+            match last {
+                Some(last) if entries.is_empty() => from = last.next(),
+                _ => return Ok(entries),
+            }
+        }
+    }
+
+    async fn read_all(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
         if let Some(entries) = self.shared.wal.cached(self.id, from, max_bytes) {
             return Ok(entries);
         }

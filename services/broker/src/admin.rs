@@ -254,7 +254,7 @@ impl Broker {
         let group = state_machine::start(&self.shared.groups, id).await;
         let group = group.map_err(|error| match error {
             // Also what a log with too much to do answers.
-            StartError::DiskFull | StartError::Stopped => {
+            StartError::DiskFull | StartError::Overloaded | StartError::Stopped => {
                 tracing::warn!(group = id.0, %error, "a partition or queue is not served yet");
                 Unserved::NotYet(error.to_string())
             }

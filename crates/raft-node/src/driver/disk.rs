@@ -209,6 +209,13 @@ impl Disk {
         }
     }
 
+    /// What a group still had to write is not written any more.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.installing.remove(&group);
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting = waiting.into_iter().map(|chunk| chunk.without(group)).collect();
+    }
+
     fn poison(&mut self, group: GroupId) {
         self.poisoned.insert(group);
         self.installing.remove(&group);

@@ -33,6 +33,10 @@ pub(crate) enum Input {
         leadership: watch::Sender<Leadership>,
         done: oneshot::Sender<()>,
     },
+    /// Lets a group go and keeps its data: it did not come up.
+    Abandon {
+        group: GroupId,
+    },
     Remove {
         group: GroupId,
         done: oneshot::Sender<Result<(), RemoveError>>,

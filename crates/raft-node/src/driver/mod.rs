@@ -232,6 +232,11 @@ impl Driver {
                     // The starter may have left; the group runs all the same.
                     let _ = done.send(());
                 }
+                Input::Abandon { group } => {
+                    self.disk.forget(group);
+                    self.end_poisoned(group);
+                    self.reserved.remove(&group);
+                }
                 Input::Remove { group, done } => {
                     // In order: what was proposed before the removal goes before it.
                     self.propose_all(std::mem::take(&mut proposals));

@@ -96,6 +96,30 @@ async fn commands_survive_a_restart_in_order() {
     host.close().await;
 }
 
+/// Every start leaves a blank entry in the log.
+#[tokio::test]
+async fn whoever_reads_entries_back_gets_commands_only() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in ["a", "b", "c"] {
+        let host = Host::open(config(&dir));
+        propose(&host.journal().await, text).await;
+        host.close().await;
+    }
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    for max_bytes in [1, 1 << 20] {
+        let (mut from, mut texts) = (Index(1), Vec::new());
+        loop {
+            let entries = group.read(from, max_bytes).await.unwrap();
+            let Some(last) = entries.last() else { break };
+            from = last.index.next();
+            texts.extend(entries.into_iter().map(|entry| entry.payload));
+        }
+        assert_eq!(texts, ["a", "b", "c"]);
+    }
+    host.close().await;
+}
+
 #[tokio::test]
 async fn every_life_of_a_group_has_a_term_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
