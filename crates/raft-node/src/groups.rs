@@ -227,7 +227,7 @@ impl Groups {
         }
         let alone = Membership::of([(self.node(), MemberInfo::default().encode())]);
         let started = self.start_with(group, machine, alone).await?;
-        if started.query(|_| ()).await.is_ok() {
+        if self.leads_soon(&started).await {
             return Ok(started);
         }
         // It may be started again, from what is on disk.
@@ -236,6 +236,25 @@ impl Groups {
             Err(SubmitError::DiskFull) => Err(StartError::DiskFull),
             Err(SubmitError::QueueFull) => Err(StartError::Overloaded),
             _ => Err(StartError::Stopped),
+        }
+    }
+
+    /// Waits until a group of one leads; false if it cannot, for want of space as a rule.
+    async fn leads_soon<M: StateMachine>(&self, group: &Group<M>) -> bool {
+        /// Between two looks at the disk.
+        const PAUSE: Duration = Duration::from_millis(50);
+        let led = group.query(|_| ());
+        tokio::pin!(led);
+        loop {
+            tokio::select! {
+                led = &mut led => return led.is_ok(),
+                () = tokio::time::sleep(PAUSE) => {
+                    let room = self.shared.wal.room_for(LEAD_BYTES, true);
+                    if matches!(room, Err(SubmitError::DiskFull)) {
+                        return false;
+                    }
+                }
+            }
         }
     }
 

@@ -51,7 +51,10 @@ pub(crate) async fn start_catalog(
                 check.pass();
                 return Ok(group);
             }
-            Err(raft_node::StartError::DiskFull) if !context.stop.is_cancelled() => {
+            // A log that looks for space answers as if it were busy.
+            Err(raft_node::StartError::DiskFull | raft_node::StartError::Overloaded)
+                if !context.stop.is_cancelled() =>
+            {
                 tracing::warn!("the disk is full: the catalog cannot be opened yet");
                 check.fail("the disk is full; free space: it is tried again every second");
                 tokio::time::sleep(RETRY).await;
