@@ -30,6 +30,7 @@
 
 mod config;
 mod error;
+mod group;
 mod groups;
 mod machine;
 mod member;
@@ -50,7 +51,8 @@ mod transport;
 pub use config::Config;
 pub use error::{ControlError, OpenError, ProposeError, QueryError, RemoveError, StartError};
 pub use founding::FoundingError;
-pub use groups::{Applied, Group, Groups, Host, Leadership};
+pub use group::{Applied, Group, Leadership};
+pub use groups::{Groups, Host};
 pub use machine::{RestoreError, StateMachine};
 pub use member::MemberInfo;
 pub use seed::{SeedError, seed};

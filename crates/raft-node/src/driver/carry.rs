@@ -6,7 +6,7 @@ use consensus::{Effect, GroupEffect, GroupId, Membership, NodeId, Output};
 
 use super::Driver;
 use crate::apply::ApplyInput;
-use crate::groups::Leadership;
+use crate::group::Leadership;
 use crate::member::MemberInfo;
 use crate::transport::PeerFrame;
 

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::apply::{AnyApplied, Visit};
 use crate::error::{ProposeError, QueryError, RemoveError};
-use crate::groups::Leadership;
+use crate::group::Leadership;
 use crate::member::MemberInfo;
 
 /// Whoever waits for a command.

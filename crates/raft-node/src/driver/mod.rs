@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::apply::ApplyInput;
 use crate::error::ProposeError;
-use crate::groups::Leadership;
+use crate::group::Leadership;
 use crate::identity::NodeCard;
 use crate::member::MemberInfo;
 use crate::transport::{Incoming, PeerFrame, Transport};

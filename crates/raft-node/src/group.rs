@@ -1,0 +1,309 @@
+//! One group, as its service holds it.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use consensus::{Change, ChangeRefused, GroupId, Index, NodeId, Status, Term, TransferRefused};
+use storage::{Entry, EntryKind, ReadError};
+use telemetry::trace::Span;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Duration, Instant};
+
+use crate::apply::{ApplyInput, Visit};
+use crate::driver::{Control, Input, PendingRead, Proposal};
+use crate::error::{ControlError, ProposeError, QueryError};
+use crate::groups::Shared;
+use crate::machine::StateMachine;
+
+/// How long a call waits for somebody to lead.
+const LEADER_WAIT: Duration = Duration::from_secs(5);
+
+/// One group. `M` is the machine it was started with.
+pub struct Group<M> {
+    id: GroupId,
+    applied: watch::Receiver<Index>,
+    leadership: watch::Receiver<Leadership>,
+    shared: Arc<Shared>,
+    machine: PhantomData<fn() -> M>,
+}
+
+/// A command that is durable and applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied<R> {
+    /// Where it stands in the group's log.
+    pub index: Index,
+    /// What the machine answered.
+    pub reply: R,
+}
+
+/// Who leads a group, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The current term.
+    pub term: Term,
+    /// Nobody, or nobody known.
+    pub leader: Option<NodeId>,
+    /// This node.
+    pub is_here: bool,
+}
+
+impl<M> Clone for Group<M> {
+    fn clone(&self) -> Self {
+        Self {
+            id: self.id,
+            applied: self.applied.clone(),
+            leadership: self.leadership.clone(),
+            shared: self.shared.clone(),
+            machine: PhantomData,
+        }
+    }
+}
+
+impl<M: StateMachine> Group<M> {
+    pub(crate) fn new(
+        id: GroupId,
+        applied: watch::Receiver<Index>,
+        leadership: watch::Receiver<Leadership>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { id, applied, leadership, shared, machine: PhantomData }
+    }
+
+    /// Which group this is.
+    #[must_use]
+    pub fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// The newest term that this node knows: higher after every restart of a leader.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.leadership.borrow().term
+    }
+
+    /// Who leads, now and on every change.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Answers once the command is durable on a majority and applied here. Any member takes it;
+    /// while nobody leads, it waits a while.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::Indeterminate`] when it may have been applied; every other error means
+    /// that nothing was done.
+    pub async fn propose(&self, command: Bytes) -> Result<Applied<M::Reply>, ProposeError> {
+        self.propose_as(command, false).await
+    }
+
+    /// Like [`propose`](Self::propose), for a small command that lets others go, such as an
+    /// acknowledgement or a delete: on a full disk it is taken as long as the log's reserve lasts.
+    ///
+    /// # Errors
+    ///
+    /// As [`propose`](Self::propose).
+    pub async fn propose_freeing(&self, command: Bytes) -> Result<Applied<M::Reply>, ProposeError> {
+        self.propose_as(command, true).await
+    }
+
+    async fn propose_as(
+        &self,
+        command: Bytes,
+        freeing: bool,
+    ) -> Result<Applied<M::Reply>, ProposeError> {
+        let (len, max) = (command.len(), self.shared.config.max_command_bytes);
+        if len > max {
+            return Err(ProposeError::TooLarge { len, max });
+        }
+        let deadline = Instant::now() + LEADER_WAIT;
+        loop {
+            match self.propose_once(command.clone(), freeing).await {
+                // Nothing was done: it may be tried again when somebody leads.
+                Err(ProposeError::NotLeader { leader }) => {
+                    let refused = ProposeError::NotLeader { leader };
+                    self.wait_for_leader(deadline).await.ok_or(refused)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn propose_once(
+        &self,
+        command: Bytes,
+        freeing: bool,
+    ) -> Result<Applied<M::Reply>, ProposeError> {
+        let (reply, outcome) = oneshot::channel();
+        let span = Span::internal("append").attr("quartet.group", self.id.0.to_string()).start();
+        let span = span.is_recorded().then(|| Box::new(span));
+        let input = Input::Propose(Proposal { group: self.id, command, reply, freeing, span });
+        self.shared.driver.try_send(input).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
+        })?;
+        // Before the hand-over a failure is certain; after it, silence means unknown.
+        let applied = outcome.await.map_err(|_| ProposeError::Indeterminate)??;
+        let reply = applied.reply.downcast::<M::Reply>();
+        Ok(Applied { index: applied.index, reply: *reply.expect("the group was started with M") })
+    }
+
+    /// Waits until somebody leads, a moment at least: who is known may just have gone. `None` when
+    /// the time is over.
+    async fn wait_for_leader(&self, deadline: Instant) -> Option<()> {
+        /// Between two tries with the same leader.
+        const PAUSE: Duration = Duration::from_millis(20);
+        let mut leadership = self.leadership.clone();
+        tokio::time::sleep(PAUSE).await;
+        let known = leadership.wait_for(|now| now.leader.is_some());
+        tokio::time::timeout_at(deadline, known).await.ok()?.ok()?;
+        Some(())
+    }
+
+    /// Reads the state on the apply task, which runs nothing else meanwhile: keep it short, clone
+    /// what is big. The read is linearizable on every member: it sees whatever was answered,
+    /// anywhere, before the call.
+    ///
+    /// # Errors
+    ///
+    /// When nobody leads for a while, or the group does not run here.
+    pub async fn query<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<R, QueryError> {
+        let (mut visit, mut answer) = visit(|machine: &mut M| read(machine));
+        let deadline = Instant::now() + LEADER_WAIT;
+        loop {
+            let (failed, failure) = oneshot::channel();
+            let input = Input::Read(PendingRead { group: self.id, visit, failed });
+            self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer.map_err(|_| QueryError::Stopped),
+                Ok((error, unserved)) = failure => {
+                    if !matches!(error, QueryError::NotLeader { .. }) {
+                        return Err(error);
+                    }
+                    visit = unserved;
+                    self.wait_for_leader(deadline).await.ok_or(error)?;
+                }
+            }
+        }
+    }
+
+    /// Changes the part of the machine that is not replicated, on the apply task, with whatever is
+    /// applied here.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not run here.
+    pub async fn local<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut M) -> R + Send + 'static,
+    ) -> Result<R, QueryError> {
+        let (visit, answer) = visit(change);
+        let input = ApplyInput::Visit { group: self.id, from: Index::ZERO, visits: vec![visit] };
+        self.shared.apply.send(input).await.map_err(|_| QueryError::Stopped)?;
+        answer.await.map_err(|_| QueryError::Stopped)
+    }
+
+    /// A moment in the life of the group.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not run here.
+    pub async fn status(&self) -> Result<Status, ControlError> {
+        self.control(Control::Status).await
+    }
+
+    /// Changes the membership. The answer says that the leader has begun; the change is through
+    /// when [`status`](Self::status) shows it committed and not joint.
+    ///
+    /// # Errors
+    ///
+    /// When this node does not lead, or the change makes no sense.
+    pub async fn change(
+        &self,
+        changes: Vec<Change>,
+    ) -> Result<Result<Index, ChangeRefused>, ControlError> {
+        self.control(|done| Control::Change(changes, done)).await
+    }
+
+    /// Hands leadership over.
+    ///
+    /// # Errors
+    ///
+    /// When this node does not lead, or the other one cannot.
+    pub async fn transfer(&self, to: NodeId) -> Result<Result<(), TransferRefused>, ControlError> {
+        self.control(|done| Control::Transfer(to, done)).await
+    }
+
+    /// Hands leadership to whoever is best, if this node leads: before it stops.
+    pub async fn resign(&self) {
+        let input = Input::Control(self.id, Control::Resign);
+        // A driver that has ended leads nothing.
+        let _ = self.shared.driver.send(input).await;
+    }
+
+    async fn control<T>(
+        &self,
+        control: impl FnOnce(oneshot::Sender<T>) -> Control,
+    ) -> Result<T, ControlError> {
+        let (done, answer) = oneshot::channel();
+        let input = Input::Control(self.id, control(done));
+        self.shared.driver.send(input).await.map_err(|_| ControlError::Stopped)?;
+        answer.await.map_err(|_| ControlError::Stopped)
+    }
+
+    /// Reads commands back from `from` on, up to `max_bytes` but at least one if there is one:
+    /// from memory if they are recent, else from the disk on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the log is damaged there, by file and offset.
+    pub async fn read(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        let mut from = from;
+        loop {
+            let mut entries = self.read_all(from, max_bytes).await?;
+            let last = entries.last().map(|entry| entry.index);
+            // Blanks and memberships stand in between and are nobody's business.
+            entries.retain(|entry| entry.kind == EntryKind::Command);
+            match last {
+                Some(last) if entries.is_empty() => from = last.next(),
+                _ => return Ok(entries),
+            }
+        }
+    }
+
+    async fn read_all(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        if let Some(entries) = self.shared.wal.cached(self.id, from, max_bytes) {
+            return Ok(entries);
+        }
+        let (wal, group) = (self.shared.wal.clone(), self.id);
+        tokio::task::spawn_blocking(move || wal.read(group, from, max_bytes))
+            .await
+            .expect("reading does not panic, and the runtime outlives its tasks")
+    }
+
+    /// The highest applied index; wakes whoever waits for something new.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<Index> {
+        self.applied.clone()
+    }
+}
+
+/// A visit of the machine, and its answer.
+fn visit<M: StateMachine, R: Send + 'static>(
+    change: impl FnOnce(&mut M) -> R + Send + 'static,
+) -> (Visit, oneshot::Receiver<R>) {
+    let (reply, answer) = oneshot::channel();
+    let visit: Visit = Box::new(move |machine: &mut dyn Any| {
+        let machine = machine.downcast_mut().expect("the group was started with M");
+        // The caller may have left; then nobody is told.
+        let _ = reply.send(change(machine));
+    });
+    (visit, answer)
+}
