@@ -17,7 +17,7 @@ impl Cluster {
     fn new() -> Self {
         // Far from the standard ports, and from those of a test that runs at the same time.
         let [free, _] = free_ports();
-        let offset = (1_000 + free % 25_000).to_string();
+        let offset = (18_000 + free % 6_000).to_string();
         Self { directory: tempfile::tempdir().unwrap(), offset }
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response};
@@ -281,11 +282,19 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 }
 
 /// Two ports that nobody listens on right now. A service cannot tell us which one it took, and has
-/// to come back on the same one after a crash.
+/// to come back on the same one after a crash. They lie below those that the system gives to
+/// outgoing connections: a peer that dials before we listen could be given the very port it dials.
 pub(crate) fn free_ports() -> [u16; 2] {
-    // Both are held until both are known, else they could be the same.
-    let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    held.each_ref().map(|listener| listener.local_addr().expect("its address").port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    [(); 2].map(|()| {
+        loop {
+            let turn = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 37;
+            let port = 10_000 + u16::try_from(turn % 10_000).expect("below 10,000");
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 /// The answer, or a panic that says what was answered instead.
