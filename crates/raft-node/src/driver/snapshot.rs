@@ -12,8 +12,7 @@ use super::{Driver, Input};
 use crate::apply::{ApplyInput, FetchedFile};
 use crate::error::RemoveError;
 
-/// Entries that stay behind a snapshot for members that lag a little: what the snapshot before it
-/// has left.
+/// A snapshot of the leader, until it is known whether it is needed.
 pub(super) struct Fetched {
     snapshot: SnapshotMeta,
     bytes: Bytes,
@@ -26,6 +25,10 @@ impl Driver {
         let Snapshotted { group, snapshot, keep } = snapshotted;
         let Some(raft) = self.multi.touch(group) else { return };
         let previous = raft.snapshot_index();
+        if snapshot.index <= previous {
+            // A fetched one has overtaken it, and the log does not reach that far yet.
+            return;
+        }
         let is_alone = raft.status().membership.members().len() == 1;
         let through = if is_alone { snapshot.index } else { previous };
         raft.handle_snapshotted(snapshot, through);
