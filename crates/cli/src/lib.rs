@@ -33,14 +33,14 @@ pub fn run() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start: {error}");
+            crate::output::note!("error: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(commands::run(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            crate::output::note!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

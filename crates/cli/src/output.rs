@@ -12,6 +12,12 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// `eprintln!` that ends nothing where standard error takes no more: see `telemetry::note`.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::aside(format_args!($($text)*)) };
+}
+pub(crate) use note;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
     /// For people.
@@ -31,6 +37,11 @@ impl Output {
 /// See [`say!`].
 pub(crate) fn line(text: fmt::Arguments<'_>) {
     bytes(format!("{text}\n").as_bytes());
+}
+
+/// See [`note!`].
+pub(crate) fn aside(text: fmt::Arguments<'_>) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Writes to stdout as it is.

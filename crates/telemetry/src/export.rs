@@ -189,7 +189,7 @@ impl SpanProcessor for Console {
     fn on_end(&self, span: SpanData) {
         let took = span.end_time.duration_since(span.start_time).unwrap_or_default();
         let attributes = span.attributes.iter().map(|kv| format!(" {}={}", kv.key, kv.value));
-        eprintln!(
+        crate::note!(
             "span {} {} parent={} {:?} `{}` {took:?}{}",
             span.span_context.trace_id(),
             span.span_context.span_id(),

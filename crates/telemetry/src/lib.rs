@@ -26,6 +26,7 @@ pub mod client;
 mod http_metrics;
 pub mod metrics;
 mod process;
+pub mod stderr;
 
 mod export;
 mod logs;

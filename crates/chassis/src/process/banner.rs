@@ -13,7 +13,7 @@ pub(super) fn announce<C: ServiceConfig>(server: &Server<C>, tracing: &str) {
         tracing::info!("{}", C::READY);
     }
     if server.context.config.base().log.format == LogFormat::Text {
-        eprint!("{}", banner(server, tracing));
+        telemetry::note!("{}", banner(server, tracing).trim_end());
         return;
     }
     let Context { node, listen, peer_listen, config, .. } = &server.context;

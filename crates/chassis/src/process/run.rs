@@ -89,7 +89,7 @@ where
 
 /// The last words of a process that cannot start or go on.
 fn complain<C: ServiceConfig>(error: &(dyn std::error::Error + 'static), code: u8) -> ExitCode {
-    eprintln!("quartet-{}: {}", C::SERVICE, chain(error));
+    telemetry::note!("quartet-{}: {}", C::SERVICE, chain(error));
     ExitCode::from(code)
 }
 
@@ -110,11 +110,11 @@ fn ask(base: &Base) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Err(answer)) => {
-            eprintln!("{answer}");
+            telemetry::note!("{answer}");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("http://{}/readyz: {error}; is it running?", base.listen);
+            telemetry::note!("http://{}/readyz: {error}; is it running?", base.listen);
             ExitCode::FAILURE
         }
     }

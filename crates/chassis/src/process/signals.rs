@@ -31,7 +31,7 @@ impl Signals {
     /// Ends the process at the next signal, whatever it is doing.
     pub(super) async fn exit_at_next(mut self) {
         let name = self.next().await;
-        eprintln!("second signal ({name}): ending at once");
+        telemetry::note!("second signal ({name}): ending at once");
         std::process::exit(INTERRUPTED);
     }
 }

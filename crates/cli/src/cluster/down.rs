@@ -31,8 +31,8 @@ pub(crate) async fn stop_all(cluster: &Cluster) -> anyhow::Result<()> {
             .map(|(node, pid)| async move { (node, process::stop(cluster, node, pid).await) });
         for (node, stopped) in futures_util::future::join_all(stops).await {
             match stopped? {
-                Stopped::Drained => eprintln!("  {:<14} stopped", node.name()),
-                Stopped::Killed => eprintln!(
+                Stopped::Drained => crate::output::note!("  {:<14} stopped", node.name()),
+                Stopped::Killed => crate::output::note!(
                     "  {:<14} killed: it did not drain within {} s; see {}",
                     node.name(),
                     STOP_TIMEOUT.as_secs(),

@@ -80,7 +80,7 @@ pub(crate) async fn run(
         () = watch(cluster, children) => (),
         () = stop() => (),
     }
-    eprintln!();
+    crate::output::note!("");
     down::stop_all(cluster).await
 }
 
@@ -167,7 +167,7 @@ async fn watch(cluster: &Cluster, children: Vec<(Node, Child)>) {
     while let Some(end) = ends.join_next().await {
         let Ok((node, status)) = end else { continue };
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        eprintln!(
+        crate::output::note!(
             "{} ended ({how}); start it again with {} or `quartet up`; its log: {}",
             node.name(),
             cluster.script(node).display(),
@@ -209,7 +209,7 @@ impl Progress {
         if self.bars.is_some() {
             bar.finish_with_message(how);
         } else {
-            eprintln!("  {:<14} {:<24} {how}", node.name(), cluster.url(node));
+            crate::output::note!("  {:<14} {:<24} {how}", node.name(), cluster.url(node));
         }
     }
 }

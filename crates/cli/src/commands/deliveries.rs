@@ -55,7 +55,7 @@ pub(crate) async fn take(
 
 fn show(messages: &[Delivery]) {
     if messages.is_empty() {
-        eprintln!("nothing to take right now");
+        crate::output::note!("nothing to take right now");
         return;
     }
     let mut table = Table::new(["ID", "DELIVERY", "DATA", "ACK ID"]);
@@ -104,7 +104,7 @@ async fn settle(session: &Session, request: Request) -> anyhow::Result<()> {
 fn report(settled: &Settled) {
     for result in settled.results.iter().filter(|result| result.result != AckOutcome::Ok) {
         let why = if result.result == AckOutcome::Late { "too late" } else { "unknown" };
-        eprintln!("{}: {why}", result.ack_id);
+        crate::output::note!("{}: {why}", result.ack_id);
     }
-    eprintln!("{} settled", settled.ok);
+    crate::output::note!("{} settled", settled.ok);
 }

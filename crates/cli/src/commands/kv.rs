@@ -153,7 +153,7 @@ async fn list(session: &Session, store: Store, request: Request) -> anyhow::Resu
     };
     table.print();
     if let Some(next) = next {
-        eprintln!("there is more: --start {next}");
+        crate::output::note!("there is more: --start {next}");
     }
     Ok(())
 }

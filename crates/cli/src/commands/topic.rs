@@ -155,6 +155,6 @@ async fn read(session: &Session, request: Request) -> anyhow::Result<()> {
         ]);
     }
     table.print();
-    eprintln!("read on with --from {}", read.next);
+    crate::output::note!("read on with --from {}", read.next);
     Ok(())
 }

@@ -35,9 +35,9 @@ pub(crate) async fn run(session: &Session, args: &TraceArgs) -> anyhow::Result<(
     say!("{link}");
     match answer {
         Err(error) if error.status.is_none() => {
-            eprintln!("no Jaeger answers at {jaeger}; start one with scripts/jaeger")
+            crate::output::note!("no Jaeger answers at {jaeger}; start one with scripts/jaeger")
         }
-        Err(_) => eprintln!(
+        Err(_) => crate::output::note!(
             "Jaeger at {jaeger} does not know this trace (yet: services export every few seconds; \
              they need OTEL_EXPORTER_OTLP_ENDPOINT)"
         ),

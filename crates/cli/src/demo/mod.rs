@@ -80,7 +80,7 @@ pub(crate) async fn run(args: DemoArgs, port_offset: u16) -> anyhow::Result<()> 
     let mut plan = up::Plan::new(1, Some(2), &[])?;
     plan.otlp = traces(&args).await;
 
-    eprintln!("starting a cluster of its own in {}", data.display());
+    crate::output::note!("starting a cluster of its own in {}", data.display());
     let outcome = tokio::select! {
         outcome = play(&cluster, &plan, input) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
@@ -89,13 +89,13 @@ pub(crate) async fn run(args: DemoArgs, port_offset: u16) -> anyhow::Result<()> 
         report::print(story, &cluster, &plan, &args);
     }
     if args.keep {
-        eprintln!("left running: quartet down --wipe --data {}", data.display());
+        crate::output::note!("left running: quartet down --wipe --data {}", data.display());
     } else {
         down::stop_all(&cluster).await?;
         if outcome.is_ok() {
             down::wipe_all(&cluster)?;
         } else {
-            eprintln!("logs and data are kept in {}", data.display());
+            crate::output::note!("logs and data are kept in {}", data.display());
         }
     }
     outcome.and_then(|story| story.verdict())

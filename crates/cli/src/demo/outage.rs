@@ -32,7 +32,7 @@ pub(crate) async fn half_way(demo: &Demo, flights: u64) -> anyhow::Result<Durati
 
 fn say(demo: &Demo, text: &str) {
     if demo.progress.is_hidden() {
-        eprintln!("  {text}");
+        crate::output::note!("  {text}");
     } else {
         demo.progress.println(format!("  {text}"));
     }

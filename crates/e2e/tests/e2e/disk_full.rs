@@ -335,3 +335,15 @@ async fn fill(request: impl Fn(usize) -> RequestBuilder) -> usize {
     }
     panic!("the disk is never full");
 }
+
+/// Its ready message and its warnings go to standard error, and writing there must not end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_log_takes_nothing_starts_and_drains() {
+    for service in ["coordinator", "broker", "replica", "gateway"] {
+        let settings = "log.format = \"text\"\nlog.level = \"debug\"";
+        let mut node = Node::prepared(service, settings);
+        node.gag();
+        node.restart().await;
+        assert!(node.terminate().await.success(), "{service} ended badly");
+    }
+}

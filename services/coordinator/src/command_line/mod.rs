@@ -24,12 +24,12 @@ pub fn run() -> ExitCode {
     match etcd::translate(given) {
         Ok(translated) => {
             for note in &translated.notes {
-                eprintln!("quartet-coordinator: {note}");
+                telemetry::note!("quartet-coordinator: {note}");
             }
             chassis::run_given(translated.given, crate::start)
         }
         Err(error) => {
-            eprintln!("quartet-coordinator: {error}");
+            telemetry::note!("quartet-coordinator: {error}");
             ExitCode::from(USAGE)
         }
     }

@@ -57,7 +57,7 @@ pub(super) fn run(arguments: Vec<String>) -> ExitCode {
     };
     match restore(&options) {
         Ok((store, from)) => {
-            println!(
+            telemetry::note!(
                 "restored {} keys and {} leases; the backup was made at revision {from}, the new \
                  cluster is at {}\nstart it with: quartet-coordinator --data-dir {}",
                 store.mvcc.live_keys(),
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: Vec<String>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("quartet-coordinator: {}", chassis::problem::chain(&error));
+            telemetry::note!("quartet-coordinator: {}", chassis::problem::chain(&error));
             ExitCode::FAILURE
         }
     }
