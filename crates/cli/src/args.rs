@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench::args::BenchCommand;
 use crate::cluster::banner::JAEGER_UI;
 use crate::cluster::{Cluster, Node, Service};
 use crate::commands::election::ElectionCommand;
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     Upstreams,
     /// Show where a trace can be seen, and the trace itself if Jaeger answers.
     Trace(TraceArgs),
+    /// Measure: throughput, latency and CPU time, next to what others use for the same.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print a completion script for a shell: quartet completion bash >> ~/.bashrc.
     Completion { shell: clap_complete::Shell },
 }

@@ -22,6 +22,8 @@ mod commands;
 
 mod demo;
 
+mod bench;
+
 use std::process::ExitCode;
 
 use clap::Parser;

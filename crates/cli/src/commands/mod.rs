@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::args::{Args, Command, UpArgs};
+use crate::bench;
 use crate::cluster::{Cluster, Node, Service, down, status, up};
 use crate::demo;
 use crate::http::{Http, Request};
@@ -50,6 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Route(command) => gateway::route(&session()?, command).await,
         Command::Upstreams => gateway::upstreams(&session()?).await,
         Command::Trace(args) => trace::run(&session()?, &args).await,
+        Command::Bench(command) => bench::run(command, port_offset, output).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "quartet", &mut script);

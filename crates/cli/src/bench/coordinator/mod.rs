@@ -1,0 +1,179 @@
+//! `quartet bench coordinator`: the same load on three coordinators and on three etcd servers.
+
+mod capacity;
+mod dataset;
+mod events;
+mod failover;
+mod operations;
+mod throughput;
+mod watchers;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use super::args::{Against, CoordinatorArgs, Part};
+use super::host::Machine;
+use super::load::Target;
+use super::report::{self, Row};
+use super::systems::{Cluster, Launcher, Member, System};
+use crate::cluster::{self, Node, Service};
+use crate::output::{Output, say};
+
+/// Everything that was found out. What `--output json` prints.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    systems: Vec<SystemInfo>,
+    /// Puts and gets.
+    throughput: Vec<Row>,
+    failover: Vec<failover::Failover>,
+    watchers: Vec<watchers::Watching>,
+    capacity: Vec<capacity::Capacity>,
+}
+
+#[derive(Clone, PartialEq, Serialize)]
+struct SystemInfo {
+    system: System,
+    version: String,
+    durability: &'static str,
+}
+
+/// Where the systems come from.
+enum Source {
+    /// Started for every run, without data.
+    Launched(Launcher),
+    /// Somebody else's.
+    Running(Vec<String>),
+}
+
+pub(crate) async fn run(
+    args: CoordinatorArgs,
+    port_offset: u16,
+    output: Output,
+) -> anyhow::Result<()> {
+    let data = std::path::absolute(&args.data)
+        .with_context(|| format!("cannot make {} an absolute path", args.data.display()))?;
+    let machine = Machine::look(&data);
+    let source = if args.endpoints.is_empty() {
+        if machine.keeps_data_in_memory() {
+            bail!(
+                "{} is on {}, where fsync costs nothing; name a directory on a disk with --data",
+                data.display(),
+                machine.file_system
+            );
+        }
+        let ports = cluster::Cluster::new(&data, port_offset)?;
+        let nodes: Vec<Node> =
+            Node::all().filter(|node| node.service == Service::Coordinator).collect();
+        cluster::ports::check_free(&ports, &nodes)?;
+        Source::Launched(Launcher { directory: data, port_offset, etcd: args.etcd.clone() })
+    } else {
+        Source::Running(args.endpoints.clone())
+    };
+    let report = measure(&args, &source, machine).await?;
+    if let Source::Launched(launcher) = &source {
+        launcher.clean_up()?;
+    }
+    match output {
+        Output::Json => output.json(&report),
+        Output::Table => {
+            report.print();
+            Ok(())
+        }
+    }
+}
+
+async fn measure(
+    args: &CoordinatorArgs,
+    source: &Source,
+    machine: Machine,
+) -> anyhow::Result<Report> {
+    let mut report = Report {
+        machine,
+        systems: Vec::new(),
+        throughput: Vec::new(),
+        failover: Vec::new(),
+        watchers: Vec::new(),
+        capacity: Vec::new(),
+    };
+    if args.wants(Part::Puts) || args.wants(Part::Gets) {
+        report.throughput = throughput::measure(args, source, &mut report.systems).await?;
+    }
+    if args.wants(Part::Watchers) {
+        report.watchers = watchers::measure(args, source, &mut report.systems).await?;
+    }
+    // The others need processes of ours.
+    if matches!(source, Source::Running(_)) {
+        return Ok(report);
+    }
+    if args.wants(Part::Failover) {
+        report.failover = failover::measure(args, source, &mut report.systems).await?;
+    }
+    if args.wants(Part::Capacity) {
+        report.capacity = capacity::measure(args, source, &mut report.systems).await?;
+    }
+    Ok(report)
+}
+
+impl Source {
+    /// What is measured, in turns.
+    fn systems(&self, args: &CoordinatorArgs) -> Vec<System> {
+        match (self, args.against) {
+            (Self::Launched(_), Against::Etcd) => vec![System::Quartet, System::Etcd],
+            _ => vec![System::Quartet],
+        }
+    }
+
+    async fn start(&self, system: System, known: &mut Vec<SystemInfo>) -> anyhow::Result<Cluster> {
+        let cluster = match self {
+            Self::Launched(launcher) => launcher.start(system).await?,
+            Self::Running(urls) => {
+                let member = |url: &String| {
+                    anyhow::Ok(Member { target: Target::parse(url)?, process: None })
+                };
+                Cluster::attach(system, urls.iter().map(member).collect::<Result<_, _>>()?).await?
+            }
+        };
+        let info = SystemInfo {
+            system,
+            version: cluster.version.clone(),
+            durability: system.durability(),
+        };
+        if !known.contains(&info) {
+            known.push(info);
+        }
+        Ok(cluster)
+    }
+}
+
+impl Report {
+    fn print(&self) {
+        let machine = &self.machine;
+        say!(
+            "{} cores, Linux {}, data on {}, load average before: {}",
+            machine.cores,
+            machine.kernel,
+            machine.file_system,
+            machine.load_average.map_or_else(|| "unknown".to_owned(), |load| load.to_string())
+        );
+        for info in &self.systems {
+            say!("{} {}: {}", info.system.name(), info.version, info.durability);
+        }
+        if !self.throughput.is_empty() {
+            say!("\nPuts and gets: {}-byte values, closed loop", dataset::VALUE_BYTES);
+            report::print(&self.throughput);
+        }
+        if !self.failover.is_empty() {
+            say!("\nThe leader is killed (SIGKILL): time until the next write is acknowledged");
+            failover::print(&self.failover);
+        }
+        if !self.watchers.is_empty() {
+            say!("\nWatchers of one prefix: time from a put to its event");
+            watchers::print(&self.watchers);
+        }
+        if !self.capacity.is_empty() {
+            say!("\nMemory and disk space of keys with {}-byte values", dataset::VALUE_BYTES);
+            capacity::print(&self.capacity);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The requests that are measured, in each API.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use serde_json::json;
+
+use super::super::load::Requests;
+use super::super::systems::System;
+use super::super::v3;
+use super::dataset::{KEYS, VALUE_BYTES, key, put, value};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Put,
+    /// Linearizable.
+    Get,
+    /// From what the asked node has applied.
+    SerializableGet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Api {
+    /// etcd's JSON, with keys and values in base64.
+    V3,
+    /// Quartet's own: the body is the value.
+    V1,
+}
+
+impl Operation {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put, linearizable",
+            Self::Get => "get, linearizable",
+            Self::SerializableGet => "get, serializable",
+        }
+    }
+}
+
+impl Api {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::V3 => "/v3/kv",
+            Self::V1 => "/v1/kv",
+        }
+    }
+
+    /// Those that a system has.
+    pub(super) const fn of(system: System) -> &'static [Self] {
+        match system {
+            System::Quartet => &[Self::V3, Self::V1],
+            System::Etcd => &[Self::V3],
+        }
+    }
+
+    pub(super) const fn watch(self) -> &'static str {
+        match self {
+            Self::V3 => "/v3/watch",
+            Self::V1 => "/v1/watch",
+        }
+    }
+
+    pub(super) fn put(self, key: &str, value: &str) -> Request<Full<Bytes>> {
+        match self {
+            Self::V3 => v3::request("/v3/kv/put", put(key, value).to_string()),
+            Self::V1 => plain("PUT", key, "", value.to_owned()),
+        }
+    }
+
+    pub(super) fn requests(self, operation: Operation) -> Requests {
+        let templates = (0..KEYS).map(|number| self.request(operation, number)).collect();
+        let min_body = match (operation, self) {
+            (Operation::Put, _) => 0,
+            (_, Self::V1) => VALUE_BYTES,
+            // The value in base64, and something around it.
+            (_, Self::V3) => VALUE_BYTES / 3 * 4,
+        };
+        Requests { templates, min_body }
+    }
+
+    fn request(self, operation: Operation, number: usize) -> Request<Full<Bytes>> {
+        let key = key(number);
+        match (self, operation) {
+            (_, Operation::Put) => self.put(&key, &value(number)),
+            (Self::V3, Operation::Get) => {
+                let body = json!({ "key": v3::base64(key.as_bytes()) });
+                v3::request("/v3/kv/range", body.to_string())
+            }
+            (Self::V3, Operation::SerializableGet) => {
+                let body = json!({ "key": v3::base64(key.as_bytes()), "serializable": true });
+                v3::request("/v3/kv/range", body.to_string())
+            }
+            (Self::V1, Operation::Get) => plain("GET", &key, "", String::new()),
+            (Self::V1, Operation::SerializableGet) => {
+                plain("GET", &key, "?consistency=serializable", String::new())
+            }
+        }
+    }
+}
+
+fn plain(method: &str, key: &str, query: &str, body: String) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(format!("/v1/kv/{key}{query}"))
+        .body(Full::new(body.into()))
+        .expect("keys of ours need no escaping")
+}

@@ -1,0 +1,123 @@
+//! Puts and gets: how many a second, how long each takes, and what they cost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+
+use super::super::args::{CoordinatorArgs, Part};
+use super::super::host;
+use super::super::load::{self, Load, Requests, Window};
+use super::super::report::{self, CpuSpent, Row, Sample};
+use super::super::systems::{Cluster, System};
+use super::operations::{Api, Operation};
+use super::{Source, SystemInfo, dataset};
+
+/// Connections open, caches fill.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// Serializable gets are measured with so many connections.
+const SERIALIZABLE_CONNECTIONS: u16 = 64;
+
+/// What is measured side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Case {
+    operation: Operation,
+    connections: u16,
+}
+
+/// The prebuilt requests, by what they do.
+type Prepared = BTreeMap<(Operation, Api), Arc<Requests>>;
+type Samples = BTreeMap<(Case, System, Api), Vec<Sample>>;
+
+pub(super) async fn measure(
+    args: &CoordinatorArgs,
+    source: &Source,
+    known: &mut Vec<SystemInfo>,
+) -> anyhow::Result<Vec<Row>> {
+    let cases = cases(args);
+    let prepared: Prepared = cases
+        .iter()
+        .flat_map(|case| [Api::V3, Api::V1].map(|api| (case.operation, api)))
+        .map(|(operation, api)| ((operation, api), Arc::new(api.requests(operation))))
+        .collect();
+    let mut samples = Samples::new();
+    for run in 1..=args.runs() {
+        for system in source.systems(args) {
+            eprintln!("run {run} of {}: {}", args.runs(), system.name());
+            let cluster = source.start(system, known).await?;
+            dataset::load(&cluster.members[0].target, 0..dataset::KEYS).await?;
+            for &case in &cases {
+                for &api in Api::of(system) {
+                    let requests = prepared[&(case.operation, api)].clone();
+                    let sample = sample(args, &cluster, case, requests).await?;
+                    samples.entry((case, system, api)).or_default().push(sample);
+                }
+            }
+            cluster.stop().await?;
+        }
+    }
+    Ok(rows(samples))
+}
+
+fn cases(args: &CoordinatorArgs) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let all = |operation| {
+        args.connections.iter().map(move |&connections| Case { operation, connections })
+    };
+    if args.wants(Part::Puts) {
+        cases.extend(all(Operation::Put));
+    }
+    if args.wants(Part::Gets) {
+        cases.extend(all(Operation::Get));
+        let connections = SERIALIZABLE_CONNECTIONS;
+        cases.push(Case { operation: Operation::SerializableGet, connections });
+    }
+    cases
+}
+
+/// One run of one case.
+async fn sample(
+    args: &CoordinatorArgs,
+    cluster: &Cluster,
+    case: Case,
+    requests: Arc<Requests>,
+) -> anyhow::Result<Sample> {
+    let leader = cluster.leader().await?;
+    let window = Window::after(WARM_UP, args.window());
+    let load = Load {
+        targets: cluster.targets(leader),
+        connections: case.connections.into(),
+        requests,
+        window,
+        threads: args.threads.into(),
+        seed: 1,
+    };
+    let (tally, spent) = tokio::join!(load::drive(load), spent(cluster, leader, window));
+    Ok(Sample::new(&tally?, window, &spent))
+}
+
+/// CPU time of everybody from the beginning of the window to its end.
+async fn spent(cluster: &Cluster, leader: usize, window: Window) -> CpuSpent {
+    let now = || (cluster.cpu_times(leader), host::cpu_time(std::process::id()));
+    sleep_until(window.begin).await;
+    let (servers, generator) = now();
+    sleep_until(window.end).await;
+    let (servers_then, generator_then) = now();
+    let servers = servers_then.zip(servers).map(|(then, now)| {
+        then.into_iter().zip(now).map(|(then, now)| then.saturating_sub(now)).collect()
+    });
+    let generator = generator_then.zip(generator).map(|(then, now)| then.saturating_sub(now));
+    CpuSpent { servers, generator }
+}
+
+fn rows(samples: Samples) -> Vec<Row> {
+    let mut rows: Vec<Row> = samples
+        .into_iter()
+        .map(|((case, system, api), runs)| {
+            Row::new(case.operation.name(), case.connections, (system, api.name()), runs)
+        })
+        .collect();
+    report::compare(&mut rows);
+    rows
+}

@@ -1,0 +1,313 @@
+//! Many watchers of one prefix: does each see every change once and in order, and how soon?
+//!
+//! Puts come at a fixed rate, on connections of their own that each keep a timetable. A value
+//! begins with the moment at which it was sent, so that a watcher knows how long the event took.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::super::args::CoordinatorArgs;
+use super::super::host;
+use super::super::load::{Connection, Tally, Target};
+use super::super::systems::{Cluster, System};
+use super::super::v3;
+use super::events::{Scanner, TIME_DIGITS};
+use super::operations::Api;
+use super::{Source, SystemInfo, dataset};
+use crate::output::Table;
+
+const PUTS_PER_SECOND: u64 = 1_000;
+/// Enough that a put waits for its moment, not for the one before it.
+const WRITERS: u64 = 64;
+/// Keys that change.
+const KEYS: u64 = 100;
+/// After the last put is acknowledged, watchers get so long for what is still on its way.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// All watches have to be open by then.
+const OPENING_MAX: Duration = Duration::from_secs(60);
+
+/// What the watchers of one system saw.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Watching {
+    pub(super) system: System,
+    pub(super) api: &'static str,
+    pub(super) watchers: u64,
+    pub(super) puts: u64,
+    pub(super) puts_per_second: f64,
+    pub(super) delivered: u64,
+    /// Events that a watcher has not seen.
+    pub(super) missing: u64,
+    /// Events that came twice or after a later one.
+    pub(super) disordered: u64,
+    /// From sending the put to reading the event.
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) max_ms: f64,
+    /// Cores in use from the first put to the last event: of all servers, and of the generator.
+    pub(super) server_cores: Option<f64>,
+    pub(super) generator_cores: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_error: Option<String>,
+}
+
+pub(super) async fn measure(
+    args: &CoordinatorArgs,
+    source: &Source,
+    known: &mut Vec<SystemInfo>,
+) -> anyhow::Result<Vec<Watching>> {
+    host::raise_open_files();
+    let mut all = Vec::new();
+    for system in source.systems(args) {
+        for &api in Api::of(system) {
+            eprintln!("{} watchers: {} {}", args.watchers(), system.name(), api.watch());
+            let cluster = source.start(system, known).await?;
+            all.push(watch_all(args, &cluster, api).await?);
+            cluster.stop().await?;
+        }
+    }
+    Ok(all)
+}
+
+/// What writers and watchers have in common.
+struct Job {
+    targets: Vec<Target>,
+    api: Api,
+    watchers: u64,
+    puts: u64,
+    /// Times in values count from here.
+    epoch: Instant,
+}
+
+async fn watch_all(
+    args: &CoordinatorArgs,
+    cluster: &Cluster,
+    api: Api,
+) -> anyhow::Result<Watching> {
+    let leader = cluster.leader().await?;
+    let job = Arc::new(Job {
+        targets: cluster.targets(leader),
+        api,
+        watchers: args.watchers(),
+        puts: PUTS_PER_SECOND * args.watch_seconds(),
+        epoch: Instant::now(),
+    });
+    let (opened, mut open) = watch::channel(0);
+    let (give_up, deadline) = oneshot::channel();
+    let (sender, result) = oneshot::channel();
+    let thread_job = job.clone();
+    std::thread::Builder::new()
+        .name("watchers".to_owned())
+        .spawn(move || {
+            // Nobody listens any more after Ctrl-C.
+            let _ = sender.send(run_watchers(&thread_job, &opened, deadline));
+        })
+        .context("cannot start a thread")?;
+    tokio::time::timeout(OPENING_MAX, open.wait_for(|open| *open == job.watchers))
+        .await
+        .context("the watches do not open")??;
+
+    let times = || (cluster.cpu_times(leader), host::cpu_time(std::process::id()));
+    let (began, before) = (Instant::now(), times());
+    put_all(&job).await?;
+    let putting = began.elapsed();
+    // The watchers may all be done.
+    let _ = give_up.send(Instant::now() + PATIENCE);
+    let board = result.await.context("the watchers panicked")??;
+    let (took, after) = (began.elapsed().as_secs_f64(), times());
+    let sum = |times: &Option<Vec<Duration>>| times.as_ref().map(|all| all.iter().sum());
+    let cores = |before: Option<Duration>, after: Option<Duration>| {
+        Some(after?.saturating_sub(before?).as_secs_f64() / took)
+    };
+    let delivered = board.watchers.iter().map(|watcher| watcher.seen).sum();
+    Ok(Watching {
+        system: cluster.system,
+        api: api.watch(),
+        watchers: job.watchers,
+        puts: job.puts,
+        puts_per_second: job.puts as f64 / putting.as_secs_f64(),
+        delivered,
+        missing: (job.watchers * job.puts).saturating_sub(delivered),
+        disordered: board.watchers.iter().map(|watcher| watcher.disordered).sum(),
+        p50_ms: board.tally.quantile_ms(0.5),
+        p99_ms: board.tally.quantile_ms(0.99),
+        max_ms: board.tally.max_ms(),
+        server_cores: cores(sum(&before.0), sum(&after.0)),
+        generator_cores: cores(before.1, after.1),
+        first_error: board.tally.first_error,
+    })
+}
+
+/// Every writer keeps its own timetable; one that is late sends at once.
+async fn put_all(job: &Arc<Job>) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let job = job.clone();
+        writers.spawn(async move {
+            let target = &job.targets[writer as usize % job.targets.len()];
+            let mut connection = Connection::open(target).await?;
+            for put in (writer..job.puts).step_by(WRITERS as usize) {
+                sleep_until(begin + Duration::from_micros(put * 1_000_000 / PUTS_PER_SECOND)).await;
+                let answer = connection.send(job.put(put)).await?;
+                ensure!(answer.status.is_success(), "a put is answered {answer}");
+            }
+            Ok(())
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.context("a writer panicked")??;
+    }
+    Ok(())
+}
+
+impl Job {
+    fn put(&self, number: u64) -> Request<Full<bytes::Bytes>> {
+        let key = format!("watched/{:04}", number % KEYS);
+        let filler = dataset::value(number as usize);
+        let sent_us = self.epoch.elapsed().as_micros();
+        let value = format!("{sent_us:0TIME_DIGITS$}{}", &filler[TIME_DIGITS..]);
+        self.api.put(&key, &value)
+    }
+
+    fn watch(&self) -> Request<Full<bytes::Bytes>> {
+        match self.api {
+            Api::V1 => Request::get("/v1/watch?prefix=watched/")
+                .body(Full::default())
+                .expect("it is a constant"),
+            Api::V3 => {
+                let range =
+                    json!({ "key": v3::base64(b"watched/"), "range_end": v3::base64(b"watched0") });
+                v3::request("/v3/watch", json!({ "create_request": range }).to_string())
+            }
+        }
+    }
+}
+
+/// What all watchers of the thread write on.
+struct Board {
+    watchers: Vec<Watcher>,
+    tally: Tally,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Watcher {
+    newest: u64,
+    seen: u64,
+    disordered: u64,
+}
+
+/// Until all have seen everything, or the time after `deadline` is over.
+fn run_watchers(
+    job: &Arc<Job>,
+    opened: &watch::Sender<u64>,
+    deadline: oneshot::Receiver<Instant>,
+) -> anyhow::Result<Board> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    let watchers = vec![Watcher::default(); job.watchers as usize];
+    let board = Rc::new(RefCell::new(Board { watchers, tally: Tally::new() }));
+    LocalSet::new().block_on(&runtime, async {
+        let mut watching = JoinSet::new();
+        for number in 0..job.watchers as usize {
+            let (job, board, opened) = (job.clone(), board.clone(), opened.clone());
+            watching.spawn_local(async move {
+                if let Err(error) = watch_one(&job, number, &board, &opened).await {
+                    board.borrow_mut().tally.fail(1, || format!("watcher {number}: {error:#}"));
+                }
+            });
+        }
+        let mut all = async || while watching.join_next().await.is_some() {};
+        tokio::select! {
+            () = all() => {}
+            // Nobody sets a deadline if the writers fail: then nobody waits for us either.
+            deadline = deadline => if let Ok(deadline) = deadline {
+                let _ = timeout_at(deadline, all()).await;
+            },
+        }
+    });
+    let empty = Board { watchers: Vec::new(), tally: Tally::new() };
+    Ok(board.replace(empty))
+}
+
+async fn watch_one(
+    job: &Job,
+    number: usize,
+    board: &RefCell<Board>,
+    opened: &watch::Sender<u64>,
+) -> anyhow::Result<()> {
+    let mut connection = Connection::open(&job.targets[number % job.targets.len()]).await?;
+    let (status, mut body) = connection.begin(job.watch()).await?;
+    ensure!(status.is_success(), "a watch is answered {status}");
+    let (mut scanner, mut open) = (Scanner::new(job.api), false);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.context("the stream breaks off")?;
+        let Some(chunk) = frame.data_ref() else { continue };
+        if !open && scanner.opens(chunk) {
+            open = true;
+            opened.send_modify(|open| *open += 1);
+        }
+        let Board { watchers, tally } = &mut *board.borrow_mut();
+        let watcher = &mut watchers[number];
+        let now = job.epoch.elapsed();
+        scanner.feed(chunk, |event| {
+            tally.took(now.saturating_sub(Duration::from_micros(event.sent_us)));
+            if event.revision <= watcher.newest {
+                watcher.disordered += 1;
+            }
+            watcher.newest = watcher.newest.max(event.revision);
+            watcher.seen += 1;
+        });
+        if job.puts <= watcher.seen {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the stream ends")
+}
+
+pub(super) fn print(all: &[Watching]) {
+    let mut table = Table::new([
+        "SYSTEM",
+        "WATCHERS",
+        "PUTS/S",
+        "DELIVERED",
+        "MISSING",
+        "DISORDERED",
+        "P50 MS",
+        "P99 MS",
+        "MAX MS",
+        "SERVER CORES",
+        "GENERATOR CORES",
+    ]);
+    for one in all {
+        let cores =
+            |cores: Option<f64>| cores.map_or_else(String::new, |cores| format!("{cores:.2}"));
+        table.row([
+            format!("{} {}", one.system.name(), one.api),
+            one.watchers.to_string(),
+            format!("{:.0}", one.puts_per_second),
+            one.delivered.to_string(),
+            one.missing.to_string(),
+            one.disordered.to_string(),
+            format!("{:.1}", one.p50_ms),
+            format!("{:.1}", one.p99_ms),
+            format!("{:.1}", one.max_ms),
+            cores(one.server_cores),
+            cores(one.generator_cores),
+        ]);
+    }
+    (1..=10).for_each(|column| table.right(column));
+    table.print();
+}

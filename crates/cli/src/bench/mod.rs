@@ -1,0 +1,51 @@
+//! `quartet bench`: how fast is it, at what cost, and against what?
+//!
+//! Every system gets the same load from the same generator on the same machine and the same disk,
+//! one system at a time and in turns, so that what else goes on here hits all alike. What is
+//! reported is the median of several runs, with the CPU time of the servers and of the generator.
+//!
+//! `load` knows no system and `systems` no load; a file per service of Quartet brings the two
+//! together and says which figures are wanted.
+//!
+//! **Invariant:** both sides of a comparison acknowledge a write under the same promise, which
+//! stands in the report.
+//! **Invariant:** nothing runs on after the end, however that comes about.
+
+pub(crate) mod args;
+
+mod load;
+mod v3;
+
+mod host;
+mod systems;
+
+mod report;
+
+mod coordinator;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::output::Output;
+use anyhow::{Context, bail};
+use args::BenchCommand;
+
+/// Measures until done, or until Ctrl-C or SIGTERM.
+pub(crate) async fn run(
+    command: BenchCommand,
+    port_offset: u16,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let work = async {
+        match command {
+            BenchCommand::Coordinator(args) => coordinator::run(args, port_offset, output).await,
+        }
+    };
+    // Dropping the work kills the servers.
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("interrupted"),
+    }
+}
