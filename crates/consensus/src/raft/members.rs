@@ -50,6 +50,12 @@ impl Memberships {
         &self.0[after.max(1) - 1].1
     }
 
+    /// The same, and since which entry.
+    pub(super) fn settled(&self, index: Index) -> (Index, Arc<Membership>) {
+        let after = self.0.partition_point(|(since, _)| *since <= index);
+        self.0[after.max(1) - 1].clone()
+    }
+
     fn push(&mut self, index: Index, membership: Arc<Membership>) {
         self.0.push((index, membership));
     }
@@ -107,6 +113,21 @@ impl Raft {
     ///
     /// When this node does not lead, another change is under way, or it would do harm.
     pub fn change(&mut self, changes: &[Change]) -> Result<Index, ChangeRefused> {
+        self.change_since(changes, self.commit())
+    }
+
+    /// Like [`change`](Self::change), for a wish that was uttered when `asked` was the commit index
+    /// and may be repeated: whoever has what was committed then is promoted. While writes go on,
+    /// nobody but the leader ever has what is committed now.
+    ///
+    /// # Errors
+    ///
+    /// As [`change`](Self::change).
+    pub fn change_since(
+        &mut self,
+        changes: &[Change],
+        asked: Index,
+    ) -> Result<Index, ChangeRefused> {
         let leader = self.leader;
         let Role::Leader(role) = &self.role else {
             return Err(ChangeRefused::NotLeader { leader });
@@ -120,7 +141,7 @@ impl Raft {
             return Err(ChangeError::InFlight.into());
         }
         let next = self.membership().change(changes)?;
-        let needed = self.commit();
+        let needed = asked.min(self.commit());
         for change in changes {
             let Change::Promote { node } = *change else { continue };
             let matched = role.progress(node).filter(|progress| progress.reachable);

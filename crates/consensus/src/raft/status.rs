@@ -41,6 +41,8 @@ pub struct Status {
     pub membership: Arc<Membership>,
     /// See `membership`.
     pub membership_index: Index,
+    /// The newest one that is known to be committed, and since which entry.
+    pub settled: (Index, Arc<Membership>),
     /// Of a leader: what each member has, and whether it is heard.
     pub peers: Vec<PeerStatus>,
     /// The group met the impossible and takes part no more.
@@ -124,6 +126,7 @@ impl Raft {
             base: self.log.base(),
             membership: self.membership().clone(),
             membership_index: self.memberships.current_index(),
+            settled: self.memberships.settled(self.commit()),
             peers,
             poisoned: self.poisoned,
         }

@@ -329,6 +329,27 @@ fn b27_a_member_that_never_answered_does_not_vote() {
     assert_eq!(cluster.commit(2), cluster.last(1));
 }
 
+/// B27: whoever has what was committed when its promotion was asked for is promoted, also while
+/// writes go on: what is committed now, only the leader is sure to have.
+#[test]
+fn b27_writes_do_not_hold_a_promotion_up() {
+    let mut cluster = Cluster::with_others(1, 1);
+    cluster.elect(1);
+    assert!(cluster.change(1, add(2)));
+    cluster.settle();
+    let asked = cluster.commit(1);
+    cluster.cut(&[2]);
+    assert!(cluster.propose(1));
+    cluster.settle();
+    assert!(asked < cluster.commit(1));
+    assert!(!cluster.change(1, promote(2)), "it lacks what is committed now");
+    cluster.input(1, |raft| assert!(raft.change_since(&[promote(2)], Index(asked)).is_ok()));
+    cluster.cut(&[]);
+    cluster.retry(1);
+    cluster.settle();
+    assert_eq!(cluster.commit(2), cluster.last(1));
+}
+
 /// Ours: a round of reads does not wait for a voter that has left meanwhile.
 #[test]
 pub(crate) fn reads_do_not_wait_for_a_voter_that_left() {
