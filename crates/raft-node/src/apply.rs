@@ -122,6 +122,7 @@ pub(crate) struct Apply {
     inbox: mpsc::Receiver<ApplyInput>,
     snapshotter: Snapshotter,
     snapshot_bytes: u64,
+    snapshot_entries: u64,
     snapshot_interval: Duration,
     groups: BTreeMap<GroupId, Running>,
     /// Groups with more to apply than one turn.
@@ -140,6 +141,7 @@ impl Apply {
             inbox,
             snapshotter,
             snapshot_bytes: config.snapshot_bytes,
+            snapshot_entries: config.snapshot_entries,
             snapshot_interval: config.snapshot_interval,
             groups: BTreeMap::new(),
             behind: Vec::new(),
@@ -217,7 +219,9 @@ impl Apply {
             return;
         }
         running.apply(entries);
-        if self.snapshot_bytes <= running.log_bytes() {
+        if self.snapshot_bytes <= running.log_bytes()
+            || self.snapshot_entries <= running.log_entries()
+        {
             running.snapshot(group, &self.snapshotter);
         }
         if running.next().is_some() && !self.behind.contains(&group) {

@@ -14,6 +14,8 @@ pub struct Config {
     pub max_command_bytes: usize,
     /// A group whose log grew by this many bytes since its last snapshot takes a new one.
     pub snapshot_bytes: u64,
+    /// The same after this many entries.
+    pub snapshot_entries: u64,
     /// A group that changed since its last snapshot takes a new one after this time, so that what
     /// its machine let go leaves the disk also when little is written.
     pub snapshot_interval: Duration,
@@ -25,11 +27,13 @@ pub struct Config {
     /// A node that was not heard for so many milliseconds is down, and what it led is led by
     /// another one soon after.
     pub election_ms: u64,
+    /// Members of a group that are to stay learners.
+    pub max_learners: usize,
 }
 
 impl Config {
-    /// The defaults over a data directory: commands up to 16 MiB, a snapshot every 16 MiB of log
-    /// or five minutes.
+    /// The defaults over a data directory: commands up to 16 MiB, a snapshot every 16 MiB of log,
+    /// 100,000 entries or five minutes.
     #[must_use]
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
@@ -37,10 +41,12 @@ impl Config {
             wal: storage::Config::default(),
             max_command_bytes: 16 << 20,
             snapshot_bytes: 16 << 20,
+            snapshot_entries: 100_000,
             snapshot_interval: Duration::from_secs(300),
             cluster_id: 0,
             heartbeat_ms: 100,
             election_ms: 1000,
+            max_learners: 1,
         }
     }
 }

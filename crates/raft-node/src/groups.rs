@@ -17,8 +17,10 @@ use crate::apply::{Apply, ApplyInput, Restored};
 use crate::driver::{Driver, Input, Parts};
 use crate::error::{OpenError, RemoveError, StartError};
 use crate::group::{Group, Leadership};
+use crate::identity::Identity;
 use crate::machine::StateMachine;
 use crate::member::MemberInfo;
+use crate::members::{self, Members};
 use crate::restore::{self, OnDisk};
 use crate::snapshots::Snapshotter;
 use crate::transport::{self, PeerService, Transport, TransportConfig};
@@ -41,6 +43,8 @@ pub struct Groups {
 
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
+    /// Since which entry it has its place, if it was added.
+    pub(crate) joined: Option<Index>,
     pub(crate) wal: Wal,
     pub(crate) snapshots: Arc<SnapshotStore>,
     pub(crate) driver: mpsc::Sender<Input>,
@@ -76,7 +80,7 @@ impl Groups {
         let file_system = Arc::new(RealFileSystem);
         let dir = |name: &str| config.data_dir.join(name);
         let (wal, recovery) = Wal::open(file_system.clone(), &dir("wal"), config.wal.clone())?;
-        let node = identity::load_or_draw(&*file_system, &config.data_dir)?;
+        let Identity { node, joined } = identity::load_or_draw(&*file_system, &config.data_dir)?;
         let snapshots = Arc::new(SnapshotStore::open(file_system, &dir("snapshots"))?);
 
         let (driver_sender, driver_inbox) = mpsc::channel(INBOX_MAX);
@@ -122,6 +126,7 @@ impl Groups {
         tasks.spawn(apply.run(stop));
         let shared = Shared {
             node,
+            joined,
             wal,
             snapshots,
             driver: driver_sender,
@@ -155,7 +160,19 @@ impl Groups {
     /// What peers reach, to be mounted on the peer listener.
     #[must_use]
     pub fn peer_service(&self) -> PeerService {
-        self.shared.transport.service()
+        self.shared.transport.service().with_members(members::asked(self.shared.clone()))
+    }
+
+    /// The members of a group, to look at and to change.
+    #[must_use]
+    pub fn members(&self, group: GroupId) -> Members {
+        Members::new(group, self.shared.clone())
+    }
+
+    /// Whether this node was added to a running cluster, and not one of its founders.
+    #[must_use]
+    pub fn was_added(&self) -> bool {
+        self.shared.joined.is_some()
     }
 
     /// Name and addresses of this node, as it tells them to others that do not know it yet.

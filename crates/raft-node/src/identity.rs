@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use consensus::{GroupId, NodeId};
+use consensus::{GroupId, Index, NodeId};
 use serde::{Deserialize, Serialize};
 use storage::FileSystem;
 
@@ -50,17 +50,27 @@ impl NodeCard {
     }
 }
 
+/// Who this data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    /// Since which entry the place of an added member belongs to this directory.
+    pub(crate) joined: Option<Index>,
+}
+
 #[derive(Serialize, Deserialize)]
-struct Identity {
+struct OnDisk {
     /// In hex, as etcd's tools show it.
     node: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    joined: Option<Index>,
 }
 
 /// Reads the id of this data directory, or draws one. The caller holds the directory.
 pub(crate) fn load_or_draw(
     file_system: &dyn FileSystem,
     data_dir: &Path,
-) -> Result<NodeId, OpenError> {
+) -> Result<Identity, OpenError> {
     let path = data_dir.join(FILE);
     let failed = |source| OpenError::Identity { path: path.clone(), source };
     match file_system.open(&path) {
@@ -71,17 +81,28 @@ pub(crate) fn load_or_draw(
             parse(&bytes).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let node = draw();
-            write(file_system, data_dir, &path, node).map_err(failed)?;
-            Ok(node)
+            let identity = Identity { node: draw(), joined: None };
+            store(file_system, data_dir, identity)?;
+            Ok(identity)
         }
         Err(error) => Err(failed(error)),
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<NodeId> {
-    let identity: Identity = serde_json::from_slice(bytes).ok()?;
-    parse_id(&identity.node)
+/// Makes this the identity of the directory: the place that it was given.
+pub(crate) fn store(
+    file_system: &dyn FileSystem,
+    data_dir: &Path,
+    identity: Identity,
+) -> Result<(), OpenError> {
+    let path = data_dir.join(FILE);
+    let written = write(file_system, data_dir, &path, identity);
+    written.map_err(|source| OpenError::Identity { path, source })
+}
+
+fn parse(bytes: &[u8]) -> Option<Identity> {
+    let OnDisk { node, joined } = serde_json::from_slice(bytes).ok()?;
+    Some(Identity { node: parse_id(&node)?, joined })
 }
 
 fn parse_id(hex: &str) -> Option<NodeId> {
@@ -89,7 +110,7 @@ fn parse_id(hex: &str) -> Option<NodeId> {
 }
 
 /// Positive as a signed number too, for clients that read ids as such.
-fn draw() -> NodeId {
+pub(crate) fn draw() -> NodeId {
     let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
     NodeId((random >> 1).max(1))
 }
@@ -98,10 +119,10 @@ fn write(
     file_system: &dyn FileSystem,
     data_dir: &Path,
     path: &Path,
-    node: NodeId,
+    Identity { node, joined }: Identity,
 ) -> io::Result<()> {
-    let identity = Identity { node: format!("{:016x}", node.0) };
-    let bytes = serde_json::to_vec(&identity).expect("an id is plain data");
+    let on_disk = OnDisk { node: format!("{:016x}", node.0), joined };
+    let bytes = serde_json::to_vec(&on_disk).expect("an id is plain data");
     let temporary = path.with_extension("new");
     let file = file_system.create(&temporary)?;
     file.write_at(&bytes, 0)?;
@@ -119,8 +140,17 @@ mod tests {
     fn an_id_is_drawn_once() {
         let dir = tempfile::tempdir().unwrap();
         let first = load_or_draw(&RealFileSystem, dir.path()).unwrap();
-        assert_ne!(first.0, 0);
+        assert_ne!(first.node.0, 0);
         assert_eq!(load_or_draw(&RealFileSystem, dir.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn a_place_that_was_given_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        load_or_draw(&RealFileSystem, dir.path()).unwrap();
+        let given = Identity { node: NodeId(7), joined: Some(Index(9)) };
+        store(&RealFileSystem, dir.path(), given).unwrap();
+        assert_eq!(load_or_draw(&RealFileSystem, dir.path()).unwrap(), given);
     }
 
     #[test]

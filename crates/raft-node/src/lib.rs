@@ -35,6 +35,9 @@ mod groups;
 mod machine;
 mod member;
 
+mod join;
+mod members;
+
 mod founding;
 
 mod driver;
@@ -53,8 +56,10 @@ pub use error::{ControlError, OpenError, ProposeError, QueryError, RemoveError, 
 pub use founding::FoundingError;
 pub use group::{Applied, Group, Leadership};
 pub use groups::{Groups, Host};
+pub use join::{JoinError, Joining, join};
 pub use machine::{RestoreError, StateMachine};
 pub use member::MemberInfo;
+pub use members::{Changed, MemberEntry, MemberError, MemberList, MemberRequest, Members, Removed};
 pub use seed::{SeedError, seed};
 pub use storage::{Entry, ReadError, WriteError};
 pub use transport::{BodyError, PeerBody, PeerService};

@@ -48,7 +48,7 @@ pub async fn seed(data_dir: &Path, group: GroupId, snapshot: Bytes) -> Result<()
     let (wal, _recovery) = Wal::open(file_system.clone(), &data_dir.join("wal"), config.wal)?;
     let snapshots = SnapshotStore::open(file_system, &data_dir.join("snapshots"))?;
     let (index, term) = FIRST;
-    let node = identity::load_or_draw(&RealFileSystem, data_dir)?;
+    let node = identity::load_or_draw(&RealFileSystem, data_dir)?.node;
     let membership = Arc::new(Membership::of([(node, MemberInfo::default().encode())]));
     let bytes = Envelope { membership, machine: snapshot }.encode();
     snapshots.save(group, &Snapshot { index, term, bytes })?;

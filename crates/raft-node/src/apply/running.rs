@@ -26,6 +26,8 @@ pub(super) struct Running {
     /// Bytes of log since the last snapshot.
     log_bytes: u64,
     snapshotted: Index,
+    /// The last entry of the snapshot that was begun last, or fetched.
+    covered: Index,
     is_snapshotting: bool,
     /// A fetched snapshot that waits until the one being written is.
     to_keep: Option<FetchedFile>,
@@ -45,6 +47,7 @@ impl Running {
             visits: BTreeMap::new(),
             log_bytes: 0,
             snapshotted: applied,
+            covered: applied,
             is_snapshotting: false,
             to_keep: None,
         }
@@ -56,6 +59,11 @@ impl Running {
 
     pub(super) fn log_bytes(&self) -> u64 {
         self.log_bytes
+    }
+
+    /// Entries since the last snapshot was begun.
+    pub(super) fn log_entries(&self) -> u64 {
+        self.applied.0 - self.covered.0
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -168,6 +176,7 @@ impl Running {
         self.term = snapshot.term;
         self.membership = snapshot.membership.clone();
         self.log_bytes = 0;
+        self.covered = snapshot.index;
         // Whether their commands are in it, nobody knows.
         while let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.index <= snapshot.index)
         {
@@ -205,6 +214,7 @@ impl Running {
         self.is_snapshotting = snapshotter.take(group, snapshot, self.machine.as_ref());
         if self.is_snapshotting {
             self.log_bytes = 0;
+            self.covered = self.applied;
         }
     }
 

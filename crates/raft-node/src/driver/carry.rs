@@ -1,13 +1,10 @@
 //! Carries out what the groups want done.
 
-use std::collections::BTreeMap;
-
-use consensus::{Effect, GroupEffect, GroupId, Membership, NodeId, Output};
+use consensus::{Effect, GroupEffect, GroupId, NodeId, Output};
 
 use super::Driver;
 use crate::apply::ApplyInput;
 use crate::group::Leadership;
-use crate::member::MemberInfo;
 use crate::transport::PeerFrame;
 
 impl Driver {
@@ -42,6 +39,9 @@ impl Driver {
                 if let Some(leadership) = self.leadership.get(&group) {
                     leadership.send_replace(Leadership { term, leader, is_here });
                 }
+                if !self.strangers.is_empty() {
+                    self.connect();
+                }
             }
             Effect::Membership { membership, .. } => self.note_members(group, &membership),
             Effect::Poison { reason } => {
@@ -61,21 +61,6 @@ impl Driver {
             // Messages may be lost; forwards are not sent from here.
             let _lost = self.transport.send(to, frame);
         }
-    }
-
-    /// Learns where members are reached.
-    pub(super) fn note_members(&mut self, group: GroupId, membership: &Membership) {
-        let me = self.multi.node();
-        let addresses: BTreeMap<NodeId, String> = membership
-            .info
-            .iter()
-            .filter(|(node, _)| **node != me)
-            .filter_map(|(node, info)| Some((*node, MemberInfo::decode(info)?.peer_url)))
-            .collect();
-        self.addresses.insert(group, addresses);
-        self.connect();
-        self.card.set_members(group, &membership.members());
-        self.transport.set_identity(self.card.to_json());
     }
 
     pub(super) fn end_poisoned(&mut self, group: GroupId) {

@@ -13,6 +13,7 @@ use crate::apply::{AnyApplied, Visit};
 use crate::error::{ProposeError, QueryError, RemoveError};
 use crate::group::Leadership;
 use crate::member::MemberInfo;
+use crate::members::{Begun, MemberError, MemberRequest, Rules};
 
 /// Whoever waits for a command.
 pub(crate) type ReplySender = oneshot::Sender<Result<AnyApplied, ProposeError>>;
@@ -69,6 +70,8 @@ pub(crate) enum Input {
 pub(crate) enum Control {
     Status(oneshot::Sender<Status>),
     Change(Vec<Change>, oneshot::Sender<Result<Index, ChangeRefused>>),
+    /// The request, the commit index when it was first made, and what the operator has set.
+    Members(Box<(MemberRequest, Index, Rules)>, oneshot::Sender<Result<Begun, MemberError>>),
     Transfer(NodeId, oneshot::Sender<Result<(), TransferRefused>>),
     Resign,
 }

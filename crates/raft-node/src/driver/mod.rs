@@ -9,6 +9,7 @@
 //! machines. So a node whose disk hangs still says that it lives, and can hand over what it leads.
 
 mod carry;
+mod contacts;
 mod disk;
 mod forward;
 mod input;
@@ -60,6 +61,8 @@ pub(crate) struct Driver {
     leadership: BTreeMap<GroupId, watch::Sender<Leadership>>,
     /// Base URLs of the members, by group.
     addresses: BTreeMap<GroupId, BTreeMap<NodeId, String>>,
+    /// Base URLs of nodes that have opened a stream and are members of nothing here.
+    strangers: BTreeMap<NodeId, String>,
     started: Instant,
     output: Output,
     /// What goes to the peers with this flush.
@@ -103,6 +106,7 @@ impl Driver {
             reserved: BTreeSet::new(),
             leadership: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             started,
             output: Output::default(),
             frames: BTreeMap::new(),
@@ -193,6 +197,7 @@ impl Driver {
                 }
                 frame.forwards.into_iter().for_each(|forward| self.handle_forward(from, forward));
             }
+            Incoming::Met { node, url } => self.meet(node, url),
             Incoming::Refused { node } => self.multi.handle_refused(node),
             Incoming::Connected { node } => self.multi.handle_connected(node),
             Incoming::Disconnected { node, unsent } => {
@@ -215,6 +220,7 @@ impl Driver {
                 Input::Introduce(info) => {
                     self.card.info = info;
                     self.transport.set_identity(self.card.to_json());
+                    self.transport.set_own_url(self.card.info.peer_url.clone());
                 }
                 Input::Reserve { group, done } => {
                     let is_free = self.reserved.insert(group);
@@ -297,11 +303,5 @@ impl Driver {
 
     fn leadership_of(&self, group: GroupId) -> Leadership {
         self.leadership.get(&group).map(|sender| *sender.borrow()).unwrap_or_default()
-    }
-
-    /// The members that can be reached, over all groups, with their newest addresses.
-    fn connect(&self) {
-        let all = self.addresses.values().flatten();
-        self.transport.set_peers(all.map(|(node, url)| (*node, url.clone())).collect());
     }
 }

@@ -11,6 +11,7 @@ use super::input::{Control, Snapshotted};
 use super::{Driver, Input};
 use crate::apply::{ApplyInput, FetchedFile};
 use crate::error::RemoveError;
+use crate::members;
 
 /// A snapshot of the leader, until it is known whether it is needed.
 pub(super) struct Fetched {
@@ -113,6 +114,10 @@ impl Driver {
         match control {
             Control::Status(done) => drop(done.send(raft.status())),
             Control::Change(changes, done) => drop(done.send(raft.change(&changes))),
+            Control::Members(wish, done) => {
+                let (request, asked, rules) = &*wish;
+                drop(done.send(members::begin(raft, request, *asked, *rules)));
+            }
             Control::Transfer(to, done) => drop(done.send(raft.transfer(to))),
             Control::Resign => raft.resign(),
         }

@@ -48,10 +48,12 @@ pub(crate) enum LinkError {
     Timeout,
     #[error("the connection failed")]
     Http(#[from] hyper::Error),
-    #[error("the peer refuses the stream with status {status}: {detail}")]
+    #[error("the peer refuses with status {status}: {detail}")]
     Status { status: StatusCode, detail: String },
     #[error("the peer says nothing any more")]
     Silent,
+    #[error("the node at {url} gives an answer that this release does not read")]
+    Strange { url: String },
     #[error("the peer ended the stream: {words}")]
     Ended { words: String },
 }
@@ -185,6 +187,7 @@ impl Link {
             from: config.node,
             to: self.peer.node,
             epoch: config.epoch,
+            url: self.shared.own_url.load().to_string(),
         };
         let (keepalive, frame_bytes) = (config.keepalive, config.frame_bytes);
         let peer = self.peer.clone();

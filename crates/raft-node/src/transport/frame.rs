@@ -82,6 +82,13 @@ pub(crate) enum Incoming {
         /// What.
         frame: PeerFrame,
     },
+    /// A node has opened a stream and says where it is reached.
+    Met {
+        /// Who.
+        node: NodeId,
+        /// Base URL.
+        url: String,
+    },
     /// From now on what is sent to this node travels.
     Connected {
         /// Which.

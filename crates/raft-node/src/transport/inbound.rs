@@ -64,7 +64,7 @@ pub(super) async fn accept(shared: Arc<Shared>, body: PeerBody) -> Response<Peer
         }
         Ok(Ok(Received { hello: Some(hello), .. })) => hello,
     };
-    if let Err(detail) = check(&shared, hello) {
+    if let Err(detail) = check(&shared, &hello) {
         shared.report_mismatch(hello.from, &detail);
         return problem(Code::Conflict, detail);
     }
@@ -75,7 +75,8 @@ pub(super) async fn accept(shared: Arc<Shared>, body: PeerBody) -> Response<Peer
     let number = STREAMS.fetch_add(1, Ordering::Relaxed);
     let superseded = shared.begin_inbound(hello.from, number);
     tracing::info!(peer = %hello.from, epoch = hello.epoch, "the peer has opened its stream");
-    let reading = Reading { shared: shared.clone(), from: hello.from, number, superseded };
+    let Hello { from, url, .. } = hello;
+    let reading = Reading { shared: shared.clone(), from, url, number, superseded };
     shared.tasks.spawn(async move {
         let error = reading.run(frames).await;
         // Whoever listens may be gone as well.
@@ -85,7 +86,7 @@ pub(super) async fn accept(shared: Arc<Shared>, body: PeerBody) -> Response<Peer
 }
 
 /// Says why these two do not talk, if they do not.
-fn check(shared: &Shared, hello: Hello) -> Result<(), String> {
+fn check(shared: &Shared, hello: &Hello) -> Result<(), String> {
     let config = &shared.config;
     if hello.cluster != config.cluster {
         return Err(format!(
@@ -133,6 +134,8 @@ fn answer(keepalive: Duration, ended: oneshot::Receiver<String>) -> PeerBody {
 struct Reading {
     shared: Arc<Shared>,
     from: NodeId,
+    /// Where it says that it is reached.
+    url: String,
     number: u64,
     superseded: CancellationToken,
 }
@@ -160,6 +163,10 @@ impl Reading {
     /// Reads as long as the inbox takes it. While that is full nothing is read, so the peer's
     /// side fills up and drops.
     async fn pass_on(&self, frames: &mut Frames) -> StreamError {
+        let met = Incoming::Met { node: self.from, url: self.url.clone() };
+        if !self.url.is_empty() && self.shared.inbox.send(met).await.is_err() {
+            return StreamError::Stopped;
+        }
         loop {
             let received = match frames.next(self.shared.config.silence).await {
                 Ok(received) => received,

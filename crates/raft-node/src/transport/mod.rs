@@ -17,11 +17,11 @@
 //! **Invariant:** whoever is told that a forward is unsent can rely on it: it never left this node.
 
 mod backoff;
+mod call;
 mod config;
 mod connect;
 mod fetch;
 mod frame;
-mod identify;
 mod inbound;
 mod metrics;
 mod outbox;
@@ -44,9 +44,11 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use call::{CallError, Caller};
 pub(crate) use config::TransportConfig;
 pub(crate) use frame::{Forward, ForwardOutcome, ForwardReply, Incoming, PeerFrame};
 pub use respond::{BodyError, PeerBody};
+pub(crate) use respond::{json, problem};
 pub use service::PeerService;
 
 use metrics::Metrics;
@@ -92,6 +94,7 @@ impl Transport {
             snapshots: host.snapshots.clone(),
             snapshot_permits: Arc::new(Semaphore::new(permits)),
             identity: ArcSwap::from_pointee(Value::Null),
+            own_url: ArcSwap::default(),
         };
         Self { shared: Arc::new(shared), changing: Arc::default() }
     }
@@ -158,7 +161,12 @@ impl Transport {
 
     /// What peers reach, to be mounted on the peer listener.
     pub(crate) fn service(&self) -> PeerService {
-        PeerService { shared: self.shared.clone() }
+        PeerService { shared: self.shared.clone(), members: None }
+    }
+
+    /// Where this node says that it is reached, to whom it opens a stream. Empty: it does not say.
+    pub(crate) fn set_own_url(&self, url: String) {
+        self.shared.own_url.store(Arc::new(url));
     }
 
     /// What `GET /peer/v1/identity` answers from now on.

@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) snapshot_permits: Arc<Semaphore>,
     /// What this node says about itself.
     pub(super) identity: ArcSwap<Value>,
+    /// Where this node is reached.
+    pub(super) own_url: ArcSwap<String>,
 }
 
 /// Refused callers that are remembered. Ids are theirs to choose.

@@ -17,7 +17,7 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> PeerBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-pub(super) fn json(value: &Value) -> Response<PeerBody> {
+pub(crate) fn json(value: &Value) -> Response<PeerBody> {
     let mut response = Response::new(full(value.to_string()));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -25,7 +25,7 @@ pub(super) fn json(value: &Value) -> Response<PeerBody> {
 }
 
 /// An error as the public API would say it.
-pub(super) fn problem(code: Code, detail: impl Into<String>) -> Response<PeerBody> {
+pub(crate) fn problem(code: Code, detail: impl Into<String>) -> Response<PeerBody> {
     of(&ProblemDetails::new(code, detail))
 }
 

@@ -9,14 +9,19 @@ use api::problem::Code;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body::Body;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Limited};
 
 use super::peers::Shared;
 use super::respond::{self, BodyError, PeerBody, problem};
 use super::{connect, inbound, snapshots};
+use crate::members::Asked;
 
 /// Who describes itself here, as JSON.
 pub(super) const IDENTITY: &str = "/peer/v1/identity";
+/// Requests about the members of a group are POSTed here.
+pub(super) const MEMBERS: &str = "/peer/v1/members";
+/// The longest of them, in bytes.
+const REQUEST_MAX: usize = 64 << 10;
 /// The cluster that the caller means, 16 hex digits. On requests, optional.
 pub(super) const CLUSTER: &str = "x-quartet-cluster";
 /// The node that the caller means, 16 hex digits. On requests, optional.
@@ -29,9 +34,16 @@ pub(super) const TO: &str = "x-quartet-to";
 #[derive(Clone)]
 pub struct PeerService {
     pub(super) shared: Arc<Shared>,
+    /// Answers requests about members.
+    pub(super) members: Option<Asked>,
 }
 
 impl PeerService {
+    /// With somebody who answers requests about members.
+    pub(crate) fn with_members(self, asked: Asked) -> Self {
+        Self { members: Some(asked), ..self }
+    }
+
     /// Answers one request.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<PeerBody>
     where
@@ -58,12 +70,23 @@ impl PeerService {
                 not_allowed("GET")
             };
         }
+        if path == MEMBERS {
+            let Some(asked) = self.members.clone().filter(|_| head.method == Method::POST) else {
+                return not_allowed("POST");
+            };
+            return match Limited::new(body, REQUEST_MAX).collect().await {
+                Ok(body) => asked(body.to_bytes()).await,
+                Err(_) => problem(Code::InvalidRequest, "the request is too long or broke off"),
+            };
+        }
         match snapshots::parse(path) {
             Some(_) if !is_get => not_allowed("GET"),
             Some((group, index)) => {
                 snapshots::serve(&self.shared, group, index, &head.headers).await
             }
-            None => problem(Code::NotFound, "peers find streams, snapshots and identity here"),
+            None => {
+                problem(Code::NotFound, "peers find streams, snapshots, members and identity here")
+            }
         }
     }
 
@@ -74,7 +97,11 @@ impl PeerService {
             let Some(asked) = headers.get(name) else { continue };
             let ours = format!("{ours:016x}");
             if asked.as_bytes() != ours.as_bytes() {
-                return Err(format!("{name} is {asked:?}, of this node it is {ours}"));
+                let hint = match name {
+                    CLUSTER => "; compare the cluster.token of both",
+                    _ => "",
+                };
+                return Err(format!("{name} is {asked:?}, of this node it is {ours}{hint}"));
             }
         }
         Ok(())

@@ -186,6 +186,7 @@ async fn strangers_are_told_why_and_are_not_connected() {
             from: settings.node,
             to: called,
             epoch: settings.epoch,
+            url: String::new(),
         };
         let (status, text) = requests::post(two.address, hello.encode()).await;
         assert_eq!(status, 409);

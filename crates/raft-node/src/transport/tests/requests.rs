@@ -45,7 +45,7 @@ async fn ask(
 
 fn hello(from: u64, to: u64, version: u32) -> Bytes {
     let (from, to) = (NodeId(from), NodeId(to));
-    wire::Hello { version, cluster: CLUSTER, from, to, epoch: 1 }.encode()
+    wire::Hello { version, cluster: CLUSTER, from, to, epoch: 1, url: String::new() }.encode()
 }
 
 #[tokio::test]

@@ -52,13 +52,15 @@ pub(super) enum Unknown {
 }
 
 /// Who opens a stream, and to whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) version: u32,
     pub(super) cluster: u64,
     pub(super) from: NodeId,
     pub(super) to: NodeId,
     pub(super) epoch: u64,
+    /// Where the sender is reached; empty if it does not say.
+    pub(super) url: String,
 }
 
 /// A frame as it came.
@@ -78,6 +80,7 @@ impl Hello {
             from: self.from.0,
             to: self.to.0,
             epoch: self.epoch,
+            url: self.url,
         };
         let mut bytes = BytesMut::new();
         let frame = schema::Frame { hello: Some(hello), ..schema::Frame::default() };
@@ -167,6 +170,7 @@ fn decode(body: Bytes) -> Result<Received, DecodeError> {
         from: NodeId(hello.from),
         to: NodeId(hello.to),
         epoch: hello.epoch,
+        url: hello.url,
     });
     let mut received = Received { hello, ..Received::default() };
     let frame = &mut received.frame;

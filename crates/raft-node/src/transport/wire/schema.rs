@@ -25,7 +25,7 @@ pub(crate) struct Frame {
 }
 
 /// Who opens a stream, and to whom.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Hello {
     /// Of the sender.
     #[prost(uint32, tag = "1")]
@@ -39,6 +39,9 @@ pub(crate) struct Hello {
     /// The sender's life.
     #[prost(fixed64, tag = "5")]
     pub(crate) epoch: u64,
+    /// Where the sender is reached; empty if it does not say.
+    #[prost(string, tag = "6")]
+    pub(crate) url: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

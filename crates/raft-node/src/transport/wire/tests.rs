@@ -145,11 +145,12 @@ fn heartbeats_and_forwards_have_these_bytes() {
 
 #[test]
 fn a_hello_has_these_bytes() {
-    let hello = Hello { version: 1, cluster: 0xc1, from: NodeId(1), to: NodeId(2), epoch: 0xe0 };
-    let bytes = hello.encode();
+    let (from, to, url) = (NodeId(1), NodeId(2), "http://a:1".to_owned());
+    let hello = Hello { version: 1, cluster: 0xc1, from, to, epoch: 0xe0, url };
+    let bytes = hello.clone().encode();
     assert_eq!(
         hex(&bytes[HEADER..]),
-        "0a26080111c10000000000000019010000000000000021020000000000000029e000000000000000"
+        "0a32080111c10000000000000019010000000000000021020000000000000029e000000000000000320a687474703a2f2f613a31"
     );
     let received = decode_one(&bytes).unwrap().unwrap();
     assert_eq!(received.hello, Some(hello));
