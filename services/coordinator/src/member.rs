@@ -98,6 +98,7 @@ fn info(context: &Context<Config>) -> MemberInfo {
         name: name.clone(),
         peer_url: peer_url.unwrap_or_else(|| format!("http://{}", context.peer_listen)),
         client_urls: vec![format!("http://{client}")],
+        ..MemberInfo::default()
     }
 }
 
