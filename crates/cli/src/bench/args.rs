@@ -58,6 +58,9 @@ pub(crate) struct CoordinatorArgs {
     /// The etcd server to start.
     #[arg(long, env = "ETCD", default_value = "etcd", value_name = "FILE")]
     pub(crate) etcd: PathBuf,
+    /// The nginx to start, as a yardstick for reads from one node; none if it is not there.
+    #[arg(long, env = "NGINX", default_value = "nginx", value_name = "FILE")]
+    pub(crate) nginx: PathBuf,
     /// Measure a cluster that runs already, by its nodes' URLs. It gets keys below `bench/`.
     #[arg(long, value_delimiter = ',', value_name = "URL,…")]
     pub(crate) endpoints: Vec<String>,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::load::{Tally, Window};
 use super::systems::System;
-use crate::output::Table;
+use crate::output::{Table, say};
 
 /// What one run found.
 #[derive(Clone, Debug, Serialize)]
@@ -106,6 +106,7 @@ pub(crate) struct Row {
 /// Ours divided by theirs.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ratio {
+    pub(crate) to: System,
     pub(crate) requests_per_second: f64,
     pub(crate) p99: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +134,7 @@ pub(crate) fn compare(rows: &mut [Row]) {
         let same =
             |peer: &&Row| peer.operation == row.operation && peer.connections == row.connections;
         row.ratio = peers.iter().find(same).map(|peer| Ratio {
+            to: peer.system,
             requests_per_second: row.median.requests_per_second / peer.median.requests_per_second,
             p99: row.median.p99_ms / peer.median.p99_ms,
             server_cpu: row
@@ -184,6 +186,12 @@ pub(crate) fn print(rows: &[Row]) {
         table.right(column);
     }
     table.print();
+    for row in rows {
+        if let Some(error) = &row.median.first_error {
+            let what = format!("{}, {} connections", row.operation, row.connections);
+            say!("{} {}, {what}: the first error: {error}", row.system.name(), row.api);
+        }
+    }
 }
 
 /// `96 = 52+23+21`, the leader first.

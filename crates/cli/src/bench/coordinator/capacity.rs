@@ -10,7 +10,7 @@ use super::super::args::CoordinatorArgs;
 use super::super::host::{self, Memory};
 use super::super::systems::{Cluster, System};
 use super::{Source, SystemInfo, dataset};
-use crate::output::Table;
+use crate::output::{Table, note};
 
 /// Loading is not what is measured: enough to be done soon.
 const CONNECTIONS: usize = 16;
@@ -40,7 +40,7 @@ pub(super) async fn measure(
 ) -> anyhow::Result<Vec<Capacity>> {
     let mut all = Vec::new();
     for system in source.systems(args) {
-        eprintln!("loading {} keys: {}", args.keys(), system.name());
+        note!("loading {} keys: {}", args.keys(), system.name());
         let cluster = source.start(system, known).await?;
         all.push(fill(&cluster, args.keys()).await?);
         cluster.stop().await?;

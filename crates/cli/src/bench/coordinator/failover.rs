@@ -20,7 +20,7 @@ use super::super::report::median;
 use super::super::systems::{Cluster, System};
 use super::super::v3;
 use super::{Source, SystemInfo, dataset};
-use crate::output::Table;
+use crate::output::{Table, note};
 
 /// How long a client waits before it asks another node. Adds to what is measured, for all alike.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ pub(super) async fn measure(
 ) -> anyhow::Result<Vec<Failover>> {
     let mut all = Vec::new();
     for system in source.systems(args) {
-        eprintln!("killing the leader {} times: {}", args.kills(), system.name());
+        note!("killing the leader {} times: {}", args.kills(), system.name());
         let mut cluster = source.start(system, known).await?;
         all.push(kill_leaders(&mut cluster, args.kills()).await?);
         cluster.stop().await?;

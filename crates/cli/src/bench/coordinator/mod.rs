@@ -1,5 +1,6 @@
 //! `quartet bench coordinator`: the same load on three coordinators and on three etcd servers.
 
+mod bars;
 mod capacity;
 mod dataset;
 mod events;
@@ -17,7 +18,7 @@ use super::load::Target;
 use super::report::{self, Row};
 use super::systems::{Cluster, Launcher, Member, System};
 use crate::cluster::{self, Node, Service};
-use crate::output::{Output, say};
+use crate::output::{Output, note, say};
 
 /// Everything that was found out. What `--output json` prints.
 #[derive(Serialize)]
@@ -29,6 +30,7 @@ struct Report {
     failover: Vec<failover::Failover>,
     watchers: Vec<watchers::Watching>,
     capacity: Vec<capacity::Capacity>,
+    bars: Vec<bars::Bar>,
 }
 
 #[derive(Clone, PartialEq, Serialize)]
@@ -66,11 +68,17 @@ pub(crate) async fn run(
         let nodes: Vec<Node> =
             Node::all().filter(|node| node.service == Service::Coordinator).collect();
         cluster::ports::check_free(&ports, &nodes)?;
-        Source::Launched(Launcher { directory: data, port_offset, etcd: args.etcd.clone() })
+        Source::Launched(Launcher {
+            directory: data,
+            port_offset,
+            etcd: args.etcd.clone(),
+            nginx: args.nginx.clone(),
+        })
     } else {
         Source::Running(args.endpoints.clone())
     };
-    let report = measure(&args, &source, machine).await?;
+    let mut report = measure(&args, &source, machine).await?;
+    report.bars = bars::judge(&report);
     if let Source::Launched(launcher) = &source {
         launcher.clean_up()?;
     }
@@ -95,6 +103,7 @@ async fn measure(
         failover: Vec::new(),
         watchers: Vec::new(),
         capacity: Vec::new(),
+        bars: Vec::new(),
     };
     if args.wants(Part::Puts) || args.wants(Part::Gets) {
         report.throughput = throughput::measure(args, source, &mut report.systems).await?;
@@ -134,15 +143,35 @@ impl Source {
                 Cluster::attach(system, urls.iter().map(member).collect::<Result<_, _>>()?).await?
             }
         };
-        let info = SystemInfo {
-            system,
-            version: cluster.version.clone(),
-            durability: system.durability(),
-        };
-        if !known.contains(&info) {
-            known.push(info);
-        }
+        remember(&cluster, known);
         Ok(cluster)
+    }
+
+    /// `None` where there is no nginx, or nothing of ours to compare it with on this machine.
+    async fn start_nginx(
+        &self,
+        content: &str,
+        known: &mut Vec<SystemInfo>,
+    ) -> anyhow::Result<Option<Cluster>> {
+        let Self::Launched(launcher) = self else { return Ok(None) };
+        if !launcher.has_nginx() {
+            note!("{} is not there: no yardstick for reads", launcher.nginx.display());
+            return Ok(None);
+        }
+        let cluster = launcher.start_nginx(content).await?;
+        remember(&cluster, known);
+        Ok(Some(cluster))
+    }
+}
+
+fn remember(cluster: &Cluster, known: &mut Vec<SystemInfo>) {
+    let info = SystemInfo {
+        system: cluster.system,
+        version: cluster.version.clone(),
+        durability: cluster.system.durability(),
+    };
+    if !known.contains(&info) {
+        known.push(info);
     }
 }
 
@@ -174,6 +203,10 @@ impl Report {
         if !self.capacity.is_empty() {
             say!("\nMemory and disk space of keys with {}-byte values", dataset::VALUE_BYTES);
             capacity::print(&self.capacity);
+        }
+        if !self.bars.is_empty() {
+            say!("");
+            bars::print(&self.bars);
         }
     }
 }

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use super::super::load::Requests;
-use super::super::systems::System;
+use super::super::systems::{System, nginx};
 use super::super::v3;
 use super::dataset::{KEYS, VALUE_BYTES, key, put, value};
 
@@ -17,6 +17,8 @@ pub(super) enum Operation {
     Get,
     /// From what the asked node has applied.
     SerializableGet,
+    /// The same, all from one node.
+    OneNodeGet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +35,7 @@ impl Operation {
             Self::Put => "put, linearizable",
             Self::Get => "get, linearizable",
             Self::SerializableGet => "get, serializable",
+            Self::OneNodeGet => "get, one node",
         }
     }
 }
@@ -50,6 +53,7 @@ impl Api {
         match system {
             System::Quartet => &[Self::V3, Self::V1],
             System::Etcd => &[Self::V3],
+            System::Nginx => &[],
         }
     }
 
@@ -86,12 +90,12 @@ impl Api {
                 let body = json!({ "key": v3::base64(key.as_bytes()) });
                 v3::request("/v3/kv/range", body.to_string())
             }
-            (Self::V3, Operation::SerializableGet) => {
+            (Self::V3, Operation::SerializableGet | Operation::OneNodeGet) => {
                 let body = json!({ "key": v3::base64(key.as_bytes()), "serializable": true });
                 v3::request("/v3/kv/range", body.to_string())
             }
             (Self::V1, Operation::Get) => plain("GET", &key, "", String::new()),
-            (Self::V1, Operation::SerializableGet) => {
+            (Self::V1, Operation::SerializableGet | Operation::OneNodeGet) => {
                 plain("GET", &key, "?consistency=serializable", String::new())
             }
         }
@@ -104,4 +108,10 @@ fn plain(method: &str, key: &str, query: &str, body: String) -> Request<Full<Byt
         .uri(format!("/v1/kv/{key}{query}"))
         .body(Full::new(body.into()))
         .expect("keys of ours need no escaping")
+}
+
+/// What nginx is asked for.
+pub(super) fn static_file() -> Requests {
+    let request = Request::get(nginx::PATH).body(Full::default()).expect("it is a constant");
+    Requests { templates: vec![request], min_body: VALUE_BYTES }
 }

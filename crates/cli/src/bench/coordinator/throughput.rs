@@ -11,8 +11,9 @@ use super::super::host;
 use super::super::load::{self, Load, Requests, Window};
 use super::super::report::{self, CpuSpent, Row, Sample};
 use super::super::systems::{Cluster, System};
-use super::operations::{Api, Operation};
+use super::operations::{Api, Operation, static_file};
 use super::{Source, SystemInfo, dataset};
+use crate::output::note;
 
 /// Connections open, caches fill.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -28,7 +29,7 @@ struct Case {
 
 /// The prebuilt requests, by what they do.
 type Prepared = BTreeMap<(Operation, Api), Arc<Requests>>;
-type Samples = BTreeMap<(Case, System, Api), Vec<Sample>>;
+type Samples = BTreeMap<(Case, System, &'static str), Vec<Sample>>;
 
 pub(super) async fn measure(
     args: &CoordinatorArgs,
@@ -42,22 +43,39 @@ pub(super) async fn measure(
         .map(|(operation, api)| ((operation, api), Arc::new(api.requests(operation))))
         .collect();
     let mut samples = Samples::new();
+    let yardstick = cases.iter().find(|case| case.operation == Operation::OneNodeGet);
     for run in 1..=args.runs() {
         for system in source.systems(args) {
-            eprintln!("run {run} of {}: {}", args.runs(), system.name());
+            note!("run {run} of {}: {}", args.runs(), system.name());
             let cluster = source.start(system, known).await?;
             dataset::load(&cluster.members[0].target, 0..dataset::KEYS).await?;
-            for &case in &cases {
+            for &case in cases.iter().filter(|case| case.is_for(system)) {
                 for &api in Api::of(system) {
                     let requests = prepared[&(case.operation, api)].clone();
-                    let sample = sample(args, &cluster, case, requests).await?;
-                    samples.entry((case, system, api)).or_default().push(sample);
+                    let leader = cluster.leader().await?;
+                    let sample = sample(args, &cluster, leader, (case, requests)).await?;
+                    samples.entry((case, system, api.name())).or_default().push(sample);
                 }
             }
             cluster.stop().await?;
         }
+        if let Some(&case) = yardstick
+            && let Some(cluster) = source.start_nginx(&dataset::value(0), known).await?
+        {
+            let requests = Arc::new(static_file());
+            let sample = sample(args, &cluster, 0, (case, requests)).await?;
+            samples.entry((case, System::Nginx, "static file")).or_default().push(sample);
+            cluster.stop().await?;
+        }
     }
     Ok(rows(samples))
+}
+
+impl Case {
+    /// What one node of ours serves is compared with nginx.
+    fn is_for(self, system: System) -> bool {
+        self.operation != Operation::OneNodeGet || system == System::Quartet
+    }
 }
 
 fn cases(args: &CoordinatorArgs) -> Vec<Case> {
@@ -71,7 +89,9 @@ fn cases(args: &CoordinatorArgs) -> Vec<Case> {
     if args.wants(Part::Gets) {
         cases.extend(all(Operation::Get));
         let connections = SERIALIZABLE_CONNECTIONS;
-        cases.push(Case { operation: Operation::SerializableGet, connections });
+        for operation in [Operation::SerializableGet, Operation::OneNodeGet] {
+            cases.push(Case { operation, connections });
+        }
     }
     cases
 }
@@ -80,13 +100,16 @@ fn cases(args: &CoordinatorArgs) -> Vec<Case> {
 async fn sample(
     args: &CoordinatorArgs,
     cluster: &Cluster,
-    case: Case,
-    requests: Arc<Requests>,
+    leader: usize,
+    (case, requests): (Case, Arc<Requests>),
 ) -> anyhow::Result<Sample> {
-    let leader = cluster.leader().await?;
     let window = Window::after(WARM_UP, args.window());
+    let mut targets = cluster.targets(leader);
+    if case.operation == Operation::OneNodeGet {
+        targets.truncate(1);
+    }
     let load = Load {
-        targets: cluster.targets(leader),
+        targets,
         connections: case.connections.into(),
         requests,
         window,
@@ -115,7 +138,7 @@ fn rows(samples: Samples) -> Vec<Row> {
     let mut rows: Vec<Row> = samples
         .into_iter()
         .map(|((case, system, api), runs)| {
-            Row::new(case.operation.name(), case.connections, (system, api.name()), runs)
+            Row::new(case.operation.name(), case.connections, (system, api), runs)
         })
         .collect();
     report::compare(&mut rows);

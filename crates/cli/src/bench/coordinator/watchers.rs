@@ -25,7 +25,7 @@ use super::super::v3;
 use super::events::{Scanner, TIME_DIGITS};
 use super::operations::Api;
 use super::{Source, SystemInfo, dataset};
-use crate::output::Table;
+use crate::output::{Table, note};
 
 const PUTS_PER_SECOND: u64 = 1_000;
 /// Enough that a put waits for its moment, not for the one before it.
@@ -70,7 +70,7 @@ pub(super) async fn measure(
     let mut all = Vec::new();
     for system in source.systems(args) {
         for &api in Api::of(system) {
-            eprintln!("{} watchers: {} {}", args.watchers(), system.name(), api.watch());
+            note!("{} watchers: {} {}", args.watchers(), system.name(), api.watch());
             let cluster = source.start(system, known).await?;
             all.push(watch_all(args, &cluster, api).await?);
             cluster.stop().await?;

@@ -3,6 +3,7 @@
 //! **Invariant:** whatever was started here is gone when its [`Cluster`] is dropped.
 
 mod etcd;
+pub(crate) mod nginx;
 mod process;
 mod quartet;
 
@@ -30,6 +31,8 @@ const NODES: u16 = 3;
 pub(crate) enum System {
     Quartet,
     Etcd,
+    /// A yardstick for reads, not a store.
+    Nginx,
 }
 
 impl System {
@@ -37,6 +40,7 @@ impl System {
         match self {
             Self::Quartet => "quartet",
             Self::Etcd => "etcd",
+            Self::Nginx => "nginx",
         }
     }
 
@@ -49,6 +53,7 @@ impl System {
             Self::Etcd => {
                 "a majority has it on disk (fdatasync) before it is acknowledged; started without --unsafe-no-fsync"
             }
+            Self::Nginx => "one worker serves a file of the same size",
         }
     }
 }
@@ -73,27 +78,46 @@ pub(crate) struct Launcher {
     pub(crate) directory: PathBuf,
     pub(crate) port_offset: u16,
     pub(crate) etcd: PathBuf,
+    pub(crate) nginx: PathBuf,
 }
 
 impl Launcher {
     /// A new cluster without data, ready to serve.
     pub(crate) async fn start(&self, system: System) -> anyhow::Result<Cluster> {
-        let directory = self.directory.join(system.name());
-        remove(&directory)?;
-        std::fs::create_dir_all(self.directory.join("run"))
-            .with_context(|| format!("cannot create {}", self.directory.display()))?;
+        let directory = self.prepare(system)?;
         let members = match system {
             System::Quartet => quartet::start(self, &directory)?,
             System::Etcd => etcd::start(self, &directory)?,
+            System::Nginx => bail!("nginx is no store"),
         };
         Cluster::attach(system, members).await
     }
 
+    pub(crate) fn has_nginx(&self) -> bool {
+        let asked = std::process::Command::new(&self.nginx).arg("-v").output();
+        asked.is_ok_and(|output| output.status.success())
+    }
+
+    /// Serves `content` under [`nginx::PATH`].
+    pub(crate) async fn start_nginx(&self, content: &str) -> anyhow::Result<Cluster> {
+        let directory = self.prepare(System::Nginx)?;
+        nginx::start(self, &directory, content).await
+    }
+
+    fn prepare(&self, system: System) -> anyhow::Result<PathBuf> {
+        let directory = self.directory.join(system.name());
+        remove(&directory)?;
+        std::fs::create_dir_all(self.directory.join("run"))
+            .with_context(|| format!("cannot create {}", self.directory.display()))?;
+        Ok(directory)
+    }
+
     /// Removes what the clusters left.
     pub(crate) fn clean_up(&self) -> anyhow::Result<()> {
-        for name in ["run", System::Quartet.name(), System::Etcd.name()] {
-            remove(&self.directory.join(name))?;
+        for system in [System::Quartet, System::Etcd, System::Nginx] {
+            remove(&self.directory.join(system.name()))?;
         }
+        remove(&self.directory.join("run"))?;
         // Stays if somebody else put something there.
         let _ = std::fs::remove_dir(&self.directory);
         Ok(())
