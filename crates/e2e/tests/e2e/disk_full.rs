@@ -3,12 +3,10 @@
 //! Each service gets a small file system of its own, which takes root to mount.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use e2e::Disk;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
@@ -22,52 +20,6 @@ const LARGE_DISK: &str = "size=512m";
 const BODY_BYTES: usize = 1 << 20;
 /// More than fits, so that a disk that never fills up fails the test instead of hanging it.
 const SENDS_MAX: usize = 5_000;
-
-/// A mounted file system, until it is dropped.
-struct Disk {
-    mounted_at: PathBuf,
-}
-
-impl Disk {
-    /// `None`, with a reason printed, where mounting is not allowed.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).expect("the mount point");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(at);
-        let mounted = mount.output().is_ok_and(|output| output.status.success());
-        if !mounted {
-            println!("skipped: cannot mount a tmpfs; this test takes root");
-            return None;
-        }
-        Some(Self { mounted_at: at.to_owned() })
-    }
-
-    /// Something else takes all that is left.
-    fn fill(&self) {
-        let mut file = File::create(self.rest()).expect("a file for the rest");
-        let piece = vec![1; 1 << 16];
-        for piece in [&piece[..], &piece[..1]] {
-            while file.write_all(piece).is_ok() {}
-        }
-    }
-
-    /// And gives it back.
-    fn clear(&self) {
-        fs::remove_file(self.rest()).expect("the file with the rest");
-    }
-
-    fn rest(&self) -> PathBuf {
-        self.mounted_at.join("somebody-elses")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: the service may not have ended yet.
-        let unmounted = Command::new("umount").arg("-l").arg(&self.mounted_at).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "the tmpfs is still mounted");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_broker_still_delivers_acks_and_deletes() {

@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+pub(crate) use e2e::{binary, free_ports};
 use reqwest::{Client, RequestBuilder, Response};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -275,31 +274,6 @@ pub(crate) async fn trio() -> [Node; 3] {
         node.ready().await;
     }
     nodes
-}
-
-/// Where a binary of this build is.
-pub(crate) fn binary(name: &str) -> PathBuf {
-    // target/debug/deps/e2e-… -> target/debug
-    let own = std::env::current_exe().expect("the path of the test");
-    let path = own.ancestors().nth(2).expect("target/debug").join(name);
-    assert!(path.exists(), "{} is missing; scripts/test builds it", path.display());
-    path
-}
-
-/// Two ports that nobody listens on right now. A service cannot tell us which one it took, and has
-/// to come back on the same one after a crash. They lie below those that the system gives to
-/// outgoing connections: a peer that dials before we listen could be given the very port it dials.
-pub(crate) fn free_ports() -> [u16; 2] {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    [(); 2].map(|()| {
-        loop {
-            let turn = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 37;
-            let port = 10_000 + u16::try_from(turn % 10_000).expect("below 10,000");
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                return port;
-            }
-        }
-    })
 }
 
 /// The answer, or a panic that says what was answered instead.

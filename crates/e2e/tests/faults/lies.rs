@@ -1,0 +1,156 @@
+//! The judge itself: a run that is true in all but one thing must not pass.
+
+use sim::history::{History, Operation, Outcome};
+use sim::linearizability::kv::{Op, Ret};
+use sim::linearizability::lock;
+use sim::seeds;
+
+use crate::record::Record;
+use crate::run::Run;
+use crate::verdict::judge;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_planted_lie_is_found() {
+    for seed in seeds(1) {
+        let run = Run::start("lies", seed).await;
+        run.progress(400).await;
+        let record = run.finish().await.record;
+        for (lie, plant) in LIES {
+            let mut record = record.clone();
+            assert!(plant(&mut record), "there is no place for: {lie}");
+            let found = judge(&record).err().unwrap_or_else(|| panic!("not found: {lie}"));
+            assert!(!found.is_empty(), "{lie}");
+        }
+    }
+}
+
+type Lie = fn(&mut Record) -> bool;
+
+const LIES: [(&str, Lie); 9] = [
+    ("a read that finds what was overwritten before it began", stale_read),
+    ("a write that was acknowledged and is gone", lost_write),
+    ("a write that was refused and is there", refused_write),
+    ("a swap that wrote although it did not find what it expected", swap_that_failed),
+    ("a transaction of which half is there", half_a_transaction),
+    ("a watch that missed a change", missed_change),
+    ("a watch that got changes in the wrong order", wrong_order),
+    ("a lock that two had", lock_of_two),
+    ("members that do not agree about what happened", other_history),
+];
+
+/// Moves a read of an old value behind the read of a newer one.
+fn stale_read(record: &mut Record) -> bool {
+    let mut operations = record.kv.operations().to_vec();
+    let reads: Vec<usize> = (0..operations.len())
+        .filter(|id| matches!(&operations[*id].outcome, Outcome::Done(Ret::Value(Some(_)))))
+        .collect();
+    for (at, first) in reads.iter().enumerate() {
+        for second in &reads[at + 1..] {
+            let (old, new) = (&operations[*first], &operations[*second]);
+            let is_later = old.returned.is_some_and(|returned| returned < new.call);
+            if is_later && old.op == new.op && old.outcome != new.outcome {
+                let late = new.returned.expect("it is done") + 1;
+                let moved = Operation { call: late, returned: Some(late), ..old.clone() };
+                operations.push(Operation { process: 1000, ..moved });
+                record.kv = operations.into_iter().collect();
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn lost_write(record: &mut Record) -> bool {
+    let Some(lost) = record.acknowledged.first().cloned() else { return false };
+    for told in &mut record.told {
+        told.retain(|event| *event != lost);
+    }
+    true
+}
+
+fn refused_write(record: &mut Record) -> bool {
+    change(&mut record.kv, |operation| {
+        let is_put = matches!(operation.op, Op::Put { .. });
+        let is_done = matches!(operation.outcome, Outcome::Done(_));
+        (is_put && is_done).then(|| Operation { outcome: Outcome::Failed, ..operation.clone() })
+    })
+}
+
+fn swap_that_failed(record: &mut Record) -> bool {
+    change(&mut record.kv, |operation| {
+        let Op::Cas { key, value, .. } = &operation.op else { return None };
+        if operation.outcome != Outcome::Done(Ret::Swapped(true)) {
+            return None;
+        }
+        let (key, value) = (key.clone(), value.clone());
+        let op = Op::Cas { key, expected: Some("never written".into()), value };
+        Some(Operation { op, ..operation.clone() })
+    })
+}
+
+fn half_a_transaction(record: &mut Record) -> bool {
+    change(&mut record.kv, |operation| {
+        let Outcome::Done(Ret::Txn { succeeded: true, results }) = &operation.outcome else {
+            return None;
+        };
+        let [Ret::Value(Some(_)), Ret::Value(Some(_))] = results.as_slice() else { return None };
+        let results = vec![results[0].clone(), Ret::Value(None)];
+        let outcome = Outcome::Done(Ret::Txn { succeeded: true, results });
+        Some(Operation { outcome, ..operation.clone() })
+    })
+}
+
+fn missed_change(record: &mut Record) -> bool {
+    let Some(watched) = record.watched.first_mut() else { return false };
+    let middle = watched.events.len() / 2;
+    0 < middle && !watched.events.remove(middle).key.is_empty()
+}
+
+fn wrong_order(record: &mut Record) -> bool {
+    let Some(watched) = record.watched.last_mut() else { return false };
+    let is_pair = |two: &[sim::watch::Event]| two[0].revision < two[1].revision;
+    let found = watched.events.windows(2).position(is_pair);
+    found.is_some_and(|at| {
+        watched.events.swap(at, at + 1);
+        true
+    })
+}
+
+/// Somebody else is granted the lock in the middle of a grant that was given back properly.
+fn lock_of_two(record: &mut Record) -> bool {
+    use lock::{Op, Ret};
+    let operations = record.locks.operations();
+    let released =
+        operations.iter().find_map(|operation| match (&operation.op, &operation.outcome) {
+            (Op::Release { lock, token }, Outcome::Done(Ret::Released)) => {
+                Some((lock.clone(), *token, operation.call))
+            }
+            _ => None,
+        });
+    let Some((lock, token, end)) = released else { return false };
+    let op = Op::Acquire { lock, owner: "owner-thief".into() };
+    let outcome = Outcome::Done(Ret::Granted(token + 1));
+    let (call, returned) = (end.saturating_sub(2), Some(end.saturating_sub(1)));
+    let theft = Operation { process: 1000, call, returned, op, outcome };
+    record.locks = operations.iter().cloned().chain([theft]).collect();
+    true
+}
+
+fn other_history(record: &mut Record) -> bool {
+    record.told.last_mut().is_some_and(|told| told.pop().is_some())
+}
+
+/// Replaces the first operation that `other` has something else for.
+fn change<O: Clone, R: Clone>(
+    history: &mut History<O, R>,
+    other: impl Fn(&Operation<O, R>) -> Option<Operation<O, R>>,
+) -> bool {
+    let mut operations = history.operations().to_vec();
+    let found = operations.iter_mut().find_map(|operation| {
+        let changed = other(operation)?;
+        *operation = changed;
+        Some(())
+    });
+    *history = operations.into_iter().collect();
+    found.is_some()
+}

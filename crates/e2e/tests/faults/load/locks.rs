@@ -1,0 +1,210 @@
+//! Clients that take turns with a lock, and write behind it with their fencing tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::IF_NONE_MATCH;
+use serde_json::{Value, json};
+use sim::Rng;
+use sim::fencing::Grant;
+use sim::history::Outcome;
+use sim::linearizability::lock::{Op, Ret};
+use sim::watch::Event;
+use tokio::time::sleep;
+
+use super::Shared;
+use super::http::send;
+use crate::cluster::Door;
+use crate::member;
+
+/// The resource behind a lock: a key that holds the last token that wrote.
+pub(crate) const FENCE: &str = "fence/";
+const OWNER: &str = "owner-";
+const LOCKS: [&str; 2] = ["door", "gate"];
+/// Of a holder that goes without a word.
+const TTL_SECONDS: u64 = 2;
+const PAUSE: Duration = Duration::from_millis(40);
+/// Longer than anybody is told to wait in line.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Who got a place in line by this change, if it is one.
+pub(crate) fn owner_of(event: &Event) -> Option<&str> {
+    event.value.as_deref().filter(|value| value.starts_with(OWNER))
+}
+
+/// Gets a lock on a lease that nobody renews, as soon as it is free.
+pub(crate) async fn take_and_forget(door: &Door, lock: &str) {
+    let ask = door.request(Method::POST, &format!("/v1/locks/{lock}")).timeout(member::PATIENCE);
+    let wait = member::PATIENCE.as_secs() / 2;
+    let answer = send(ask.json(&json!({ "ttl_seconds": TTL_SECONDS, "wait_seconds": wait }))).await;
+    assert!(answer.success().is_some(), "{lock} is not free: {:?}", answer.whole());
+}
+
+pub(super) struct Locker {
+    process: u64,
+    shared: Arc<Shared>,
+    rng: Rng,
+    turns: u64,
+}
+
+/// A lock that this client has.
+struct Held {
+    lock: &'static str,
+    lease: String,
+    token: u64,
+    /// Until then nobody else can have it, in microseconds of the run.
+    certain_until: u64,
+}
+
+impl Locker {
+    pub(super) fn new(process: u64, shared: Arc<Shared>, rng: Rng) -> Self {
+        Self { process, shared, rng, turns: 0 }
+    }
+
+    pub(super) async fn run(mut self) {
+        while !self.shared.is_over() {
+            if let Some(held) = self.acquire().await {
+                self.hold(held).await;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn acquire(&mut self) -> Option<Held> {
+        self.turns += 1;
+        let lock = *self.rng.pick(&LOCKS).expect("there are locks");
+        let owner = format!("{OWNER}{}-{}", self.process, self.turns);
+        let body = json!({ "ttl_seconds": TTL_SECONDS, "wait_seconds": 1, "owner": owner });
+        let (called, recorder) = (self.shared.recorder.now(), &self.shared.recorder);
+        let op = Op::Acquire { lock: lock.to_owned(), owner: owner.clone() };
+        let call = recorder.call_lock(self.process, op);
+        let door = self.shared.any_door(&mut self.rng);
+        let ask = door.request(Method::POST, &format!("/v1/locks/{lock}")).timeout(PATIENCE);
+        let answer = send(ask.json(&body)).await;
+        let Some(reply) = answer.success() else {
+            let refusal = match answer.whole() {
+                // Somebody else has a place before this one, who need not have heard of it.
+                Some((409, _)) => Outcome::Failed,
+                _ => answer.refusal(),
+            };
+            let is_unknown = matches!(refusal, Outcome::Unknown);
+            recorder.end_lock(call, refusal);
+            if is_unknown {
+                // Whoever hangs up gives its place up, now or when its lease ends.
+                self.may_expire(lock, None, called);
+            }
+            return None;
+        };
+        let token = reply["fencing_token"].as_u64().expect("a token");
+        recorder.end_lock(call, Outcome::Done(Ret::Granted(token)));
+        let grant = Grant { owner, call: called, returned: recorder.now(), token };
+        recorder.record().grants.entry(lock.to_owned()).or_default().push(grant);
+        let lease = reply["lease"].as_str().expect("a lease").to_owned();
+        Some(Held { lock, lease, token, certain_until: called + TTL_SECONDS * 1_000_000 })
+    }
+
+    /// Works behind the lock for a while, then gives it back, or is never heard of again.
+    async fn hold(&mut self, mut held: Held) {
+        for _ in 0..self.rng.range(1..6) {
+            if !self.keep(&mut held).await || !self.write(&held).await {
+                break;
+            }
+            sleep(PAUSE).await;
+        }
+        let Held { lock, token, certain_until, .. } = held;
+        if self.rng.chance(4, 5) {
+            self.release(&held).await;
+        }
+        self.may_expire(lock, Some(token), certain_until);
+    }
+
+    /// False if the lock is lost.
+    async fn keep(&mut self, held: &mut Held) -> bool {
+        let called = self.shared.recorder.now();
+        let path = format!("/v1/leases/{}/keepalive", held.lease);
+        let call = self.begin_release(held);
+        let door = self.shared.any_door(&mut self.rng);
+        let answer = send(door.request(Method::PUT, &path)).await;
+        let lost = matches!(answer.whole(), Some((404, _)));
+        if answer.success().is_some() {
+            held.certain_until = called + TTL_SECONDS * 1_000_000;
+        }
+        // Nothing happened, but to be told that the lease is gone is to be told that the lock is.
+        let outcome = if lost { Outcome::Done(Ret::NotHeld) } else { Outcome::Failed };
+        self.shared.recorder.end_lock(call, outcome);
+        !lost
+    }
+
+    /// Writes the token, unless a higher one has written. False if it has.
+    async fn write(&mut self, held: &Held) -> bool {
+        self.turns += 1;
+        let (key, token) = (format!("{FENCE}{}", held.lock), held.token);
+        // As text, so as wide as any number: what is lower comes first.
+        let value = format!("{token:020}-{}-{}", self.process, self.turns);
+        let below_next = format!("{:020}", token + 1);
+        let body = json!({
+            "if": [{ "key": key, "op": "less", "value": below_next }],
+            "then": [{ "put": { "key": key, "value": value } }],
+            "else": [{ "get": { "key": key } }],
+        });
+        let door = self.shared.any_door(&mut self.rng);
+        let answer = send(door.request(Method::POST, "/v1/txn").json(&body)).await;
+        let Some(reply) = answer.success() else { return true };
+        let (now, recorder) = (self.shared.recorder.now(), &self.shared.recorder);
+        if reply["succeeded"] == true {
+            let revision = reply["revision"].as_u64().expect("a revision");
+            let written = Event { revision, key, value: Some(value) };
+            recorder.record().acknowledged.push(written);
+            return true;
+        }
+        let Value::Array(found) = &reply["results"][0]["get"]["kvs"] else { return false };
+        // Where nothing was ever written, nothing is lower.
+        if found.is_empty() {
+            self.write_first(key, value).await;
+            return true;
+        }
+        if now < held.certain_until {
+            let Held { lock, token, certain_until, .. } = held;
+            recorder.record().contradictions.push(format!(
+                "{lock} is held with token {token} until {certain_until} at least, \
+                 and at {now} another token had written: {found:?}"
+            ));
+        }
+        false
+    }
+
+    async fn write_first(&mut self, key: String, value: String) {
+        let door = self.shared.any_door(&mut self.rng);
+        let request = door.request(Method::PUT, &super::registers::path(&key));
+        let create = request.header(IF_NONE_MATCH, "*").body(value.clone());
+        if let Some(reply) = send(create).await.success() {
+            let revision = reply["revision"].as_u64().expect("a revision");
+            let written = Event { revision, key, value: Some(value) };
+            self.shared.recorder.record().acknowledged.push(written);
+        }
+    }
+
+    async fn release(&mut self, held: &Held) {
+        let path = format!("/v1/locks/{}?lease={}", held.lock, held.lease);
+        let call = self.begin_release(held);
+        let door = self.shared.any_door(&mut self.rng);
+        let answer = send(door.request(Method::DELETE, &path)).await;
+        let outcome = match answer.whole() {
+            Some((200, _)) => Outcome::Done(Ret::Released),
+            Some((404, _)) => Outcome::Done(Ret::NotHeld),
+            _ => answer.refusal(),
+        };
+        self.shared.recorder.end_lock(call, outcome);
+    }
+
+    fn begin_release(&self, held: &Held) -> sim::history::Call {
+        let op = Op::Release { lock: held.lock.to_owned(), token: held.token };
+        self.shared.recorder.call_lock(self.process, op)
+    }
+
+    fn may_expire(&self, lock: &str, token: Option<u64>, from: u64) {
+        let op = Op::Expire { lock: lock.to_owned(), token };
+        self.shared.recorder.record().locks.call(self.process, from, op);
+    }
+}

@@ -1,0 +1,117 @@
+//! Clients that work through faults and record what they are told.
+
+mod http;
+pub(crate) mod locks;
+mod registers;
+pub(crate) mod watchers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use sim::Rng;
+use sim::watch::Watched;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::cluster::{Door, until};
+use crate::record::Recorder;
+
+/// Clients of registers and transactions.
+const WRITERS: u64 = 8;
+/// Clients of locks. Their numbers follow.
+const LOCKERS: u64 = 3;
+/// What watchers watch. Every run ends with a write below the first one, which is below the others.
+const WATCHED: [&str; 3] = ["r/", "", "r/"];
+
+/// All clients of a run. They end when it is dropped.
+pub(crate) struct Load {
+    workers: JoinSet<()>,
+    watchers: JoinSet<Watched>,
+    shared: Arc<Shared>,
+    goal: watch::Sender<Option<u64>>,
+}
+
+/// What all clients share.
+pub(crate) struct Shared {
+    doors: Vec<Door>,
+    recorder: Arc<Recorder>,
+    stop: AtomicBool,
+    /// Operations that took effect.
+    done: AtomicU64,
+    /// Operations that were begun.
+    begun: AtomicU64,
+}
+
+impl Load {
+    pub(crate) fn start(doors: Vec<Door>, recorder: Arc<Recorder>, rng: &mut Rng) -> Self {
+        let shared = Arc::new(Shared {
+            doors,
+            recorder,
+            stop: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+        });
+        let goal = watch::Sender::new(None);
+        let (mut workers, mut watchers) = (JoinSet::new(), JoinSet::new());
+        for process in 0..WRITERS {
+            workers.spawn(registers::Writer::new(process, Arc::clone(&shared), rng.fork()).run());
+        }
+        for process in WRITERS..WRITERS + LOCKERS {
+            workers.spawn(locks::Locker::new(process, Arc::clone(&shared), rng.fork()).run());
+        }
+        for (number, prefix) in WATCHED.into_iter().enumerate() {
+            let mut doors = shared.doors.clone();
+            let places = doors.len();
+            doors.rotate_left(number % places);
+            let name = format!("watcher {number} of {prefix:?}");
+            watchers.spawn(watchers::follow(name, doors, prefix, goal.subscribe()));
+        }
+        Self { workers, watchers, shared, goal }
+    }
+
+    /// Waits until so many more operations have taken effect.
+    pub(crate) async fn progress(&self, more: u64) {
+        let goal = self.shared.done.load(Ordering::Relaxed) + more;
+        let reached = || {
+            let reached = goal <= self.shared.done.load(Ordering::Relaxed);
+            async move { reached }
+        };
+        until("operations take effect", reached).await;
+    }
+
+    /// Lets every client end what it is doing.
+    pub(crate) async fn stop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.workers.join_next().await {
+            ended.expect("a client does not panic");
+        }
+    }
+
+    /// Waits until every watcher has come to this revision. Returns what each got.
+    pub(crate) async fn watched(mut self, through: u64) -> Vec<Watched> {
+        self.goal.send_replace(Some(through));
+        let mut all = Vec::new();
+        while let Some(watched) = self.watchers.join_next().await {
+            all.push(watched.expect("a watcher does not panic"));
+        }
+        all
+    }
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn any_door(&self, rng: &mut Rng) -> &Door {
+        rng.pick(&self.doors).expect("there are members")
+    }
+}

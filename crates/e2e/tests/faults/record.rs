@@ -1,0 +1,119 @@
+//! What the clients of a run asked and were told.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sim::fencing::Grant;
+use sim::history::{Call, History, Outcome};
+use sim::linearizability::{kv, lock};
+use sim::watch::{Event, Watched};
+use tokio::time::Instant;
+
+/// Shared by all clients of a run.
+pub(crate) struct Recorder {
+    name: String,
+    started: Instant,
+    record: Mutex<Record>,
+}
+
+/// All that a verdict is about.
+#[derive(Clone, Default)]
+pub(crate) struct Record {
+    /// Registers and transactions.
+    pub(crate) kv: History<kv::Op, kv::Ret>,
+    /// What writes were told: that this key got this value in this revision.
+    pub(crate) acknowledged: Vec<Event>,
+    pub(crate) locks: History<lock::Op, lock::Ret>,
+    /// By lock.
+    pub(crate) grants: BTreeMap<String, Vec<Grant>>,
+    /// Contradictions that a client met by itself.
+    pub(crate) contradictions: Vec<String>,
+    pub(crate) watched: Vec<Watched>,
+    /// The history of the store, as each member tells it in the end.
+    pub(crate) told: Vec<Vec<Event>>,
+    /// Where the logs of the members are.
+    pub(crate) logs: Vec<PathBuf>,
+}
+
+impl Recorder {
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, started: Instant::now(), record: Mutex::default() }
+    }
+
+    /// Microseconds since the run began, on the one clock that all clients share.
+    pub(crate) fn now(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().expect("nobody panics with it")
+    }
+
+    pub(crate) fn call(&self, process: u64, op: kv::Op) -> Call {
+        let now = self.now();
+        self.record().kv.call(process, now, op)
+    }
+
+    /// `written` is what an acknowledged write put where.
+    pub(crate) fn end(&self, call: Call, outcome: Outcome<kv::Ret>, written: Vec<Event>) {
+        let now = self.now();
+        let mut record = self.record();
+        record.kv.end(call, now, outcome);
+        record.acknowledged.extend(written);
+    }
+
+    pub(crate) fn call_lock(&self, process: u64, op: lock::Op) -> Call {
+        let now = self.now();
+        self.record().locks.call(process, now, op)
+    }
+
+    pub(crate) fn end_lock(&self, call: Call, outcome: Outcome<lock::Ret>) {
+        let now = self.now();
+        self.record().locks.end(call, now, outcome);
+    }
+
+    fn write(&self, to: &Path) -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        let record = self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        record.kv.write(File::create(to.join("kv.ndjson"))?)?;
+        record.locks.write(File::create(to.join("locks.ndjson"))?)?;
+        lines(&to.join("acknowledged.ndjson"), &record.acknowledged)?;
+        lines(&to.join("watched.ndjson"), &record.watched)?;
+        lines(&to.join("grants.ndjson"), record.grants.iter())?;
+        for (member, told) in record.told.iter().enumerate() {
+            lines(&to.join(format!("told-by-{}.ndjson", member + 1)), told)?;
+        }
+        for (member, log) in record.logs.iter().enumerate() {
+            fs::copy(log, to.join(format!("coordinator-{}.log", member + 1)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Dropped in a panic, it writes down what was recorded.
+pub(crate) struct Evidence(pub(crate) Arc<Recorder>);
+
+impl Drop for Evidence {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let name = &self.0.name;
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults").join(name);
+            match self.0.write(&path) {
+                Ok(()) => println!("the history of {name} is in {}", path.display()),
+                Err(error) => println!("the history of {name} is lost: {error}"),
+            }
+        }
+    }
+}
+
+fn lines<T: serde::Serialize>(path: &Path, items: impl IntoIterator<Item = T>) -> io::Result<()> {
+    let mut file = io::BufWriter::new(File::create(path)?);
+    for item in items {
+        serde_json::to_writer(&mut file, &item)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
+}
