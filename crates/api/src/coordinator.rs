@@ -19,7 +19,10 @@ mod text;
 mod txn;
 mod watch;
 
-pub use cluster::{Cluster, CompactReply, CompactRequest, Member, MemberRole};
+pub use cluster::{
+    Cluster, CompactReply, CompactRequest, Member, MemberAddRequest, MemberAdded,
+    MemberMoveRequest, MemberRemoved, MemberRole, MemberStart, TransferRequest, Transferred,
+};
 pub use kv::{DeleteReply, KeyPage, KeyValue, PutReply};
 pub use lease::{Lease, LeaseGrantRequest, LeaseId, LeaseList, LeaseRevoked};
 pub use lock::{
@@ -57,6 +60,11 @@ pub const SERVICE_WATCH: &str = "/v1/services/{service}/watch";
 pub const INSTANCE: &str = "/v1/services/{service}/{instance}";
 pub const INSTANCE_HEARTBEAT: &str = "/v1/services/{service}/{instance}/heartbeat";
 pub const CLUSTER: &str = "/v1/cluster";
+pub const MEMBERS: &str = "/v1/cluster/members";
+/// By id or by name.
+pub const MEMBER: &str = "/v1/cluster/members/{id}";
+pub const MEMBER_PROMOTE: &str = "/v1/cluster/members/{id}/promote";
+pub const TRANSFER: &str = "/v1/cluster/transfer";
 pub const COMPACT: &str = "/v1/compact";
 pub const SNAPSHOT: &str = "/v1/snapshot";
 

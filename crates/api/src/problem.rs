@@ -80,6 +80,7 @@ codes! {
     LeaseNotFound = 404 "lease-not-found" "The lease does not exist or has expired";
     ServiceNotFound = 404 "service-not-found" "No such service or instance is registered";
     TopicNotFound = 404 "topic-not-found" "The topic does not exist";
+    MemberNotFound = 404 "member-not-found" "The cluster has no such member";
     /// A lease that has no place in a lock or an election.
     LockNotFound = 404 "lock-not-found" "This lease has no such lock or candidacy";
     SubscriptionNotFound = 404 "subscription-not-found" "The subscription does not exist";

@@ -61,6 +61,11 @@ pub struct Cluster {
     pub heartbeat_ms: u64,
     /// Silence after which another leads.
     pub election_ms: u64,
+    /// Log entries between two snapshots; what is older leaves the log, and whoever lags behind it
+    /// gets the snapshot. One is also taken every 16 MiB of log.
+    pub snapshot_entries: u64,
+    /// Members that are to stay learners.
+    pub max_learners: usize,
 }
 
 /// Whether there is a cluster already.
@@ -81,6 +86,8 @@ impl Default for Cluster {
             token: "quartet".to_owned(),
             heartbeat_ms: 100,
             election_ms: 1000,
+            snapshot_entries: 100_000,
+            max_learners: 1,
         }
     }
 }
@@ -100,6 +107,16 @@ impl Cluster {
         let name = if self.name.is_empty() { node } else { &self.name };
         if !self.initial_peers.is_empty() && !self.initial_peers.contains_key(name) {
             return Err(format!("cluster.initial_peers must name this node too: {name}"));
+        }
+        if self.initial_state == InitialState::Existing && self.initial_peers.len() < 2 {
+            return Err(
+                "cluster.initial_state = \"existing\" needs cluster.initial_peers: the peer \
+                        URLs of this node and of one member at least"
+                    .into(),
+            );
+        }
+        if self.snapshot_entries == 0 {
+            return Err("cluster.snapshot_entries must be at least 1".into());
         }
         if !(10..=10_000).contains(&self.heartbeat_ms) {
             return Err("cluster.heartbeat_ms must be between 10 and 10000".into());

@@ -20,7 +20,8 @@
 //! **Invariant:** with authentication on, what a request changes is judged where it is applied, and
 //! what it reads by the snapshot it reads; what forgets to say who asks may do nothing. See
 //! `docs/authentication.md`.
-//! **Absent:** members other than this one.
+//! **Invariant:** a node serves as the member that its data directory is, or not at all: one that
+//! was removed ends, one that lost its data comes back as a new learner.
 
 pub mod store;
 
@@ -101,6 +102,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
 
     context.tasks.spawn(member.clone().leave(context.draining.clone()));
 
+    let removed = member.keep(&context);
     let identity = Identity::new(&member);
     let failed = groups.failed();
     Ok(Service {
@@ -108,8 +110,12 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
         peer: None,
         openapi: handlers::openapi(),
         failed: Box::pin(async move {
-            let error = failed.await;
-            format!("the log failed: {error}; what was acknowledged is safe, start again")
+            tokio::select! {
+                error = failed => {
+                    format!("the log failed: {error}; what was acknowledged is safe, start again")
+                }
+                Ok(removed) = removed => removed.to_string(),
+            }
         }),
     })
 }

@@ -1,10 +1,13 @@
-//! This node as a member of its cluster: alone, a founder, or one that waits to be added.
+//! This node as a member of its cluster: alone, a founder, or one that was added.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chassis::health::Check;
 use chassis::{Context, ServiceConfig as _, StartError};
 use consensus::{GroupId, Membership};
-use raft_node::{Group, Groups, Host, MemberInfo};
+use raft_node::{Group, Groups, Host, Joining, MemberInfo, Removed};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Cluster, Config, InitialState};
@@ -15,14 +18,18 @@ use crate::state_machine::Machine;
 pub(crate) const GROUP: GroupId = GroupId(1);
 /// How long a leader that stops waits for its successor.
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// Between two tries to see all that the cluster had acknowledged before this node started.
+const CATCH_UP: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) groups: Groups,
     pub(crate) group: Group<Machine>,
     pub(crate) info: MemberInfo,
-    /// It has no other members, and none were named.
+    /// It is the only voter: it leads as soon as it has started.
     pub(crate) is_alone: bool,
+    /// Peer URLs of others, as configured.
+    known: BTreeSet<String>,
     links: CancellationToken,
 }
 
@@ -30,6 +37,12 @@ impl Member {
     /// Opens the data directory, meets the other members if there are any, and starts the group.
     pub(crate) async fn open(context: &Context<Config>) -> Result<Self, StartError> {
         let config = &context.config;
+        let check = context.health.check("member", "the log is being opened");
+        let info = info(context);
+        let known = others(&config.cluster, &info.name);
+        if config.cluster.initial_state == InitialState::Existing {
+            join(context, &info, &known, &check).await?;
+        }
         let links = CancellationToken::new();
         let host = Host {
             tasks: context.tasks.clone(),
@@ -38,29 +51,52 @@ impl Member {
             metrics: context.metrics.clone(),
         };
         let groups = Groups::open(settings(config), host).map_err(StartError::from_error)?;
-        let info = info(context);
         groups.introduce(info.clone()).await;
-        let cluster = &config.cluster;
-        let is_alone =
-            cluster.initial_peers.len() < 2 && cluster.initial_state == InitialState::New;
-        if !is_alone {
-            context.peers.open(handlers::peers::router(groups.peer_service()));
-        }
-        let founders = founders(&groups, &info, cluster, is_alone).await?;
+        context.peers.open(handlers::peers::router(groups.peer_service()));
+        let founders = founders(&groups, &info, &config.cluster, &check).await?;
         let machine = Machine::default();
         let group = groups.start_with(GROUP, machine, founders).await;
         let group = group.map_err(StartError::from_error)?;
+        let status = group.status().await.map_err(StartError::from_error)?;
+        let voters = &status.membership.voters;
+        let is_alone =
+            voters.len() == 1 && voters.contains(&groups.node()) && !status.membership.is_joint();
         if is_alone {
             let led = group.query(|_| ()).await;
             led.map_err(|error| StartError::with_source("the store did not start", error))?;
+            check.pass();
+        } else {
+            context.tasks.spawn(catch_up(group.clone(), check, context.stop.clone()));
         }
-        Ok(Self { groups, group, info, is_alone, links })
+        Ok(Self { groups, group, info, is_alone, known, links })
+    }
+
+    /// Looks after this node's membership. What is returned resolves if it is removed.
+    pub(crate) fn keep(&self, context: &Context<Config>) -> oneshot::Receiver<Removed> {
+        let (gone, removed) = oneshot::channel();
+        let members = self.groups.members(GROUP);
+        let keep = members.keep(self.info.clone(), self.known.clone());
+        let stop = context.stop.clone();
+        context.tasks.spawn(async move {
+            if let Some(removed) = stop.run_until_cancelled(keep).await {
+                tracing::error!(%removed, "this node stops");
+                // The process may be ending already.
+                let _ = gone.send(removed);
+            }
+        });
+        removed
     }
 
     /// Hands leadership over when the drain begins, then leaves its peers.
     pub(crate) async fn leave(self, draining: CancellationToken) {
         draining.cancelled().await;
-        if !self.is_alone {
+        let me = self.groups.node();
+        let has_others = self
+            .group
+            .status()
+            .await
+            .is_ok_and(|status| status.membership.voters.iter().any(|voter| *voter != me));
+        if has_others {
             let mut leadership = self.group.leadership();
             self.group.resign().await;
             let handed_over = leadership.wait_for(|now| !now.is_here);
@@ -77,6 +113,8 @@ fn settings(config: &Config) -> raft_node::Config {
     settings.cluster_id = token_id(&config.cluster.token);
     settings.heartbeat_ms = config.cluster.heartbeat_ms;
     settings.election_ms = config.cluster.election_ms;
+    settings.snapshot_entries = config.cluster.snapshot_entries;
+    settings.max_learners = config.cluster.max_learners;
     settings
 }
 
@@ -102,23 +140,69 @@ fn info(context: &Context<Config>) -> MemberInfo {
     }
 }
 
+fn others(cluster: &Cluster, name: &str) -> BTreeSet<String> {
+    let others = cluster.initial_peers.iter().filter(|(other, _)| *other != name);
+    others.map(|(_, url)| url.clone()).collect()
+}
+
+/// Waits for the place that somebody makes for this node in a running cluster.
+async fn join(
+    context: &Context<Config>,
+    info: &MemberInfo,
+    known: &BTreeSet<String>,
+    check: &Check,
+) -> Result<(), StartError> {
+    let joining = Joining {
+        data_dir: context.config.base().data_dir.clone(),
+        cluster_id: token_id(&context.config.cluster.token),
+        group: GROUP,
+        own: info.clone(),
+        peers: known.clone(),
+    };
+    let joined = raft_node::join(&joining, &context.tasks, |reason| {
+        tracing::info!(reason, "waiting to be let into the cluster");
+        check.fail(format!("waiting to be let into the cluster: {reason}"));
+    });
+    joined.await.map_err(StartError::from_error)
+}
+
 /// Who begins the group, if it does not exist here yet.
 async fn founders(
     groups: &Groups,
     info: &MemberInfo,
     cluster: &Cluster,
-    is_alone: bool,
+    check: &Check,
 ) -> Result<Membership, StartError> {
-    if groups.has(GROUP) || cluster.initial_state == InitialState::Existing {
+    if groups.has(GROUP) || groups.was_added() {
         return Ok(Membership::default());
     }
-    if is_alone {
+    if cluster.initial_state == InitialState::Existing {
+        return Err(StartError::new(
+            "the data directory was used before and holds no store; name an empty one to join a \
+             running cluster",
+        ));
+    }
+    if cluster.initial_peers.len() < 2 {
         return Ok(Membership::of([(groups.node(), info.encode())]));
     }
     tracing::info!(
         members = cluster.initial_peers.len(),
         "waiting for all founders of the cluster"
     );
+    check.fail("waiting for all founders of the cluster");
     let met = groups.meet_founders(GROUP, info, &cluster.initial_peers).await;
     met.map_err(StartError::from_error)
+}
+
+/// Ready is who has everything that was acknowledged when it started, or when it was added.
+async fn catch_up(group: Group<Machine>, check: Check, stop: CancellationToken) {
+    check.fail("it does not have all that the cluster holds yet");
+    let seen = async {
+        while group.query(|_| ()).await.is_err() {
+            tokio::time::sleep(CATCH_UP).await;
+        }
+    };
+    if stop.run_until_cancelled(seen).await.is_some() {
+        check.pass();
+    }
 }

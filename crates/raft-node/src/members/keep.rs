@@ -14,6 +14,8 @@ use crate::member::MemberInfo;
 const LOOK: Duration = Duration::from_millis(500);
 /// What was refused is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Between the end of a membership and the end of the node.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long another node may take to say who the members are.
 const ASK: Duration = Duration::from_secs(2);
 
@@ -47,7 +49,11 @@ impl Members {
         loop {
             match keeper.look().await {
                 Ok(None) => {}
-                Ok(Some(removed)) => return removed,
+                Ok(Some(removed)) => {
+                    // Whoever has asked for it is still to be answered.
+                    tokio::time::sleep(FAREWELL).await;
+                    return removed;
+                }
                 Err(error) => tracing::debug!(%error, "the membership was not looked after"),
             }
             tokio::time::sleep(LOOK).await;

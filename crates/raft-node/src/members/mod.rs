@@ -133,6 +133,12 @@ pub enum MemberError {
         /// As asked for.
         node: NodeId,
     },
+    /// Nobody is called so.
+    #[error("there is no member {name:?}; GET /v1/cluster lists them")]
+    NoSuchName {
+        /// As asked for.
+        name: String,
+    },
     /// An id is used once.
     #[error("there is a member {node} already")]
     Exists {

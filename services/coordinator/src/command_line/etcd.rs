@@ -53,6 +53,9 @@ const KNOWN: &[&str] = &[
     "initial-cluster-token",
     "heartbeat-interval",
     "election-timeout",
+    "snapshot-count",
+    "max-learners",
+    "experimental-max-learners",
     "quota-backend-bytes",
     "max-request-bytes",
     "auto-compaction-mode",
@@ -142,7 +145,6 @@ const IGNORED: &[&str] = &[
     "experimental-distributed-tracing-service-name",
     "experimental-downgrade-check-time",
     "experimental-enable-v2v3",
-    "experimental-max-learners",
     "experimental-snapshot-catchup-entries",
     "experimental-warning-apply-duration",
     "experimental-warning-unary-request-duration",
@@ -157,7 +159,6 @@ const IGNORED: &[&str] = &[
     "log-rotation-config-json",
     "logger",
     "max-concurrent-streams",
-    "max-learners",
     "max-snapshots",
     "max-wals",
     "metrics",
@@ -171,7 +172,6 @@ const IGNORED: &[&str] = &[
     "proxy-write-timeout",
     "raft-read-timeout",
     "raft-write-timeout",
-    "snapshot-count",
     "tls-max-version",
     "tls-min-version",
     "v2-deprecation",
@@ -337,6 +337,9 @@ impl Settings<'_> {
             ("initial-cluster-token", "cluster.token"),
             ("heartbeat-interval", "cluster.heartbeat_ms"),
             ("election-timeout", "cluster.election_ms"),
+            ("snapshot-count", "cluster.snapshot_entries"),
+            ("experimental-max-learners", "cluster.max_learners"),
+            ("max-learners", "cluster.max_learners"),
         ] {
             if let Some(value) = self.flags.get(flag) {
                 let value = value.clone();

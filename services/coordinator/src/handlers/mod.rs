@@ -10,6 +10,7 @@ mod kv;
 mod leases;
 mod line;
 mod locks;
+mod member_start;
 mod params;
 pub(crate) mod peers;
 mod refusal;
@@ -28,7 +29,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use chassis::Context;
 use chassis::problem::Problem;
-use raft_node::Groups;
+use raft_node::{Groups, Members};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa::OpenApi as _;
@@ -38,6 +39,7 @@ use crate::config::Config;
 use crate::coordinator::{Coordinator, Failure};
 use crate::identity::Identity;
 use crate::line::Line;
+use crate::member::GROUP;
 use crate::store::{Caller, KeyRange, Lease, Snapshot, Store};
 use caller::State;
 pub(crate) use etcd::FACES;
@@ -101,6 +103,11 @@ impl App {
 
     fn groups(&self) -> &Groups {
         &self.inner.groups
+    }
+
+    /// Who belongs to the cluster, and changes of that.
+    fn members(&self) -> Members {
+        self.inner.groups.members(GROUP)
     }
 
     /// Where callers wait for locks and for leadership.
@@ -192,6 +199,11 @@ pub(crate) fn router(app: App) -> Router {
         services::deregister,
         services::watch,
         cluster::show,
+        cluster::add,
+        cluster::promote,
+        cluster::relocate,
+        cluster::remove,
+        cluster::transfer,
         snapshot::snapshot,
         version::version,
     )

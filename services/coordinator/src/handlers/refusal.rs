@@ -2,6 +2,7 @@
 
 use api::problem::Code;
 use chassis::problem::Problem;
+use raft_node::MemberError;
 
 use crate::coordinator::{CommandError, Failure};
 use crate::registry::RegistryError;
@@ -27,6 +28,34 @@ impl From<Failure> for Problem {
             Failure::Denied(Denied::Forbidden) => Code::Forbidden,
         };
         Self::from_error(code, &failure)
+    }
+}
+
+impl Refusal for MemberError {
+    fn problem(&self) -> Problem {
+        let code = match self {
+            MemberError::Unknown { .. } | MemberError::NoSuchName { .. } => Code::MemberNotFound,
+            MemberError::Exists { .. }
+            | MemberError::UrlTaken { .. }
+            | MemberError::NameTaken { .. } => Code::AlreadyExists,
+            MemberError::BadUrl { .. } => Code::InvalidRequest,
+            MemberError::TooManyLearners { .. }
+            | MemberError::NotStarted { .. }
+            | MemberError::Unhealthy { .. }
+            | MemberError::Behind { .. } => Code::PreconditionFailed,
+            MemberError::NotLearner { .. }
+            | MemberError::LastVoter { .. }
+            | MemberError::InFlight
+            | MemberError::NotVoter { .. }
+            | MemberError::NotTaken { .. }
+            | MemberError::NotAdded { .. }
+            | MemberError::Claimed { .. }
+            | MemberError::OtherName { .. } => Code::Conflict,
+            MemberError::NoLeader => Code::NoLeader,
+            MemberError::Stopped => Code::Unavailable,
+            MemberError::Indeterminate => Code::Indeterminate,
+        };
+        Problem::from_error(code, self)
     }
 }
 

@@ -111,6 +111,8 @@ errors! {
     TOO_MANY_OPS = InvalidArgument "etcdserver: too many operations in txn request";
     DUPLICATE_KEY = InvalidArgument "etcdserver: duplicate key given in txn request";
     TOO_LARGE = InvalidArgument "etcdserver: request is too large";
+    BAD_MEMBER_URLS = InvalidArgument "etcdserver: given member URLs are invalid";
+    MEMBER_NOT_FOUND = NotFound "etcdserver: member not found";
     LEASE_NOT_FOUND = NotFound "etcdserver: requested lease not found";
     NO_SPACE = ResourceExhausted "etcdserver: mvcc: database space exceeded";
     TOO_MANY_REQUESTS = ResourceExhausted "etcdserver: too many requests";
@@ -133,6 +135,14 @@ errors! {
     ROLE_NOT_GRANTED = FailedPrecondition "etcdserver: role is not granted to the user";
     PERMISSION_NOT_GRANTED = FailedPrecondition "etcdserver: permission is not granted to the role";
     CORRUPT = DataLoss "etcdserver: corrupt cluster";
+    MEMBER_EXISTS = FailedPrecondition "etcdserver: member ID already exist";
+    PEER_URL_EXISTS = FailedPrecondition "etcdserver: Peer URLs already exists";
+    MEMBER_NOT_STARTED =
+        FailedPrecondition "etcdserver: re-configuration failed due to not enough started members";
+    MEMBER_NOT_LEARNER = FailedPrecondition "etcdserver: can only promote a learner member";
+    LEARNER_NOT_READY =
+        FailedPrecondition "etcdserver: can only promote a learner member which is in sync with leader";
+    TOO_MANY_LEARNERS = FailedPrecondition "etcdserver: too many learner members in cluster";
     BAD_TRANSFEREE = FailedPrecondition "etcdserver: bad leader transferee";
     NO_DOWNGRADE = FailedPrecondition "etcdserver: no inflight downgrade job";
     NOT_CAPABLE = FailedPrecondition "etcdserver: not capable";
@@ -141,6 +151,7 @@ errors! {
     FUTURE_REVISION = OutOfRange "etcdserver: mvcc: required revision is a future revision";
     TTL_TOO_LARGE = OutOfRange "etcdserver: too large lease TTL";
     NO_LEADER = Unavailable "etcdserver: no leader";
+    UNHEALTHY = Unavailable "etcdserver: unhealthy cluster";
     STOPPED = Unavailable "etcdserver: server stopped";
     TIMED_OUT = Unavailable "etcdserver: request timed out";
     CANCELED = Canceled "etcdserver: request canceled";

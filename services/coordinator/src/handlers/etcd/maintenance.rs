@@ -2,7 +2,9 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use consensus::NodeId;
 use futures_util::StreamExt as _;
+use raft_node::MemberRequest;
 
 use super::super::{App, ETCD_VERSION, State};
 use super::EtcdError;
@@ -130,10 +132,11 @@ pub(super) async fn transfer_leadership(
     Message(request): Message<MoveLeaderRequest>,
 ) -> Result<Reply<Empty>, EtcdError> {
     administered(&app).await?;
-    if request.target_id.0 == app.identity().member_id {
-        return Ok(Reply(Empty {}));
+    let to = NodeId(request.target_id.0);
+    match app.members().ask(&MemberRequest::Transfer { to }).await {
+        Ok(_changed) => Ok(Reply(Empty {})),
+        Err(error) => Err(error.into()),
     }
-    Err(error::BAD_TRANSFEREE)
 }
 
 /// There is no older format of ours that a running cluster could go back to.

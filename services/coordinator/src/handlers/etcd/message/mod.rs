@@ -33,7 +33,10 @@ pub(crate) use maintenance::{
     DowngradeRequest, Empty, HashKvRequest, HashKvResponse, HashResponse, MoveLeaderRequest,
     SnapshotResponse, StatusResponse,
 };
-pub(crate) use other::{Member, MemberListResponse};
+pub(crate) use other::{
+    Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberRequest, MemberUpdateRequest,
+};
 pub(crate) use txn::{TxnRequest, TxnResponse};
 pub(crate) use watch::{Event, FilterType, WatchCreateRequest, WatchRequest, WatchResponse};
 
