@@ -31,34 +31,6 @@ impl From<Failure> for Problem {
     }
 }
 
-impl Refusal for MemberError {
-    fn problem(&self) -> Problem {
-        let code = match self {
-            MemberError::Unknown { .. } | MemberError::NoSuchName { .. } => Code::MemberNotFound,
-            MemberError::Exists { .. }
-            | MemberError::UrlTaken { .. }
-            | MemberError::NameTaken { .. } => Code::AlreadyExists,
-            MemberError::BadUrl { .. } => Code::InvalidRequest,
-            MemberError::TooManyLearners { .. }
-            | MemberError::NotStarted { .. }
-            | MemberError::Unhealthy { .. }
-            | MemberError::Behind { .. } => Code::PreconditionFailed,
-            MemberError::NotLearner { .. }
-            | MemberError::LastVoter { .. }
-            | MemberError::InFlight
-            | MemberError::NotVoter { .. }
-            | MemberError::NotTaken { .. }
-            | MemberError::NotAdded { .. }
-            | MemberError::Claimed { .. }
-            | MemberError::OtherName { .. } => Code::Conflict,
-            MemberError::NoLeader => Code::NoLeader,
-            MemberError::Stopped => Code::Unavailable,
-            MemberError::Indeterminate => Code::Indeterminate,
-        };
-        Problem::from_error(code, self)
-    }
-}
-
 /// What the state refuses, with a code of its own.
 pub(super) trait Refusal: std::error::Error + 'static {
     fn problem(&self) -> Problem;
@@ -68,6 +40,34 @@ pub(super) fn refused<E: Refusal>(error: CommandError<E>) -> Problem {
     match error {
         CommandError::Refused(refusal) => refusal.problem(),
         CommandError::Failed(failure) => failure.into(),
+    }
+}
+
+impl Refusal for MemberError {
+    fn problem(&self) -> Problem {
+        let code = match self {
+            Self::Unknown { .. } | Self::NoSuchName { .. } => Code::MemberNotFound,
+            Self::Exists { .. } | Self::UrlTaken { .. } | Self::NameTaken { .. } => {
+                Code::AlreadyExists
+            }
+            Self::BadUrl { .. } => Code::InvalidRequest,
+            Self::TooManyLearners { .. }
+            | Self::NotStarted { .. }
+            | Self::Unhealthy { .. }
+            | Self::Behind { .. } => Code::PreconditionFailed,
+            Self::NotLearner { .. }
+            | Self::LastVoter { .. }
+            | Self::InFlight
+            | Self::NotVoter { .. }
+            | Self::NotTaken { .. }
+            | Self::NotAdded { .. }
+            | Self::Claimed { .. }
+            | Self::OtherName { .. } => Code::Conflict,
+            Self::NoLeader => Code::NoLeader,
+            Self::Stopped => Code::Unavailable,
+            Self::Indeterminate => Code::Indeterminate,
+        };
+        Problem::from_error(code, self)
     }
 }
 
