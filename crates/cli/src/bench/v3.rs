@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Request;
 use http::header::CONTENT_TYPE;
-use http_body_util::Full;
 use serde_json::{Value, json};
 
 use anyhow::{Context, bail};
@@ -29,10 +28,10 @@ pub(crate) fn text(encoded: &Value) -> Option<String> {
     String::from_utf8(STANDARD.decode(encoded.as_str()?).ok()?).ok()
 }
 
-pub(crate) fn request(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+pub(crate) fn request(path: &str, body: impl Into<Bytes>) -> Request<Bytes> {
     Request::post(path)
         .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(body.into()))
+        .body(body.into())
         .expect("the path is a constant")
 }
 

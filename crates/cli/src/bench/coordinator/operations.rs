@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use serde_json::json;
 
 use super::super::load::Requests;
@@ -64,7 +63,7 @@ impl Api {
         }
     }
 
-    pub(super) fn put(self, key: &str, value: &str) -> Request<Full<Bytes>> {
+    pub(super) fn put(self, key: &str, value: &str) -> Request<Bytes> {
         match self {
             Self::V3 => v3::request("/v3/kv/put", put(key, value).to_string()),
             Self::V1 => plain("PUT", key, "", value.to_owned()),
@@ -72,17 +71,17 @@ impl Api {
     }
 
     pub(super) fn requests(self, operation: Operation) -> Requests {
-        let templates = (0..KEYS).map(|number| self.request(operation, number)).collect();
+        let requests = (0..KEYS).map(|number| self.request(operation, number));
         let min_body = match (operation, self) {
             (Operation::Put, _) => 0,
             (_, Self::V1) => VALUE_BYTES,
             // The value in base64, and something around it.
             (_, Self::V3) => VALUE_BYTES / 3 * 4,
         };
-        Requests { templates, min_body }
+        Requests::new(requests, min_body)
     }
 
-    fn request(self, operation: Operation, number: usize) -> Request<Full<Bytes>> {
+    fn request(self, operation: Operation, number: usize) -> Request<Bytes> {
         let key = key(number);
         match (self, operation) {
             (_, Operation::Put) => self.put(&key, &value(number)),
@@ -102,16 +101,16 @@ impl Api {
     }
 }
 
-fn plain(method: &str, key: &str, query: &str, body: String) -> Request<Full<Bytes>> {
+fn plain(method: &str, key: &str, query: &str, body: String) -> Request<Bytes> {
     Request::builder()
         .method(method)
         .uri(format!("/v1/kv/{key}{query}"))
-        .body(Full::new(body.into()))
+        .body(body.into())
         .expect("keys of ours need no escaping")
 }
 
 /// What nginx is asked for.
 pub(super) fn static_file() -> Requests {
-    let request = Request::get(nginx::PATH).body(Full::default()).expect("it is a constant");
-    Requests { templates: vec![request], min_body: VALUE_BYTES }
+    let request = Request::get(nginx::PATH).body(Bytes::new()).expect("it is a constant");
+    Requests::new([request], VALUE_BYTES)
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
@@ -172,7 +173,7 @@ async fn put_all(job: &Arc<Job>) -> anyhow::Result<()> {
 }
 
 impl Job {
-    fn put(&self, number: u64) -> Request<Full<bytes::Bytes>> {
+    fn put(&self, number: u64) -> Request<Bytes> {
         let key = format!("watched/{:04}", number % KEYS);
         let filler = dataset::value(number as usize);
         let sent_us = self.epoch.elapsed().as_micros();
@@ -180,10 +181,10 @@ impl Job {
         self.api.put(&key, &value)
     }
 
-    fn watch(&self) -> Request<Full<bytes::Bytes>> {
+    fn watch(&self) -> Request<Bytes> {
         match self.api {
             Api::V1 => Request::get("/v1/watch?prefix=watched/")
-                .body(Full::default())
+                .body(Bytes::new())
                 .expect("it is a constant"),
             Api::V3 => {
                 let range =

@@ -1,4 +1,4 @@
-//! One keep-alive connection.
+//! A connection for what is not measured itself, and for streams.
 
 use std::fmt;
 
@@ -34,6 +34,12 @@ impl Target {
             .with_context(|| format!("`{url}` cannot be sent as a Host header"))?;
         Ok(Self { authority: authority.to_owned(), host })
     }
+
+    pub(crate) async fn connect(&self) -> anyhow::Result<TcpStream> {
+        let stream = TcpStream::connect(&self.authority).await.context("cannot connect")?;
+        stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
+        Ok(stream)
+    }
 }
 
 impl fmt::Display for Target {
@@ -59,10 +65,9 @@ pub(crate) struct Answer {
 
 impl Connection {
     pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(&target.authority).await.context("cannot connect")?;
-        stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
+        let stream = TokioIo::new(target.connect().await?);
         let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.context("cannot speak HTTP/1.1")?;
+            http1::handshake(stream).await.context("cannot speak HTTP/1.1")?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             // Whoever waits for an answer hears of it, too.
@@ -72,7 +77,7 @@ impl Connection {
     }
 
     /// Sends one request and reads the whole answer.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    pub(crate) async fn send(&mut self, request: Request<Bytes>) -> anyhow::Result<Answer> {
         let (status, body) = self.begin(request).await?;
         let body = body.collect().await.context("the answer breaks off")?.to_bytes();
         Ok(Answer { status, body })
@@ -81,8 +86,9 @@ impl Connection {
     /// Sends one request and leaves the body to the caller: streams.
     pub(crate) async fn begin(
         &mut self,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
     ) -> anyhow::Result<(StatusCode, Incoming)> {
+        let mut request = request.map(Full::new);
         request.headers_mut().insert(HOST, self.host.clone());
         self.sender.ready().await.context("the connection is closed")?;
         let response = self.sender.send_request(request).await.context("no answer")?;

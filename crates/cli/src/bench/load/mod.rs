@@ -1,12 +1,13 @@
 //! The generator of load: plain HTTP/1.1 connections, one request at a time on each.
 //!
-//! It shares the machine with the servers it measures, so it is kept light: connections of hyper
-//! without a pool, requests built before the clock runs, a thread without work stealing.
+//! It shares the machine with the servers it measures, so it is kept light: requests written before
+//! the clock runs, connections that keep their buffers, a thread without work stealing.
 //!
 //! **Invariant:** a closed loop: a connection sends its next request when the last is answered.
 //! What a server does not take, nobody sends; a late answer counts with all of its time.
 
 mod connection;
+mod exchange;
 mod requests;
 mod tally;
 
@@ -23,6 +24,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use connection::{Answer, Connection, Target};
+use exchange::Exchange;
 pub(crate) use requests::Requests;
 pub(crate) use tally::Tally;
 
@@ -113,7 +115,7 @@ async fn keep_asking(load: Arc<Load>, number: usize, tally: Rc<RefCell<Tally>>) 
     loop {
         let connection = match &mut open {
             Some(connection) => connection,
-            closed => match Connection::open(target).await {
+            closed => match Exchange::open(target).await {
                 Ok(connection) => closed.insert(connection),
                 Err(error) => {
                     tally.borrow_mut().fail(1, || format!("{target}: {error:#}"));
@@ -129,7 +131,7 @@ async fn keep_asking(load: Arc<Load>, number: usize, tally: Rc<RefCell<Tally>>) 
         if load.window.end <= sent {
             return;
         }
-        let answer = connection.send(load.requests.pick(&mut random)).await;
+        let answer = connection.ask(load.requests.pick(&mut random)).await;
         let now = Instant::now();
         let mut tally = tally.borrow_mut();
         match answer {
@@ -139,6 +141,61 @@ async fn keep_asking(load: Arc<Load>, number: usize, tally: Rc<RefCell<Tally>>) 
                 tally.fail(1, || format!("{target}: {error:#}"));
                 open = None;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers every read, which is one request, with the same bytes.
+    async fn serve(listener: TcpListener, answer: &'static str) {
+        let mut connections = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).await.is_ok_and(|read| read != 0) {
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    async fn run(answer: &'static str) -> Tally {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let request = http::Request::get("/").body(bytes::Bytes::new()).unwrap();
+        let load = Load {
+            targets: vec![Target::parse(&url).unwrap()],
+            connections: 3,
+            requests: Arc::new(Requests::new([request], 2)),
+            window: Window::after(Duration::from_millis(20), Duration::from_millis(100)),
+            threads: 2,
+            seed: 1,
+        };
+        tokio::select! {
+            tally = drive(load) => tally.unwrap(),
+            () = serve(listener, answer) => unreachable!("the listener stays open"),
+        }
+    }
+
+    #[tokio::test]
+    async fn good_answers_count_and_others_are_errors() {
+        let good = run("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        assert!(0 < good.answered && good.errors == 0, "{good:?}");
+        for bad in [
+            "HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n!",
+            "HTTP/1.1 200 OK\r\n\r\n",
+        ] {
+            let tally = run(bad).await;
+            assert!(tally.answered == 0 && 0 < tally.errors, "{bad:?}: {tally:?}");
         }
     }
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -68,7 +67,7 @@ fn configuration(directory: &Path, port: u16) -> String {
 }
 
 async fn ask(target: &Target) -> anyhow::Result<()> {
-    let request = Request::get(PATH).body(Full::<Bytes>::default()).expect("it is a constant");
+    let request = Request::get(PATH).body(Bytes::new()).expect("it is a constant");
     let answer = Connection::open(target).await?.send(request).await?;
     if !answer.status.is_success() {
         bail!("it answers {answer}");
