@@ -1,7 +1,11 @@
 //! Settings of the host of groups.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 /// How a process keeps its groups. Every limit is named here.
 #[derive(Clone, Debug)]
@@ -29,6 +33,37 @@ pub struct Config {
     pub election_ms: u64,
     /// Members of a group that are to stay learners.
     pub max_learners: usize,
+    /// What a leader makes of a command that another node has passed on, before it gets its place.
+    /// Commands that carry the time get the leader's here.
+    pub adopt: Adopt,
+}
+
+/// See [`Config::adopt`].
+#[derive(Clone)]
+pub struct Adopt(Arc<dyn Fn(Bytes) -> Bytes + Send + Sync>);
+
+impl Adopt {
+    /// Called by the driver: it has to be quick, and must not block.
+    pub fn new(adopt: impl Fn(Bytes) -> Bytes + Send + Sync + 'static) -> Self {
+        Self(Arc::new(adopt))
+    }
+
+    pub(crate) fn adopt(&self, command: Bytes) -> Bytes {
+        (self.0)(command)
+    }
+}
+
+impl Default for Adopt {
+    /// Takes commands as they are.
+    fn default() -> Self {
+        Self::new(|command| command)
+    }
+}
+
+impl fmt::Debug for Adopt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Adopt").finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -47,6 +82,7 @@ impl Config {
             heartbeat_ms: 100,
             election_ms: 1000,
             max_learners: 1,
+            adopt: Adopt::default(),
         }
     }
 }

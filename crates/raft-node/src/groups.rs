@@ -113,6 +113,7 @@ impl Groups {
             transport: transport.clone(),
             apply: apply_sender.clone(),
             tasks: tasks.clone(),
+            adopt: config.adopt.clone(),
             started,
         });
         let snapshotter = Snapshotter::new(

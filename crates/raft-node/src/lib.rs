@@ -51,7 +51,7 @@ mod snapshots;
 mod identity;
 mod transport;
 
-pub use config::Config;
+pub use config::{Adopt, Config};
 pub use error::{ControlError, OpenError, ProposeError, QueryError, RemoveError, StartError};
 pub use founding::FoundingError;
 pub use group::{Applied, Group, Leadership};

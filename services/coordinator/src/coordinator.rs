@@ -180,6 +180,7 @@ impl Coordinator {
     /// The store's clock.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
+        self.inner.time.follow(self.inner.published.borrow().now_ms());
         self.inner.time.now_ms()
     }
 
@@ -302,7 +303,7 @@ impl Coordinator {
             .attr("db.system.name", "quartet.coordinator")
             .attr("db.operation.name", command.name())
             .start();
-        let stamp = Stamp { now_ms: self.inner.time.now_ms(), quota_bytes: self.inner.quota_bytes };
+        let stamp = Stamp { now_ms: self.now_ms(), quota_bytes: self.inner.quota_bytes };
         let (encoded, group) = (command.encode(stamp, self.caller), &self.inner.group);
         let proposed = async {
             match command.is_freeing() {

@@ -68,14 +68,15 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     // First of all, since calls are refused from the start.
     context.faces.set(handlers::FACES);
     let config = Arc::clone(&context.config);
-    let member = Member::open(&context).await?;
+    let time = Time::new(context.clock.clone());
+    let member = Member::open(&context, &time).await?;
     let (groups, group) = (member.groups.clone(), member.group.clone());
     let store = group
         .local(|machine| machine.store.clone())
         .await
         .map_err(|error| StartError::with_source("the store did not start", error))?;
 
-    let time = Time::resume(context.clock.clone(), store.now_ms());
+    time.follow(store.now_ms());
     let (publish, published) = watch::channel(Arc::new(store));
     let metrics = Metrics::new(&context.metrics);
     let quota = config.quota_bytes;

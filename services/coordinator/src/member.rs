@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Cluster, Config, InitialState};
 use crate::handlers;
 use crate::state_machine::Machine;
+use crate::time::Time;
 
 /// The one group of this service.
 pub(crate) const GROUP: GroupId = GroupId(1);
@@ -35,7 +36,7 @@ pub(crate) struct Member {
 
 impl Member {
     /// Opens the data directory, meets the other members if there are any, and starts the group.
-    pub(crate) async fn open(context: &Context<Config>) -> Result<Self, StartError> {
+    pub(crate) async fn open(context: &Context<Config>, time: &Time) -> Result<Self, StartError> {
         let config = &context.config;
         let check = context.health.check("member", "the log is being opened");
         let info = info(context);
@@ -50,7 +51,7 @@ impl Member {
             links: links.clone(),
             metrics: context.metrics.clone(),
         };
-        let groups = Groups::open(settings(config), host).map_err(StartError::from_error)?;
+        let groups = Groups::open(settings(config, time), host).map_err(StartError::from_error)?;
         groups.introduce(info.clone()).await;
         context.peers.open(handlers::peers::router(groups.peer_service()));
         let founders = founders(&groups, &info, &config.cluster, &check).await?;
@@ -107,7 +108,7 @@ impl Member {
     }
 }
 
-fn settings(config: &Config) -> raft_node::Config {
+fn settings(config: &Config, time: &Time) -> raft_node::Config {
     let mut settings = raft_node::Config::new(config.base().data_dir.clone());
     settings.max_command_bytes = config.max_request_bytes + (64 << 10);
     settings.cluster_id = token_id(&config.cluster.token);
@@ -115,6 +116,7 @@ fn settings(config: &Config) -> raft_node::Config {
     settings.election_ms = config.cluster.election_ms;
     settings.snapshot_entries = config.cluster.snapshot_entries;
     settings.max_learners = config.cluster.max_learners;
+    settings.adopt = time.adopt();
     settings
 }
 

@@ -84,7 +84,7 @@ impl Driver {
         let Some(raft) = self.multi.touch(forward.group) else {
             return ForwardOutcome::NotLeader { leader: None };
         };
-        match raft.propose(vec![forward.command.clone()]) {
+        match raft.propose(vec![self.adopt.adopt(forward.command.clone())]) {
             Ok(placed) => ForwardOutcome::Placed { term: placed.term, index: placed.first },
             Err(refused) => match ProposeError::from(refused) {
                 ProposeError::NotLeader { leader } => ForwardOutcome::NotLeader { leader },

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::apply::ApplyInput;
+use crate::config::Adopt;
 use crate::error::ProposeError;
 use crate::group::Leadership;
 use crate::identity::NodeCard;
@@ -73,6 +74,7 @@ pub(crate) struct Driver {
     fetching: BTreeMap<GroupId, JoinHandle<()>>,
     /// What this node tells about itself.
     card: NodeCard,
+    adopt: Adopt,
 }
 
 /// What a driver is made of.
@@ -85,13 +87,15 @@ pub(crate) struct Parts {
     pub(crate) transport: Transport,
     pub(crate) apply: mpsc::Sender<ApplyInput>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) adopt: Adopt,
     pub(crate) started: Instant,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let card = NodeCard::new(parts.multi.node(), MemberInfo::default());
-        let Parts { multi, wal, inbox, inputs, incoming, transport, apply, tasks, started } = parts;
+        let Parts { multi, wal, inbox, inputs, incoming, transport, apply, tasks, adopt, started } =
+            parts;
         Self {
             multi,
             inbox,
@@ -114,6 +118,7 @@ impl Driver {
             tasks,
             fetching: BTreeMap::new(),
             card,
+            adopt,
         }
     }
 

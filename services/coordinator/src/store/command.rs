@@ -84,7 +84,7 @@ pub enum AlarmKind {
 /// What the proposer adds to every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Milliseconds since 1970 on the proposer's clock.
+    /// Milliseconds on the leader's clock: see `time.rs`.
     pub now_ms: u64,
     pub quota_bytes: u64,
 }
@@ -156,6 +156,20 @@ impl Command {
             .into()
     }
 
+    /// The same command at another time. What is no command stays as it is.
+    #[must_use]
+    pub fn restamp(bytes: Bytes, now_ms: u64) -> Bytes {
+        let Some((version, body)) = bytes.split_first() else { return bytes };
+        let Ok((stamp, rest)) = postcard::take_from_bytes::<Stamp>(body) else { return bytes };
+        let mut buffer = Vec::with_capacity(bytes.len() + 8);
+        buffer.push(*version);
+        let stamp = Stamp { now_ms, ..stamp };
+        let mut buffer = postcard::to_extend(&stamp, buffer)
+            .expect("a stamp is plain data, and a Vec grows as needed");
+        buffer.extend_from_slice(rest);
+        buffer.into()
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<(Stamp, Caller, Self), DecodeError> {
         match bytes.split_first() {
             // Nobody was asked for credentials then.
@@ -183,6 +197,19 @@ mod tests {
     }
 
     /// Logs on disk hold these bytes: change them only together with `VERSION`.
+    #[test]
+    fn a_command_keeps_all_but_its_time_when_it_is_stamped_anew() {
+        let command = Command::Grant { id: LeaseId(7), ttl_seconds: 60 };
+        for now_ms in [0, 5, u64::MAX] {
+            let encoded = Command::restamp(command.encode(STAMP, Caller::Node), now_ms);
+            let (stamp, caller, decoded) = Command::decode(&encoded).unwrap();
+            assert_eq!(stamp, Stamp { now_ms, ..STAMP });
+            assert_eq!((caller, decoded), (Caller::Node, command.clone()));
+        }
+        let nothing = Bytes::from_static(&[VERSION, 0xff]);
+        assert_eq!(Command::restamp(nothing.clone(), 5), nothing);
+    }
+
     #[test]
     fn the_encoding_is_stable() {
         let put = Op::Put(Put {

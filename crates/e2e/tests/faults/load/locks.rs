@@ -113,7 +113,7 @@ impl Locker {
             sleep(PAUSE).await;
         }
         let Held { lock, token, certain_until, .. } = held;
-        if self.rng.chance(4, 5) {
+        if self.rng.chance(7, 8) {
             self.release(&held).await;
         }
         self.may_expire(lock, Some(token), certain_until);
