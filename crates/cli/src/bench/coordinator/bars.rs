@@ -59,8 +59,7 @@ pub(super) fn judge(report: &Report) -> Vec<Bar> {
 
 fn throughput(row: &Row, bars: &mut Vec<Bar>) {
     let Some(ratio) = row.ratio.as_ref().filter(|ratio| ratio.to == System::Etcd) else { return };
-    let what =
-        |what| format!("{}, {} connections, {}: {what}", row.operation, row.connections, row.api);
+    let what = |what| format!("{}: {what}", name(row));
     let is_put = row.operation == Operation::Put.name();
     let wanted = match (is_put, row.connections) {
         (true, 1) => 1.0,
@@ -96,15 +95,17 @@ fn nginx(rows: &[Row], bars: &mut Vec<Bar>) {
         };
         let share = 1.0 / cpu;
         bars.push(Bar {
-            what: format!(
-                "{}, {} connections, {}: per core",
-                row.operation, row.connections, row.api
-            ),
+            what: format!("{}: per core", name(row)),
             wanted: format!("at least {NGINX_SHARE} x nginx"),
             measured: format!("{share:.2} x ({rate:.2} x in requests/s)"),
             met: NGINX_SHARE <= share,
         });
     }
+}
+
+fn name(row: &Row) -> String {
+    let connections = if row.connections == 1 { "connection" } else { "connections" };
+    format!("{}, {} {connections}, {}", row.operation, row.connections, row.api)
 }
 
 fn none(what: &str, count: u64) -> Bar {
@@ -123,4 +124,58 @@ pub(super) fn print(bars: &[Bar]) {
         table.row([bar.what.clone(), bar.wanted.clone(), bar.measured.clone(), verdict.to_owned()]);
     }
     table.print();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::report::{CpuPerRequest, Sample, compare};
+    use super::*;
+
+    fn row(operation: Operation, connections: u16, system: System, rate: f64) -> Row {
+        let sample = Sample {
+            requests_per_second: rate,
+            p50_ms: 1.0,
+            p99_ms: 1e3 / rate,
+            max_ms: 1.0,
+            errors: 0,
+            first_error: None,
+            cpu_us_per_request: CpuPerRequest { servers: Some(vec![1e6 / rate]), generator: None },
+        };
+        Row::new(operation.name(), connections, (system, "/x"), vec![sample])
+    }
+
+    fn verdicts(mut rows: Vec<Row>) -> Vec<bool> {
+        compare(&mut rows);
+        let mut bars = Vec::new();
+        rows.iter().for_each(|row| throughput(row, &mut bars));
+        nginx(&rows, &mut bars);
+        bars.into_iter().map(|bar| bar.met).collect()
+    }
+
+    #[test]
+    fn many_puts_have_to_be_four_times_as_fast_and_one_at_a_time_faster() {
+        let of = |connections, ours| {
+            let theirs = row(Operation::Put, connections, System::Etcd, 100.0);
+            verdicts(vec![row(Operation::Put, connections, System::Quartet, ours), theirs])
+        };
+        // Rate and p99, which is four times as short at four times the rate here.
+        assert_eq!(of(64, 400.0), [true, true]);
+        assert_eq!(of(64, 390.0), [false, true]);
+        assert_eq!(of(1, 110.0), [true, false]);
+        assert_eq!(of(1, 90.0), [false, false]);
+    }
+
+    #[test]
+    fn reads_of_one_node_may_cost_twice_what_nginx_costs() {
+        let of = |ours| {
+            let theirs = row(Operation::OneNodeGet, 64, System::Nginx, 100.0);
+            verdicts(vec![row(Operation::OneNodeGet, 64, System::Quartet, ours), theirs])
+        };
+        assert_eq!((of(50.0), of(49.0)), (vec![true], vec![false]));
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_was_not_compared() {
+        assert!(verdicts(vec![row(Operation::Put, 64, System::Quartet, 1.0)]).is_empty());
+    }
 }
