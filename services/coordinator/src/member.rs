@@ -200,7 +200,8 @@ async fn founders(
 async fn catch_up(group: Group<Machine>, check: Check, stop: CancellationToken) {
     check.fail("it does not have all that the cluster holds yet");
     let seen = async {
-        while group.query(|_| ()).await.is_err() {
+        // A cluster without an id has just been founded: its leader is about to give it one.
+        while !group.query(|machine| machine.store.cluster_id() != 0).await.unwrap_or(false) {
             tokio::time::sleep(CATCH_UP).await;
         }
     };

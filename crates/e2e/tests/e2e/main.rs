@@ -26,4 +26,6 @@ mod disk_full;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod members;
+#[cfg(test)]
 mod trace;

@@ -152,6 +152,15 @@ impl Node {
         }
     }
 
+    /// Waits for the process to end by itself.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        match timeout(PATIENCE, child.wait()).await {
+            Ok(status) => status.expect("its status"),
+            Err(_) => panic!("{} does not end\n{}", self.name, self.log()),
+        }
+    }
+
     /// Waits for the process to end by itself, or to be as far as it will come: then what
     /// `/readyz?verbose` says.
     pub(crate) async fn ended_or_started(&mut self) -> Result<ExitStatus, (u16, String)> {
@@ -179,6 +188,15 @@ impl Node {
 
     pub(crate) fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Takes the place of whatever the configuration file said besides addresses.
+    pub(crate) fn set_settings(&mut self, settings: String) {
+        self.settings = settings;
+    }
+
+    pub(crate) fn settings(&self) -> &str {
+        &self.settings
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -259,6 +277,11 @@ pub(crate) fn prepared_pair() -> (Node, Node) {
 
 /// Three coordinators that found a cluster together, all ready.
 pub(crate) async fn trio() -> [Node; 3] {
+    trio_with("").await
+}
+
+/// The same with further settings of `[cluster]`.
+pub(crate) async fn trio_with(cluster: &str) -> [Node; 3] {
     let mut nodes = [1, 2, 3].map(|number| {
         let mut node = Node::prepared("coordinator", "");
         node.name = format!("coordinator-{number}");
@@ -267,13 +290,25 @@ pub(crate) async fn trio() -> [Node; 3] {
     let peers: String =
         nodes.iter().map(|node| format!("{} = {:?}\n", node.name, node.peer_url())).collect();
     for node in &mut nodes {
-        node.settings = format!("[cluster.initial_peers]\n{peers}");
+        node.settings = format!("[cluster]\n{cluster}\n[cluster.initial_peers]\n{peers}");
         node.spawn();
     }
     for node in &mut nodes {
         node.ready().await;
     }
     nodes
+}
+
+/// A coordinator that is to join the cluster of others; no process yet.
+pub(crate) fn joiner(name: &str, members: &[&Node]) -> Node {
+    let mut node = Node::prepared("coordinator", "");
+    node.name = name.to_owned();
+    node.settings = "[cluster]\ninitial_state = \"existing\"\n[cluster.initial_peers]\n".to_owned();
+    let _ = writeln!(node.settings, "{name} = {:?}", node.peer_url());
+    for member in members {
+        let _ = writeln!(node.settings, "{} = {:?}", member.name, member.peer_url());
+    }
+    node
 }
 
 /// The answer, or a panic that says what was answered instead.

@@ -20,8 +20,13 @@ impl Driver {
             .filter(|(node, _)| **node != me)
             .filter_map(|(node, info)| Some((*node, MemberInfo::decode(info)?.peer_url)))
             .collect();
-        self.strangers.retain(|node, _| !addresses.contains_key(node));
-        self.addresses.insert(group, addresses);
+        let before = self.addresses.insert(group, addresses).unwrap_or_default();
+        // A leader that leaves needs the answers of the others until its own removal is committed.
+        for (node, url) in before {
+            self.remember(node, url);
+        }
+        let all = &self.addresses;
+        self.strangers.retain(|node, _| !all.values().any(|known| known.contains_key(node)));
         self.connect();
         self.card.set_members(group, &membership.members());
         self.transport.set_identity(self.card.to_json());
@@ -30,14 +35,17 @@ impl Driver {
     /// A node that this one does not know talks to it, and says where it is reached. It may be the
     /// leader of a group whose membership is still to come.
     pub(super) fn meet(&mut self, node: NodeId, url: String) {
-        if self.strangers.get(&node) == Some(&url) {
-            return;
+        if self.strangers.get(&node) != Some(&url) {
+            self.remember(node, url);
+            self.connect();
         }
+    }
+
+    fn remember(&mut self, node: NodeId, url: String) {
         if self.strangers.len() == STRANGERS_MAX {
             self.strangers.pop_first();
         }
         self.strangers.insert(node, url);
-        self.connect();
     }
 
     /// The members that can be reached, over all groups, with their newest addresses; and, where a

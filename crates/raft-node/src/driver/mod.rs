@@ -237,8 +237,10 @@ impl Driver {
                     self.leadership.insert(group, leadership);
                     let membership = raft.status().membership;
                     self.multi.add(group, *raft);
-                    if !membership.members().is_empty() {
-                        self.note_members(group, &membership);
+                    match membership.members().is_empty() {
+                        // Whoever leads it may have been here already.
+                        true => self.connect(),
+                        false => self.note_members(group, &membership),
                     }
                     // The starter may have left; the group runs all the same.
                     let _ = done.send(());
