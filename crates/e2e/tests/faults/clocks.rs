@@ -21,12 +21,12 @@ async fn leases_and_locks_do_not_care_what_the_time_is() {
             let leader = run.cluster.leader().await;
             for number in [leader, (leader + 1) % 3] {
                 run.cluster.move_clock(number, jump);
-                run.progress(60).await;
+                run.progress(30).await;
                 // What it takes for the time only now, it takes from then on.
                 run.cluster.members[number].kill().await;
                 run.cluster.spawn(number);
                 run.cluster.members[number].ready().await;
-                run.progress(60).await;
+                run.progress(30).await;
             }
         }
         run.finish().await;

@@ -27,12 +27,12 @@ async fn kill(run: &mut Run, which: &[usize]) {
     for number in which {
         run.cluster.members[*number].kill().await;
     }
-    run.progress(100).await;
+    run.progress(50).await;
     for number in which {
         run.cluster.spawn(*number);
         run.cluster.members[*number].ready().await;
     }
-    run.progress(50).await;
+    run.progress(25).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,7 @@ async fn a_rolling_restart_loses_nothing() {
             assert!(status.success(), "{status}\n{}", run.cluster.members[number].log());
             run.cluster.spawn(number);
             run.cluster.members[number].ready().await;
-            run.progress(50).await;
+            run.progress(25).await;
         }
         run.finish().await;
     }

@@ -19,7 +19,7 @@ async fn a_follower_with_a_full_disk_holds_nobody_up_and_catches_up() {
         let full = (run.cluster.leader().await + 1) % 3;
         run.cluster.disk(full).fill();
         run.cluster.fill_log(full).await;
-        run.progress(60).await;
+        run.progress(30).await;
         run.cluster.disk(full).clear();
         run.finish().await;
     }
@@ -37,7 +37,7 @@ async fn a_leader_with_a_full_disk_makes_way_for_one_that_has_space() {
         let full = run.cluster.leader().await;
         run.cluster.disk(full).fill();
         run.cluster.fill_log(full).await;
-        run.progress(60).await;
+        run.progress(30).await;
         run.cluster.disk(full).clear();
         run.finish().await;
     }

@@ -21,9 +21,9 @@ async fn a_leader_that_is_cut_off_is_replaced_and_told_nothing_wrong() {
             cut(&run, &around(old));
             let others = [(old + 1) % 3, (old + 2) % 3];
             while run.cluster.leader_among(&others).await == old {}
-            run.progress(80).await;
+            run.progress(40).await;
             run.cluster.network.heal();
-            run.progress(50).await;
+            run.progress(25).await;
         }
         run.finish().await;
     }
@@ -50,7 +50,7 @@ async fn links_that_fail_in_part_do_not_stop_a_majority() {
         for way in ways {
             cut(&run, way);
             sleep(CUT).await;
-            run.progress(30).await;
+            run.progress(15).await;
             run.cluster.network.heal();
             run.progress(10).await;
         }
@@ -70,7 +70,7 @@ async fn everything_that_was_held_back_may_arrive_late() {
             cut(&run, &all());
             sleep(CUT).await;
             run.cluster.network.heal();
-            run.progress(50).await;
+            run.progress(25).await;
         }
         run.finish().await;
     }
@@ -83,13 +83,13 @@ async fn slow_links_with_jitter_are_only_slow() {
         for link in all() {
             run.cluster.network.slow(link, Duration::from_millis(20), Duration::from_millis(60));
         }
-        run.progress(100).await;
+        run.progress(50).await;
         // One member is so slow that it is hardly ever heard in time.
         let leader = run.cluster.leader().await;
         for link in around(leader) {
             run.cluster.network.slow(link, Duration::from_millis(400), Duration::from_millis(600));
         }
-        run.progress(80).await;
+        run.progress(40).await;
         run.finish().await;
     }
 }

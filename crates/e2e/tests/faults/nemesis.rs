@@ -101,6 +101,6 @@ pub(crate) async fn torment(run: &mut Run, faults: usize) {
         fault.strike(&mut run.cluster).await;
         sleep(lasts).await;
         fault.pass(&mut run.cluster).await;
-        run.progress(30).await;
+        run.progress(15).await;
     }
 }

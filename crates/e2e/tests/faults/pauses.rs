@@ -34,7 +34,7 @@ async fn a_leader_that_slept_does_not_answer_from_its_dream() {
             });
             let mut answers = tokio::task::JoinSet::new();
             asked.for_each(|ask| drop(answers.spawn(ask)));
-            run.progress(50).await;
+            run.progress(25).await;
             run.cluster.members[old].signal("CONT").await;
             while let Some(answer) = answers.join_next().await {
                 let answer = answer.expect("a client does not panic").expect("an answer");
@@ -43,7 +43,7 @@ async fn a_leader_that_slept_does_not_answer_from_its_dream() {
                     assert_eq!(answer.text().await.unwrap(), after);
                 }
             }
-            run.progress(50).await;
+            run.progress(25).await;
         }
         run.finish().await;
     }

@@ -47,7 +47,7 @@ impl Run {
         let mut rng = Rng::new(seed);
         let load = Load::start(cluster.doors(), recorder, &mut rng);
         let run = Self { evidence, name, load: Some(load), rng, cluster };
-        run.progress(50).await;
+        run.progress(25).await;
         run
     }
 
@@ -55,7 +55,7 @@ impl Run {
         &self.name
     }
 
-    /// Waits until so many more operations have taken effect.
+    /// Waits until so many more writes are acknowledged.
     pub(crate) async fn progress(&self, more: u64) {
         self.load.as_ref().expect("it is taken in the end").progress(more).await;
     }
@@ -64,7 +64,7 @@ impl Run {
     pub(crate) async fn finish(mut self) -> Passed {
         self.cluster.network.heal();
         self.cluster.ready().await;
-        self.progress(50).await;
+        self.progress(25).await;
         let mut load = self.load.take().expect("it is taken here only");
         load.stop().await;
         let doors = self.cluster.doors();

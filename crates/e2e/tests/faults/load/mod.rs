@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     doors: Vec<Door>,
     recorder: Arc<Recorder>,
     stop: AtomicBool,
-    /// Operations that took effect.
+    /// Writes that were acknowledged.
     done: AtomicU64,
     /// Operations that were begun.
     begun: AtomicU64,
@@ -69,14 +69,14 @@ impl Load {
         Self { workers, watchers, shared, goal }
     }
 
-    /// Waits until so many more operations have taken effect.
+    /// Waits until so many more writes are acknowledged.
     pub(crate) async fn progress(&self, more: u64) {
         let goal = self.shared.done.load(Ordering::Relaxed) + more;
         let reached = || {
             let reached = goal <= self.shared.done.load(Ordering::Relaxed);
             async move { reached }
         };
-        until("operations take effect", reached).await;
+        until("writes are acknowledged", reached).await;
     }
 
     /// Lets every client end what it is doing.

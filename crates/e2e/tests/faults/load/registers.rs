@@ -207,7 +207,7 @@ impl Writer {
     }
 
     fn end(&self, call: sim::history::Call, outcome: Outcome<Ret>, written: Vec<Event>) {
-        if let Outcome::Done(_) = outcome {
+        if !written.is_empty() {
             self.shared.done();
         }
         self.shared.recorder.end(call, outcome, written);
