@@ -10,8 +10,10 @@
 
 mod binary;
 mod disk;
+mod hanging_disk;
 mod ports;
 
 pub use binary::binary;
 pub use disk::Disk;
+pub use hanging_disk::HangingDisk;
 pub use ports::free_ports;

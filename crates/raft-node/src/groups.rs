@@ -34,6 +34,8 @@ const INCOMING_MAX: usize = 256;
 const APPLY_INBOX_MAX: usize = 4096;
 /// What a new leader writes at most.
 const LEAD_BYTES: usize = 1024;
+/// A write that takes at least so long, and at least three election timeouts, hangs.
+const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// All groups of this process, on one log.
 #[derive(Clone)]
@@ -114,6 +116,7 @@ impl Groups {
             apply: apply_sender.clone(),
             tasks: tasks.clone(),
             adopt: config.adopt.clone(),
+            disk_patience: DISK_PATIENCE.max(Duration::from_millis(3 * config.election_ms)),
             started,
         });
         let snapshotter = Snapshotter::new(

@@ -24,7 +24,7 @@ async fn many_faults_by_chance() {
 
 async fn chaos(seed: u64, faults: usize) {
     // Every other seed has links that can be slow, where the others lose packets.
-    let kind = if seed % 2 == 0 { Kind::Cuttable } else { Kind::Slowable };
+    let kind = if seed.is_multiple_of(2) { Kind::Cuttable } else { Kind::Slowable };
     let mut cluster = Cluster::prepared(kind).await;
     cluster.give_disks();
     cluster.give_clocks();

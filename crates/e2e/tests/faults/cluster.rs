@@ -23,11 +23,11 @@ const DISK: &str = "size=256m";
 /// More than that, in commands of a mebibyte.
 const COMMANDS_MAX: usize = 400;
 
-/// The members go before what they stand on.
+/// What is mounted in a directory goes before the directory does, and members before their network.
 pub(crate) struct Cluster {
+    disks: Vec<Disk>,
     pub(crate) members: Vec<Member>,
     pub(crate) network: Network,
-    disks: Vec<Disk>,
     /// How far each wall clock is off, in seconds. Empty: they cannot be moved.
     clocks: Vec<i64>,
 }
@@ -155,6 +155,20 @@ impl Cluster {
     /// Who leads, as a majority knows it. Waits until somebody does.
     pub(crate) async fn leader(&self) -> usize {
         self.leader_among(&[0, 1, 2]).await
+    }
+
+    /// Waits until these know another leader than `old`.
+    pub(crate) async fn successor_among(&self, asked: &[usize], old: usize) -> usize {
+        let succeeded = async {
+            loop {
+                let leader = self.leader_among(asked).await;
+                if leader != old {
+                    return leader;
+                }
+                sleep(POLL).await;
+            }
+        };
+        timeout(PATIENCE, succeeded).await.expect("somebody else leads")
     }
 
     /// Who leads, as asked of these, which must be able to know: an answer takes a quorum.

@@ -1,8 +1,10 @@
-//! Disks that are full.
+//! Disks that are full, and disks that hang.
 
+use e2e::HangingDisk;
 use sim::seeds;
 
 use crate::cluster::Cluster;
+use crate::member::Member;
 use crate::network::Kind;
 use crate::run::Run;
 
@@ -39,6 +41,30 @@ async fn a_leader_with_a_full_disk_makes_way_for_one_that_has_space() {
         run.cluster.fill_log(full).await;
         run.progress(30).await;
         run.cluster.disk(full).clear();
+        run.finish().await;
+    }
+}
+
+/// Heartbeats need no disk, so a leader whose disk hangs is still heard. It has to give up by
+/// itself, and another member's disk is fast enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_hangs_gives_up_leading() {
+    for seed in seeds(1) {
+        let cluster = Cluster::prepared(Kind::Cuttable).await;
+        let mount = |member: &Member| HangingDisk::mount(&member.data_dir());
+        let disks: Vec<HangingDisk> = cluster.members.iter().map_while(mount).collect();
+        if disks.len() < cluster.members.len() {
+            return;
+        }
+        let run = Run::with("hanging-disk", seed, cluster).await;
+        // To be dropped first: nothing can be removed from a disk that hangs.
+        let disks = disks;
+        let old = run.cluster.leader().await;
+        let others = [(old + 1) % 3, (old + 2) % 3];
+        assert!(disks[old].freeze(), "it could be frozen before");
+        run.cluster.successor_among(&others, old).await;
+        run.progress(30).await;
+        disks[old].thaw();
         run.finish().await;
     }
 }

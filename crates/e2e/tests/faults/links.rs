@@ -20,7 +20,7 @@ async fn a_leader_that_is_cut_off_is_replaced_and_told_nothing_wrong() {
             let old = run.cluster.leader().await;
             cut(&run, &around(old));
             let others = [(old + 1) % 3, (old + 2) % 3];
-            while run.cluster.leader_among(&others).await == old {}
+            run.cluster.successor_among(&others, old).await;
             run.progress(40).await;
             run.cluster.network.heal();
             run.progress(25).await;

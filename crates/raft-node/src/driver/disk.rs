@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use consensus::{Entry, GroupId, Index, Message, Persist, Term, Ticket};
 use storage::{Durable, IoToken, SubmitError, Wal, Write};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::Proposal;
 use super::propose::cost;
@@ -19,8 +20,8 @@ const WRITE_BYTES: usize = 4 << 20;
 
 pub(super) struct Disk {
     wal: Wal,
-    /// Submitted, in order.
-    in_flight: VecDeque<(IoToken, Done)>,
+    /// Submitted, in order, and when.
+    in_flight: VecDeque<(IoToken, Instant, Done)>,
     /// Collected by this flush, and what the log had no room for before.
     waiting: VecDeque<Chunk>,
     /// Groups that wait for a snapshot to be written, with what comes behind it.
@@ -62,6 +63,11 @@ impl Disk {
 
     pub(super) fn durable(&self) -> watch::Receiver<Durable> {
         self.wal.durable()
+    }
+
+    /// Since when the oldest write has been waiting to be durable.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.in_flight.front().map(|(_, since, _)| *since)
     }
 
     /// The log had no room for something: it has to be tried again, before anything new.
@@ -188,7 +194,7 @@ impl Disk {
                 continue;
             }
             match self.wal.submit_freeing(chunk.writes.clone()) {
-                Ok(token) => self.in_flight.push_back((token, chunk.done)),
+                Ok(token) => self.in_flight.push_back((token, Instant::now(), chunk.done)),
                 Err(SubmitError::Faulty { group, fault }) => {
                     tracing::error!(%group, %fault, "a damaged group takes part no more");
                     self.poison(group);
@@ -228,7 +234,8 @@ impl Disk {
     /// Tokens are durable in order, so this one stands for all before it.
     pub(super) fn finished(&mut self, token: IoToken) -> Vec<(GroupId, Ticket)> {
         let mut tickets = Vec::new();
-        while let Some((_, done)) = self.in_flight.pop_front_if(|(waits, _)| *waits <= token) {
+        while let Some((_, _, done)) = self.in_flight.pop_front_if(|(waits, _, _)| *waits <= token)
+        {
             tickets.extend(done.tickets);
             for removed in done.removed {
                 let _ = removed.send(Ok(()));

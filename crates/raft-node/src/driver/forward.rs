@@ -76,6 +76,7 @@ impl Driver {
             return ForwardOutcome::Overloaded;
         }
         if let Err(error) = self.disk.room_for(&forward.command, forward.freeing) {
+            self.way.note(forward.group, &error);
             return match error {
                 ProposeError::DiskFull => ForwardOutcome::DiskFull,
                 _ => ForwardOutcome::Overloaded,

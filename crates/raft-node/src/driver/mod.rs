@@ -16,6 +16,7 @@ mod input;
 mod propose;
 mod read;
 mod snapshot;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,6 +40,7 @@ use forward::Forwards;
 pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
 use read::Reads;
 use snapshot::Fetched;
+use way::Way;
 
 /// Inputs taken from an inbox at a time.
 const BATCH_MAX: usize = 1024;
@@ -75,6 +77,7 @@ pub(crate) struct Driver {
     /// What this node tells about itself.
     card: NodeCard,
     adopt: Adopt,
+    way: Way,
 }
 
 /// What a driver is made of.
@@ -88,14 +91,27 @@ pub(crate) struct Parts {
     pub(crate) apply: mpsc::Sender<ApplyInput>,
     pub(crate) tasks: TaskTracker,
     pub(crate) adopt: Adopt,
+    /// A write that takes longer hangs.
+    pub(crate) disk_patience: Duration,
     pub(crate) started: Instant,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let card = NodeCard::new(parts.multi.node(), MemberInfo::default());
-        let Parts { multi, wal, inbox, inputs, incoming, transport, apply, tasks, adopt, started } =
-            parts;
+        let Parts {
+            multi,
+            wal,
+            inbox,
+            inputs,
+            incoming,
+            transport,
+            apply,
+            tasks,
+            adopt,
+            started,
+            disk_patience,
+        } = parts;
         Self {
             multi,
             inbox,
@@ -119,6 +135,7 @@ impl Driver {
             fetching: BTreeMap::new(),
             card,
             adopt,
+            way: Way::new(disk_patience),
         }
     }
 
@@ -163,6 +180,7 @@ impl Driver {
             synced.into_iter().for_each(|token| self.handle_durable(token));
             frames.drain(..).for_each(|frame| self.handle_incoming(frame));
             self.handle_inputs(inputs.drain(..));
+            self.make_way();
             self.flush();
         }
     }

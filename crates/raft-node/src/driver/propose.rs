@@ -31,7 +31,10 @@ impl Driver {
     /// Gives commands their places in the log of a group that this node leads.
     fn place(&mut self, group: GroupId, proposals: Vec<Proposal>) {
         let (taken, refused) = self.disk.admit(proposals);
-        refused.into_iter().for_each(|(proposal, error)| drop(proposal.reply.send(Err(error))));
+        for (proposal, error) in refused {
+            self.way.note(group, &error);
+            drop(proposal.reply.send(Err(error)));
+        }
         if taken.is_empty() {
             return;
         }

@@ -64,9 +64,10 @@ impl Answer {
     /// What an answer means that is none of those that the caller knows.
     pub(super) fn refusal<R>(&self) -> Outcome<R> {
         match self {
-            Self::NeverSent => Outcome::Failed,
-            // Each of these says that nothing was done.
-            Self::Given { status: 400 | 404 | 413 | 429 | 503 | 507, .. } => Outcome::Failed,
+            // Each of these codes says that nothing was done.
+            Self::NeverSent | Self::Given { status: 400 | 404 | 413 | 429 | 503 | 507, .. } => {
+                Outcome::Failed
+            }
             Self::Given { .. } | Self::Unanswered => Outcome::Unknown,
         }
     }
