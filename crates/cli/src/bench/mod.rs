@@ -26,7 +26,7 @@ mod coordinator;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::Output;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use args::BenchCommand;
 
 /// Measures until done, or until Ctrl-C or SIGTERM.
@@ -37,15 +37,13 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let work = async {
-        match command {
-            BenchCommand::Coordinator(args) => coordinator::run(args, port_offset, output).await,
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
         }
     };
-    // Dropping the work kills the servers.
-    tokio::select! {
-        result = work => result,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("interrupted"),
+    match command {
+        BenchCommand::Coordinator(args) => coordinator::run(args, port_offset, output, stop).await,
     }
 }

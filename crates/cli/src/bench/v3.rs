@@ -58,3 +58,11 @@ pub(crate) async fn status(target: &Target) -> anyhow::Result<Status> {
         leader: text(&answer["leader"]),
     })
 }
+
+/// Of a service of ours, which says under `etcdserver` what `/v3` behaves like.
+pub(crate) async fn own_version(target: &Target) -> anyhow::Result<String> {
+    let request = Request::get("/version").body(Bytes::new()).expect("it is a constant");
+    let answer = Connection::open(target).await?.send(request).await?;
+    let answer: Value = serde_json::from_slice(&answer.body).context("/version is no JSON")?;
+    Ok(answer["version"].as_str().context("/version names no version")?.to_owned())
+}

@@ -9,6 +9,8 @@ mod operations;
 mod throughput;
 mod watchers;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail};
 use serde::Serialize;
 
@@ -52,36 +54,26 @@ pub(crate) async fn run(
     args: CoordinatorArgs,
     port_offset: u16,
     output: Output,
+    stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let data = std::path::absolute(&args.data)
         .with_context(|| format!("cannot make {} an absolute path", args.data.display()))?;
     let machine = Machine::look(&data);
-    let source = if args.endpoints.is_empty() {
-        if machine.keeps_data_in_memory() {
-            bail!(
-                "{} is on {}, where fsync costs nothing; name a directory on a disk with --data",
-                data.display(),
-                machine.file_system
-            );
-        }
-        let ports = cluster::Cluster::new(&data, port_offset)?;
-        let nodes: Vec<Node> =
-            Node::all().filter(|node| node.service == Service::Coordinator).collect();
-        cluster::ports::check_free(&ports, &nodes)?;
-        Source::Launched(Launcher {
-            directory: data,
-            port_offset,
-            etcd: args.etcd.clone(),
-            nginx: args.nginx.clone(),
-        })
-    } else {
-        Source::Running(args.endpoints.clone())
+    let source = Source::new(&args, data, port_offset, &machine)?;
+    let report = tokio::select! {
+        report = measure(&args, &source, machine) => Some(report),
+        // Dropping the work kills the servers.
+        () = stop => None,
     };
-    let mut report = measure(&args, &source, machine).await?;
-    report.bars = bars::judge(&report);
-    if let Source::Launched(launcher) = &source {
-        launcher.clean_up()?;
+    match (&source, &report) {
+        (Source::Launched(launcher), Some(Err(_))) => {
+            note!("logs and data are kept in {}", launcher.directory.display());
+        }
+        (Source::Launched(launcher), _) => launcher.clean_up().await?,
+        (Source::Running(_), _) => {}
     }
+    let mut report = report.context("interrupted")??;
+    report.bars = bars::judge(&report);
     match output {
         Output::Json => output.json(&report),
         Output::Table => {
@@ -125,6 +117,30 @@ async fn measure(
 }
 
 impl Source {
+    fn new(
+        args: &CoordinatorArgs,
+        directory: PathBuf,
+        port_offset: u16,
+        machine: &Machine,
+    ) -> anyhow::Result<Self> {
+        if !args.endpoints.is_empty() {
+            return Ok(Self::Running(args.endpoints.clone()));
+        }
+        if machine.keeps_data_in_memory() {
+            bail!(
+                "{} is on {}, where fsync costs nothing; name a directory on a disk with --data",
+                directory.display(),
+                machine.file_system
+            );
+        }
+        let ports = cluster::Cluster::new(&directory, port_offset)?;
+        let nodes: Vec<Node> =
+            Node::all().filter(|node| node.service == Service::Coordinator).collect();
+        cluster::ports::check_free(&ports, &nodes)?;
+        let (etcd, nginx) = (args.etcd.clone(), args.nginx.clone());
+        Ok(Self::Launched(Launcher { directory, port_offset, etcd, nginx }))
+    }
+
     /// What is measured, in turns.
     fn systems(&self, args: &CoordinatorArgs) -> Vec<System> {
         match (self, args.against) {

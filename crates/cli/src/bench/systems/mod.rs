@@ -24,6 +24,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 /// One question during that.
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
 const NODES: u16 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -113,14 +114,25 @@ impl Launcher {
     }
 
     /// Removes what the clusters left.
-    pub(crate) fn clean_up(&self) -> anyhow::Result<()> {
-        for system in [System::Quartet, System::Etcd, System::Nginx] {
-            remove(&self.directory.join(system.name()))?;
+    pub(crate) async fn clean_up(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + CLEAN_UP_TIMEOUT;
+        // A process that was just killed may still be writing.
+        while let Err(error) = self.remove_all() {
+            if deadline <= Instant::now() {
+                return Err(error);
+            }
+            sleep(POLL).await;
         }
-        remove(&self.directory.join("run"))?;
         // Stays if somebody else put something there.
         let _ = std::fs::remove_dir(&self.directory);
         Ok(())
+    }
+
+    fn remove_all(&self) -> anyhow::Result<()> {
+        for system in [System::Quartet, System::Etcd, System::Nginx] {
+            remove(&self.directory.join(system.name()))?;
+        }
+        remove(&self.directory.join("run"))
     }
 
     pub(crate) fn pid_file(&self, name: &str) -> PathBuf {
@@ -133,6 +145,10 @@ impl Cluster {
     pub(crate) async fn attach(system: System, members: Vec<Member>) -> anyhow::Result<Self> {
         let mut cluster = Self { system, version: String::new(), members };
         cluster.version = cluster.wait_ready().await?;
+        if system == System::Quartet {
+            let own = v3::own_version(&cluster.members[0].target).await?;
+            cluster.version = format!("{own}, with the API of etcd {}", cluster.version);
+        }
         Ok(cluster)
     }
 
