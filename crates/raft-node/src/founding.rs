@@ -39,6 +39,15 @@ pub enum FoundingError {
     /// Two founders gave the same id or the same name.
     #[error("{0} and {1} are the same node; give every member its own name, address and data")]
     Same(String, String),
+    /// A founder begins with something else.
+    #[error(
+        "{name} and this node do not begin with the same: make the data directories of all founders \
+         from one backup, with the same members and options"
+    )]
+    OtherSeed {
+        /// The other founder.
+        name: String,
+    },
     /// A founder calls itself something else.
     #[error("the node at {url} is {found}, not {expected}; correct the list of initial members")]
     OtherName {
@@ -60,7 +69,7 @@ impl Groups {
     }
 
     /// Agrees with the other founders, given by name and base URL of their peer listeners, on who
-    /// they are; `own` is among them. To be given to [`start_with`](Self::start_with) on a node
+    /// they are; `own` is among them, and begins with what has this digest, or with nothing. To be given to [`start_with`](Self::start_with) on a node
     /// that has nothing of the group yet. Waits until all have answered.
     ///
     /// # Errors
@@ -69,7 +78,7 @@ impl Groups {
     pub async fn meet_founders(
         &self,
         group: GroupId,
-        own: &MemberInfo,
+        (own, seed): (&MemberInfo, Option<&str>),
         founders: &BTreeMap<String, String>,
     ) -> Result<Membership, FoundingError> {
         let mut met: BTreeMap<NodeId, MemberInfo> = BTreeMap::from([(self.node(), own.clone())]);
@@ -84,6 +93,9 @@ impl Groups {
                         let members = card.members(group);
                         if members.is_some_and(|members| !members.contains(&self.node())) {
                             return Err(FoundingError::DataLost { name: own.name.clone() });
+                        }
+                        if card.members(group).is_none() && card.seed.as_deref() != seed {
+                            return Err(FoundingError::OtherSeed { name: name.clone() });
                         }
                         meet(&mut met, (name, url), card)?;
                     }

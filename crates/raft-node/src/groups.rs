@@ -180,9 +180,14 @@ impl Groups {
     }
 
     /// Name and addresses of this node, as it tells them to others that do not know it yet.
-    pub async fn introduce(&self, info: MemberInfo) {
+    /// `seed` is the digest of what was planted here, if the group has not begun.
+    pub async fn introduce(&self, info: MemberInfo, seed: Option<String>) {
         // A driver that has ended tells nobody anything.
-        let _ = self.shared.driver.send(Input::Introduce(info)).await;
+        let _ = self.shared.driver.send(Input::Introduce(info, seed)).await;
+    }
+
+    pub(crate) fn data_dir(&self) -> &std::path::Path {
+        &self.shared.config.data_dir
     }
 
     pub(crate) fn transport(&self) -> &Transport {

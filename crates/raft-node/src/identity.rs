@@ -21,13 +21,16 @@ pub(crate) struct NodeCard {
     node: String,
     /// Name and addresses.
     pub(crate) info: MemberInfo,
+    /// What it begins a group with, if it has no log yet and was given something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<String>,
     /// The members of each group that it has, in hex by decimal group id.
     groups: BTreeMap<String, Vec<String>>,
 }
 
 impl NodeCard {
     pub(crate) fn new(node: NodeId, info: MemberInfo) -> Self {
-        Self { node: format!("{:016x}", node.0), info, groups: BTreeMap::new() }
+        Self { node: format!("{:016x}", node.0), info, seed: None, groups: BTreeMap::new() }
     }
 
     pub(crate) fn node(&self) -> Option<NodeId> {

@@ -60,6 +60,6 @@ pub use join::{JoinError, Joining, join};
 pub use machine::{RestoreError, StateMachine};
 pub use member::MemberInfo;
 pub use members::{Changed, MemberEntry, MemberError, MemberList, MemberRequest, Members, Removed};
-pub use seed::{SeedError, seed};
+pub use seed::{Seed, SeedError, plant, seed};
 pub use storage::{Entry, ReadError, WriteError};
 pub use transport::{BodyError, PeerBody, PeerService};

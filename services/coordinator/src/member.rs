@@ -1,12 +1,12 @@
 //! This node as a member of its cluster: alone, a founder, or one that was added.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chassis::health::Check;
 use chassis::{Context, ServiceConfig as _, StartError};
 use consensus::{GroupId, Membership};
-use raft_node::{Group, Groups, Host, Joining, MemberInfo, Removed};
+use raft_node::{Group, Groups, Host, Joining, MemberInfo, Removed, Seed};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -39,9 +39,11 @@ impl Member {
     pub(crate) async fn open(context: &Context<Config>, time: &Time) -> Result<Self, StartError> {
         let config = &context.config;
         let check = context.health.check("member", "the log is being opened");
-        let info = info(context);
-        let known = others(&config.cluster, &info.name);
-        if config.cluster.initial_state == InitialState::Existing {
+        let mut info = info(context);
+        let seed = seed(config, &mut info)?;
+        let first = seed.as_ref().map_or(&config.cluster.initial_peers, |seed| &seed.founders);
+        let known = others(first, &info.name);
+        if seed.is_none() && config.cluster.initial_state == InitialState::Existing {
             join(context, &info, &known, &check).await?;
         }
         let links = CancellationToken::new();
@@ -52,9 +54,12 @@ impl Member {
             metrics: context.metrics.clone(),
         };
         let groups = Groups::open(settings(config, time), host).map_err(StartError::from_error)?;
-        groups.introduce(info.clone()).await;
+        groups.introduce(info.clone(), seed.as_ref().map(|seed| seed.digest.clone())).await;
         context.peers.open(handlers::peers::router(groups.peer_service()));
-        let founders = founders(&groups, &info, &config.cluster, &check).await?;
+        let founders = match &seed {
+            Some(seed) => sow(&groups, &info, seed, &check).await?,
+            None => founders(&groups, &info, &config.cluster, &check).await?,
+        };
         let machine = Machine::default();
         let group = groups.start_with(GROUP, machine, founders).await;
         let group = group.map_err(StartError::from_error)?;
@@ -142,8 +147,24 @@ fn info(context: &Context<Config>) -> MemberInfo {
     }
 }
 
-fn others(cluster: &Cluster, name: &str) -> BTreeSet<String> {
-    let others = cluster.initial_peers.iter().filter(|(other, _)| *other != name);
+/// What `restore` has put here for this node, which is then where the others look for it.
+fn seed(config: &Config, info: &mut MemberInfo) -> Result<Option<Seed>, StartError> {
+    let seed = Seed::of(&config.base().data_dir).map_err(StartError::from_error)?;
+    if let Some(seed) = &seed {
+        if seed.name != info.name {
+            return Err(StartError::new(format!(
+                "the data directory was restored for the member {}, and this node is {}; start it \
+                 under that name",
+                seed.name, info.name
+            )));
+        }
+        info.peer_url = seed.founders.get(&seed.name).cloned().unwrap_or_default();
+    }
+    Ok(seed)
+}
+
+fn others(peers: &BTreeMap<String, String>, name: &str) -> BTreeSet<String> {
+    let others = peers.iter().filter(|(other, _)| *other != name);
     others.map(|(_, url)| url.clone()).collect()
 }
 
@@ -187,13 +208,35 @@ async fn founders(
     if cluster.initial_peers.len() < 2 {
         return Ok(Membership::of([(groups.node(), info.encode())]));
     }
-    tracing::info!(
-        members = cluster.initial_peers.len(),
-        "waiting for all founders of the cluster"
-    );
+    meet(groups, (info, None), &cluster.initial_peers, check).await
+}
+
+async fn meet(
+    groups: &Groups,
+    own: (&MemberInfo, Option<&str>),
+    founders: &BTreeMap<String, String>,
+    check: &Check,
+) -> Result<Membership, StartError> {
+    tracing::info!(members = founders.len(), "waiting for all founders of the cluster");
     check.fail("waiting for all founders of the cluster");
-    let met = groups.meet_founders(GROUP, info, &cluster.initial_peers).await;
+    let met = groups.meet_founders(GROUP, own, founders).await;
     met.map_err(StartError::from_error)
+}
+
+/// Begins with what was restored, when all are there who begin with it.
+async fn sow(
+    groups: &Groups,
+    info: &MemberInfo,
+    seed: &Seed,
+    check: &Check,
+) -> Result<Membership, StartError> {
+    let members = match groups.has(GROUP) {
+        // The process ended just before it had forgotten the seed.
+        true => Membership::default(),
+        false => meet(groups, (info, Some(&seed.digest)), &seed.founders, check).await?,
+    };
+    groups.sow(GROUP, members).await.map_err(StartError::from_error)?;
+    Ok(Membership::default())
 }
 
 /// Ready is who has everything that was acknowledged when it started, or when it was added.

@@ -1,9 +1,13 @@
 //! Members of a running cluster come and go, and nothing that was acknowledged goes with them.
 
 use std::fs;
+use std::path::Path;
+use std::process::ExitStatus;
 
+use e2e::binary;
 use reqwest::Response;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::load::{Load, until};
 use crate::node::{Node, joiner, ok, trio, trio_with};
@@ -195,6 +199,80 @@ async fn a_member_that_missed_what_left_the_log_gets_the_snapshot() {
     late.kill().await;
     late.restart().await;
     agree(&[&one, &two, &late]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_becomes_a_new_cluster_of_several() {
+    let old = Node::start("coordinator").await;
+    ok(old.put("/v1/kv/key").body("kept")).await;
+    let backup = ok(old.get("/v1/snapshot")).await.bytes().await.unwrap();
+    let old_id = cluster(&old).await["cluster_id"].clone();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backup");
+    fs::write(&file, backup).unwrap();
+
+    let mut nodes = ["one", "two", "three"].map(Node::coordinator);
+    let list: Vec<String> =
+        nodes.iter().map(|node| format!("{}={}", node.name(), node.peer_url())).collect();
+    for node in &mut nodes {
+        let status = restore(&file, node, &list.join(",")).await;
+        assert!(status.success());
+        node.spawn();
+    }
+    for node in &mut nodes {
+        node.ready().await;
+    }
+    agree(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    for node in &nodes {
+        assert_eq!(ok(node.get("/v1/kv/key")).await.text().await.unwrap(), "kept");
+        let new = cluster(node).await;
+        assert_ne!(new["cluster_id"], old_id);
+        assert_eq!(new["members"].as_array().unwrap().len(), 3, "{new}");
+    }
+    // A restored cluster is one like any other: a member dies and comes back.
+    nodes[0].kill().await;
+    ok(nodes[1].put("/v1/kv/key").body("new")).await;
+    nodes[0].restart().await;
+    assert_eq!(ok(nodes[0].get("/v1/kv/key")).await.text().await.unwrap(), "new");
+    agree(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    // What lost its data is not let in again under its name.
+    nodes[2].kill().await;
+    fs::remove_dir_all(nodes[2].data_dir()).unwrap();
+    assert!(restore(&file, &nodes[2], &list.join(",")).await.success());
+    nodes[2].spawn();
+    ended(&mut nodes[2], "what it had is gone from here").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_do_not_begin_with_the_same_do_not_begin() {
+    let old = Node::start("coordinator").await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut nodes = ["one", "two"].map(Node::coordinator);
+    let list: Vec<String> =
+        nodes.iter().map(|node| format!("{}={}", node.name(), node.peer_url())).collect();
+    for (number, node) in nodes.iter().enumerate() {
+        ok(old.put("/v1/kv/key").body(number.to_string())).await;
+        let backup = ok(old.get("/v1/snapshot")).await.bytes().await.unwrap();
+        let file = directory.path().join(number.to_string());
+        fs::write(&file, backup).unwrap();
+        assert!(restore(&file, node, &list.join(",")).await.success());
+    }
+    nodes.iter_mut().for_each(Node::spawn);
+    ended(&mut nodes[0], "do not begin with the same").await;
+}
+
+/// Makes the data directory of one member of a new cluster.
+async fn restore(backup: &Path, node: &Node, members: &str) -> ExitStatus {
+    let restore = Command::new(binary("quartet-coordinator"))
+        .arg("restore")
+        .arg("--from")
+        .arg(backup)
+        .arg("--data-dir")
+        .arg(node.data_dir())
+        .args(["--name", node.name(), "--initial-cluster", members])
+        .kill_on_drop(true)
+        .status();
+    restore.await.expect("it runs")
 }
 
 /// The sum of all series whose name contains this.

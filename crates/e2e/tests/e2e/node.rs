@@ -61,6 +61,11 @@ impl Node {
         std::os::unix::fs::symlink("/dev/full", self.log_file()).expect("there is no log yet");
     }
 
+    /// A coordinator of this name; no process yet.
+    pub(crate) fn coordinator(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::prepared("coordinator", "") }
+    }
+
     /// Starts the process again, on the same ports and directory.
     pub(crate) async fn restart(&mut self) {
         self.spawn();

@@ -19,8 +19,8 @@ use crate::members::{Begun, MemberError, MemberRequest, Rules};
 pub(crate) type ReplySender = oneshot::Sender<Result<AnyApplied, ProposeError>>;
 
 pub(crate) enum Input {
-    /// Name and addresses of this node.
-    Introduce(MemberInfo),
+    /// Name and addresses of this node, and the digest of what it begins with.
+    Introduce(MemberInfo, Option<String>),
     Propose(Proposal),
     Read(PendingRead),
     /// Takes a group's name; false if it is taken.

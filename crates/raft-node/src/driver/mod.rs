@@ -240,8 +240,9 @@ impl Driver {
                     proposals.entry(proposal.group).or_default().push(proposal);
                 }
                 Input::Read(read) => self.handle_read(read),
-                Input::Introduce(info) => {
+                Input::Introduce(info, seed) => {
                     self.card.info = info;
+                    self.card.seed = seed;
                     self.transport.set_identity(self.card.to_json());
                     self.transport.set_own_url(self.card.info.peer_url.clone());
                 }
