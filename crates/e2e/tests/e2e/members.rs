@@ -231,7 +231,11 @@ async fn a_backup_becomes_a_new_cluster_of_several() {
     }
     // A restored cluster is one like any other: a member dies and comes back.
     nodes[0].kill().await;
-    ok(nodes[1].put("/v1/kv/key").body("new")).await;
+    until("the others go on", || {
+        let put = nodes[1].put("/v1/kv/key").body("new");
+        async { put.send().await.is_ok_and(|answer| answer.status().is_success()) }
+    })
+    .await;
     nodes[0].restart().await;
     assert_eq!(ok(nodes[0].get("/v1/kv/key")).await.text().await.unwrap(), "new");
     agree(&[&nodes[0], &nodes[1], &nodes[2]]).await;
@@ -258,7 +262,15 @@ async fn members_that_do_not_begin_with_the_same_do_not_begin() {
         assert!(restore(&file, node, &list.join(",")).await.success());
     }
     nodes.iter_mut().for_each(Node::spawn);
-    ended(&mut nodes[0], "do not begin with the same").await;
+    // Whoever notices first ends.
+    let [one, two] = &mut nodes;
+    let (status, first) = tokio::select! {
+        status = one.exit() => (status, 0),
+        status = two.exit() => (status, 1),
+    };
+    assert!(!status.success());
+    let log = nodes[first].log();
+    assert!(log.contains("do not begin with the same"), "{log}");
 }
 
 /// Makes the data directory of one member of a new cluster.
