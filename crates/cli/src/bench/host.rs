@@ -25,6 +25,19 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
+/// Time that processes of this machine, and others on the same hardware, have taken from all cores.
+pub(crate) fn busy_time() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    busy_ticks(&stat).map(|ticks| Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+}
+
+/// `cpu user nice system idle iowait irq softirq steal …`. Interrupts are left out: most are ours.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let all = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = all.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    Some(ticks.get(..3)?.iter().sum::<u64>() + ticks.get(7)?)
+}
+
 /// What a process holds in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Memory {
@@ -114,6 +127,11 @@ mod tests {
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 21 34 0 0";
         assert_eq!(cpu_ticks(stat), Some(55));
+    }
+
+    #[test]
+    fn stolen_time_is_busy_and_waiting_for_the_disk_is_not() {
+        assert_eq!(busy_ticks("cpu  1 2 3 100 200 10 20 4 0 0\ncpu0 1 1 1\n"), Some(10));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Sample {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_error: Option<String>,
     pub(crate) cpu_us_per_request: CpuPerRequest,
+    /// Cores that were busy with something else meanwhile: the more, the less this run is worth.
+    pub(crate) other_cores: Option<f64>,
 }
 
 /// Microseconds of user and system time. What cannot be seen from here is absent.
@@ -34,6 +36,15 @@ pub(crate) struct CpuPerRequest {
 pub(crate) struct CpuSpent {
     pub(crate) servers: Option<Vec<Duration>>,
     pub(crate) generator: Option<Duration>,
+    /// Everything on this machine.
+    pub(crate) machine: Option<Duration>,
+}
+
+impl CpuSpent {
+    fn by_others(&self) -> Option<Duration> {
+        let ours = self.servers.as_ref()?.iter().sum::<Duration>() + self.generator?;
+        Some(self.machine?.saturating_sub(ours))
+    }
 }
 
 impl CpuPerRequest {
@@ -59,6 +70,9 @@ impl Sample {
                 servers: servers.map(|all| all.iter().copied().map(per_request).collect()),
                 generator: spent.generator.filter(|_| any).map(per_request),
             },
+            other_cores: spent
+                .by_others()
+                .map(|others| others.as_secs_f64() / window.length().as_secs_f64()),
         }
     }
 
@@ -85,6 +99,11 @@ impl Sample {
                 servers: servers.filter(|servers| !servers.is_empty()),
                 generator: cpu(&|cpu| cpu.generator),
             },
+            other_cores: runs
+                .iter()
+                .map(|run| run.other_cores)
+                .collect::<Option<Vec<f64>>>()
+                .map(median),
         }
     }
 }
@@ -162,6 +181,7 @@ pub(crate) fn print(rows: &[Row]) {
         "SERVERS US/REQUEST",
         "RATIO",
         "GENERATOR US",
+        "OTHERS",
     ]);
     for row in rows {
         let (median, ratio) = (&row.median, row.ratio.as_ref());
@@ -180,9 +200,10 @@ pub(crate) fn print(rows: &[Row]) {
             servers(cpu),
             times(ratio.and_then(|ratio| ratio.server_cpu)),
             cpu.generator.map_or_else(String::new, |cpu| format!("{cpu:.1}")),
+            median.other_cores.map_or_else(String::new, |cores| format!("{cores:.2}")),
         ]);
     }
-    for column in [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] {
+    for column in [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13] {
         table.right(column);
     }
     table.print();
@@ -232,6 +253,7 @@ mod tests {
             errors: 1,
             first_error: None,
             cpu_us_per_request: CpuPerRequest { servers: Some(vec![rate, 1.0]), generator: None },
+            other_cores: None,
         };
         Row::new("put", connections, (system, "/v3/kv"), rates.iter().map(run).collect())
     }

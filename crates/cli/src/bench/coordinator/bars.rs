@@ -140,6 +140,7 @@ mod tests {
             errors: 0,
             first_error: None,
             cpu_us_per_request: CpuPerRequest { servers: Some(vec![1e6 / rate]), generator: None },
+            other_cores: None,
         };
         Row::new(operation.name(), connections, (system, "/x"), vec![sample])
     }

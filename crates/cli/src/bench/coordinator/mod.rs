@@ -205,7 +205,11 @@ impl Report {
             say!("{} {}: {}", info.system.name(), info.version, info.durability);
         }
         if !self.throughput.is_empty() {
-            say!("\nPuts and gets: {}-byte values, closed loop", dataset::VALUE_BYTES);
+            say!(
+                "\nPuts and gets: {}-byte values, closed loop; CPU time of all servers = leader + followers; \
+                 OTHERS: cores in use by something else",
+                dataset::VALUE_BYTES
+            );
             report::print(&self.throughput);
         }
         if !self.failover.is_empty() {

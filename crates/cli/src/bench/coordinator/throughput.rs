@@ -127,16 +127,21 @@ async fn sample(
 
 /// CPU time of everybody from the beginning of the window to its end.
 async fn spent(cluster: &Cluster, leader: usize, window: Window) -> CpuSpent {
-    let now = || (cluster.cpu_times(leader), host::cpu_time(std::process::id()));
+    let now = || {
+        let generator = host::cpu_time(std::process::id());
+        (cluster.cpu_times(leader), generator, host::busy_time())
+    };
+    let since = |then: Option<Duration>, now: Option<Duration>| Some(now?.saturating_sub(then?));
     sleep_until(window.begin).await;
-    let (servers, generator) = now();
+    let before = now();
     sleep_until(window.end).await;
-    let (servers_then, generator_then) = now();
-    let servers = servers_then.zip(servers).map(|(then, now)| {
-        then.into_iter().zip(now).map(|(then, now)| then.saturating_sub(now)).collect()
+    let after = now();
+    let servers = before.0.zip(after.0).map(|(before, after)| {
+        let pairs = before.into_iter().zip(after);
+        pairs.map(|(before, after)| after.saturating_sub(before)).collect()
     });
-    let generator = generator_then.zip(generator).map(|(then, now)| then.saturating_sub(now));
-    CpuSpent { servers, generator }
+    let (generator, machine) = (since(before.1, after.1), since(before.2, after.2));
+    CpuSpent { servers, generator, machine }
 }
 
 fn rows(samples: Samples) -> Vec<Row> {
