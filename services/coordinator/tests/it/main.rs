@@ -14,6 +14,7 @@ mod kv;
 mod leases;
 mod locks;
 mod maintenance;
+mod members;
 mod model;
 mod process;
 mod ready;
