@@ -17,6 +17,7 @@ pub(crate) struct Status {
     pub(crate) version: String,
     pub(crate) member: String,
     pub(crate) leader: Option<String>,
+    pub(crate) term: u64,
 }
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
@@ -56,6 +57,9 @@ pub(crate) async fn status(target: &Target) -> anyhow::Result<Status> {
         version: text(&answer["version"]).unwrap_or_default(),
         member: text(&answer["header"]["member_id"]).context("the status names no member")?,
         leader: text(&answer["leader"]),
+        term: text(&answer["raftTerm"])
+            .and_then(|term| term.parse().ok())
+            .context("the status names no term")?,
     })
 }
 

@@ -26,7 +26,7 @@ use super::super::v3;
 use super::events::{Scanner, TIME_DIGITS};
 use super::operations::Api;
 use super::{Source, SystemInfo, dataset};
-use crate::output::{Table, note};
+use crate::output::{Table, note, say};
 
 const PUTS_PER_SECOND: u64 = 1_000;
 /// Enough that a put waits for its moment, not for the one before it.
@@ -47,10 +47,14 @@ pub(super) struct Watching {
     pub(super) puts: u64,
     pub(super) puts_per_second: f64,
     pub(super) delivered: u64,
-    /// Events that a watcher has not seen.
+    /// Puts that were not acknowledged: they may have happened or not.
+    pub(super) failed_puts: u64,
+    /// Events of acknowledged puts that a watcher has not seen.
     pub(super) missing: u64,
     /// Events that came twice or after a later one.
     pub(super) disordered: u64,
+    /// How often a new term began meanwhile.
+    pub(super) elections: u64,
     /// From sending the put to reading the event.
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
@@ -95,7 +99,7 @@ async fn watch_all(
     cluster: &Cluster,
     api: Api,
 ) -> anyhow::Result<Watching> {
-    let leader = cluster.leader().await?;
+    let (leader, term) = (cluster.leader().await?, cluster.term().await?);
     let job = Arc::new(Job {
         targets: cluster.targets(leader),
         api,
@@ -120,7 +124,7 @@ async fn watch_all(
 
     let times = || (cluster.cpu_times(leader), host::cpu_time(std::process::id()));
     let (began, before) = (Instant::now(), times());
-    put_all(&job).await?;
+    let failed = put_all(&job).await?;
     let putting = began.elapsed();
     // The watchers may all be done.
     let _ = give_up.send(Instant::now() + PATIENCE);
@@ -138,42 +142,73 @@ async fn watch_all(
         puts: job.puts,
         puts_per_second: job.puts as f64 / putting.as_secs_f64(),
         delivered,
-        missing: (job.watchers * job.puts).saturating_sub(delivered),
+        failed_puts: failed.puts,
+        missing: board.missing(job.puts - failed.puts),
+        elections: cluster.term().await?.saturating_sub(term),
         disordered: board.watchers.iter().map(|watcher| watcher.disordered).sum(),
         p50_ms: board.tally.quantile_ms(0.5),
         p99_ms: board.tally.quantile_ms(0.99),
         max_ms: board.tally.max_ms(),
         server_cores: cores(sum(&before.0), sum(&after.0)),
         generator_cores: cores(before.1, after.1),
-        first_error: board.tally.first_error,
+        first_error: board.tally.first_error.or(failed.first),
     })
 }
 
 /// Every writer keeps its own timetable; one that is late sends at once.
-async fn put_all(job: &Arc<Job>) -> anyhow::Result<()> {
+async fn put_all(job: &Arc<Job>) -> anyhow::Result<Failed> {
     let begin = Instant::now();
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let job = job.clone();
         writers.spawn(async move {
+            let mut failed = Failed::default();
             let target = &job.targets[writer as usize % job.targets.len()];
-            let mut connection = Connection::open(target).await?;
+            let mut open = None;
             for put in (writer..job.puts).step_by(WRITERS as usize) {
                 sleep_until(begin + Duration::from_micros(put * 1_000_000 / PUTS_PER_SECOND)).await;
-                let answer = connection.send(job.put(put)).await?;
-                ensure!(answer.status.is_success(), "a put is answered {answer}");
+                if let Err(error) = job.put(target, &mut open, put).await {
+                    failed.puts += 1;
+                    failed.first.get_or_insert(format!("a put at {target}: {error:#}"));
+                    open = None;
+                }
             }
-            Ok(())
+            failed
         });
     }
+    let mut all = Failed::default();
     while let Some(ended) = writers.join_next().await {
-        ended.context("a writer panicked")??;
+        let ended = ended.context("a writer panicked")?;
+        all.puts += ended.puts;
+        all.first = all.first.or(ended.first);
     }
-    Ok(())
+    Ok(all)
+}
+
+/// Nobody knows whether these happened.
+#[derive(Default)]
+struct Failed {
+    puts: u64,
+    first: Option<String>,
 }
 
 impl Job {
-    fn put(&self, number: u64) -> Request<Bytes> {
+    async fn put(
+        &self,
+        target: &Target,
+        open: &mut Option<Connection>,
+        number: u64,
+    ) -> anyhow::Result<()> {
+        let connection = match open {
+            Some(connection) => connection,
+            closed => closed.insert(Connection::open(target).await?),
+        };
+        let answer = connection.send(self.request(number)).await?;
+        ensure!(answer.status.is_success(), "it is answered {answer}");
+        Ok(())
+    }
+
+    fn request(&self, number: u64) -> Request<Bytes> {
         let key = format!("watched/{:04}", number % KEYS);
         let filler = dataset::value(number as usize);
         let sent_us = self.epoch.elapsed().as_micros();
@@ -199,6 +234,12 @@ impl Job {
 struct Board {
     watchers: Vec<Watcher>,
     tally: Tally,
+}
+
+impl Board {
+    fn missing(&self, events: u64) -> u64 {
+        self.watchers.iter().map(|watcher| events.saturating_sub(watcher.seen)).sum()
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -283,9 +324,11 @@ pub(super) fn print(all: &[Watching]) {
         "SYSTEM",
         "WATCHERS",
         "PUTS/S",
+        "FAILED",
         "DELIVERED",
         "MISSING",
         "DISORDERED",
+        "ELECTIONS",
         "P50 MS",
         "P99 MS",
         "MAX MS",
@@ -299,9 +342,11 @@ pub(super) fn print(all: &[Watching]) {
             format!("{} {}", one.system.name(), one.api),
             one.watchers.to_string(),
             format!("{:.0}", one.puts_per_second),
+            one.failed_puts.to_string(),
             one.delivered.to_string(),
             one.missing.to_string(),
             one.disordered.to_string(),
+            one.elections.to_string(),
             format!("{:.1}", one.p50_ms),
             format!("{:.1}", one.p99_ms),
             format!("{:.1}", one.max_ms),
@@ -309,6 +354,11 @@ pub(super) fn print(all: &[Watching]) {
             cores(one.generator_cores),
         ]);
     }
-    (1..=10).for_each(|column| table.right(column));
+    (1..=12).for_each(|column| table.right(column));
     table.print();
+    for one in all {
+        if let Some(error) = &one.first_error {
+            say!("{} {}: the first error: {error}", one.system.name(), one.api);
+        }
+    }
 }

@@ -171,15 +171,28 @@ impl Cluster {
         Ok(version)
     }
 
-    /// Which member leads.
+    /// Which member leads, once there is one: an election may be under way.
     pub(crate) async fn leader(&self) -> anyhow::Result<usize> {
-        for (at, member) in self.members.iter().enumerate() {
-            let status = v3::status(&member.target).await?;
-            if status.leader.is_some_and(|leader| leader == status.member) {
-                return Ok(at);
+        let deadline = Instant::now() + READY_TIMEOUT;
+        loop {
+            for (at, member) in self.members.iter().enumerate() {
+                if let Ok(status) = member.status().await
+                    && status.leader.as_ref() == Some(&status.member)
+                {
+                    return Ok(at);
+                }
             }
+            if deadline <= Instant::now() {
+                bail!("no member of {} says that it leads", self.system.name());
+            }
+            sleep(POLL).await;
         }
-        bail!("no member of {} says that it leads", self.system.name())
+    }
+
+    /// The term of the leader.
+    pub(crate) async fn term(&self) -> anyhow::Result<u64> {
+        let leader = &self.members[self.leader().await?];
+        Ok(leader.status().await?.term)
     }
 
     /// The leader first, so that a single connection goes to it in every system alike.
@@ -210,9 +223,12 @@ impl Cluster {
 }
 
 impl Member {
+    async fn status(&self) -> anyhow::Result<v3::Status> {
+        timeout(POLL_TIMEOUT, v3::status(&self.target)).await.context("no answer")?
+    }
+
     async fn ready(&self, version: &mut String) -> anyhow::Result<()> {
-        let status =
-            timeout(POLL_TIMEOUT, v3::status(&self.target)).await.context("no answer")??;
+        let status = self.status().await?;
         *version = status.version;
         status.leader.context("it knows no leader")?;
         Ok(())
