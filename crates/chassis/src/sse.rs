@@ -18,19 +18,36 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// a client that is gone is noticed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Events that are ready travel in one piece, up to about this many bytes.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// One event. Its id is what `Last-Event-ID` resumes after.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     id: Option<String>,
-    name: Option<String>,
-    data: String,
-    retry: Option<Duration>,
+    content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Fields { name: Option<String>, data: String, retry: Option<Duration> },
+    Encoded(Encoded),
+}
+
+/// All of an event but its id, as it is written: for an event that many streams send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded(Bytes);
+
+impl From<Encoded> for Event {
+    fn from(encoded: Encoded) -> Self {
+        Self { id: None, content: Content::Encoded(encoded) }
+    }
 }
 
 impl Event {
     /// An event with this data; every line of it becomes a `data:` line.
     pub fn new(data: impl Into<String>) -> Self {
-        Self { data: data.into(), ..Self::default() }
+        Self { id: None, content: Content::Fields { name: None, data: data.into(), retry: None } }
     }
 
     /// An event with JSON data. It fails only if the value cannot be JSON.
@@ -45,46 +62,70 @@ impl Event {
         self
     }
 
-    /// Sets the event's name (its type); without one it is `message`.
+    /// Sets the event's name (its type); without one it is `message`. An encoded event keeps its
+    /// own.
     #[must_use]
-    pub fn named(mut self, name: &str) -> Self {
-        self.name = Some(one_line(name));
+    pub fn named(mut self, to: &str) -> Self {
+        if let Content::Fields { name, .. } = &mut self.content {
+            *name = Some(one_line(to));
+        }
         self
     }
 
-    /// Tells the client how long to wait before it reconnects.
+    /// Tells the client how long to wait before it reconnects. An encoded event says what it did.
     #[must_use]
     pub fn retry(mut self, wait: Duration) -> Self {
-        self.retry = Some(wait);
+        if let Content::Fields { retry, .. } = &mut self.content {
+            *retry = Some(wait);
+        }
         self
     }
 
-    /// The event as it is written.
+    /// All but the id, as it is written.
     #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut text = BytesMut::with_capacity(self.data.len() + 64);
-        let mut field = |name: &str, value: &str| {
-            text.extend_from_slice(name.as_bytes());
-            text.extend_from_slice(b": ");
-            text.extend_from_slice(value.as_bytes());
-            text.extend_from_slice(b"\n");
-        };
+    pub fn encode(&self) -> Encoded {
+        if let Content::Encoded(encoded) = &self.content {
+            return encoded.clone();
+        }
+        let mut text = BytesMut::new();
+        self.content.write(&mut text);
+        Encoded(text.freeze())
+    }
+
+    fn write(&self, text: &mut BytesMut) {
         if let Some(id) = &self.id {
-            field("id", id);
+            write_field(text, "id", id);
         }
-        if let Some(name) = &self.name {
-            field("event", name);
+        self.content.write(text);
+    }
+}
+
+impl Content {
+    fn write(&self, text: &mut BytesMut) {
+        let (name, data, retry) = match self {
+            Self::Encoded(Encoded(encoded)) => return text.extend_from_slice(encoded),
+            Self::Fields { name, data, retry } => (name, data, retry),
+        };
+        text.reserve(data.len() + 64);
+        if let Some(name) = name {
+            write_field(text, "event", name);
         }
-        if let Some(retry) = self.retry {
-            field("retry", &retry.as_millis().to_string());
+        if let Some(retry) = retry {
+            write_field(text, "retry", &retry.as_millis().to_string());
         }
         // A lone CR ends a line as well, by the standard.
-        for line in self.data.replace("\r\n", "\n").split(['\n', '\r']) {
-            field("data", line);
+        for line in data.replace("\r\n", "\n").split(['\n', '\r']) {
+            write_field(text, "data", line);
         }
         text.extend_from_slice(b"\n");
-        text.freeze()
     }
+}
+
+fn write_field(text: &mut BytesMut, name: &str, value: &str) {
+    text.extend_from_slice(name.as_bytes());
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value.as_bytes());
+    text.extend_from_slice(b"\n");
 }
 
 fn one_line(text: &str) -> String {
@@ -148,22 +189,15 @@ impl<S: Stream<Item = Event>> Body for EventStream<S> {
             // Something at once: the client knows that it is connected, and buffers let go.
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": open\n\n")))));
         }
-        let text = if this.draining.poll(cx).is_ready() {
+        let text = if this.draining.as_mut().poll(cx).is_ready() {
             *this.ended = true;
             Bytes::from_static(b": draining, reconnect\n\n")
         } else {
-            match this.events.poll_next(cx) {
-                Poll::Ready(Some(event)) => event.encode(),
-                Poll::Ready(None) => {
-                    *this.ended = true;
-                    return Poll::Ready(None);
-                }
-                Poll::Pending => {
-                    if this.keep_alive.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    Bytes::from_static(b": keep-alive\n\n")
-                }
+            match ready_events(this.events, this.ended, cx) {
+                Some(text) => text,
+                None if *this.ended => return Poll::Ready(None),
+                None if this.keep_alive.as_mut().poll(cx).is_pending() => return Poll::Pending,
+                None => Bytes::from_static(b": keep-alive\n\n"),
             }
         };
         this.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
@@ -171,6 +205,26 @@ impl<S: Stream<Item = Event>> Body for EventStream<S> {
         let _ = this.keep_alive.poll(cx);
         Poll::Ready(Some(Ok(Frame::data(text))))
     }
+}
+
+/// What is there, in one piece. `None`: nothing is, for now or, if `ended`, for ever.
+fn ready_events<S: Stream<Item = Event>>(
+    mut events: Pin<&mut S>,
+    ended: &mut bool,
+    cx: &mut Context<'_>,
+) -> Option<Bytes> {
+    let mut text = BytesMut::new();
+    while text.len() < PIECE_BYTES {
+        match events.as_mut().poll_next(cx) {
+            Poll::Ready(Some(event)) => event.write(&mut text),
+            Poll::Ready(None) => {
+                *ended = true;
+                break;
+            }
+            Poll::Pending => break,
+        }
+    }
+    (!text.is_empty()).then(|| text.freeze())
 }
 
 #[cfg(test)]
@@ -187,10 +241,16 @@ mod tests {
 
     #[test]
     fn an_event_is_written_line_by_line() {
+        let written = |event: &Event| {
+            let mut text = BytesMut::new();
+            event.write(&mut text);
+            text.freeze()
+        };
         let event = Event::new("a\r\nb\rc").id("7\n8").named("put");
-        let text = "id: 78\nevent: put\ndata: a\ndata: b\ndata: c\n\n";
-        assert_eq!(event.encode(), text);
-        assert_eq!(Event::new("").encode(), "data: \n\n");
+        assert_eq!(written(&event), "id: 78\nevent: put\ndata: a\ndata: b\ndata: c\n\n");
+        assert_eq!(written(&Event::new("")), "data: \n\n");
+        let again = Event::from(event.encode()).id(9);
+        assert_eq!(written(&again), "id: 9\nevent: put\ndata: a\ndata: b\ndata: c\n\n");
     }
 
     #[tokio::test]
@@ -199,6 +259,24 @@ mod tests {
         let response = response(events, &CancellationToken::new());
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
         assert_eq!(text(response).await, ": open\n\nid: 1\ndata: 1\n\nid: 2\ndata: 2\n\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_travels_in_bounded_pieces() {
+        let long = "x".repeat(PIECE_BYTES / 2);
+        let events = stream::iter([Event::new("1"), Event::new("2")]).chain(stream::iter([
+            Event::new(&*long),
+            Event::new(&*long),
+            Event::new("3"),
+        ]));
+        let response = response(events, &CancellationToken::new());
+        let mut body = response.into_body();
+        let mut lens = Vec::new();
+        while let Some(frame) = body.frame().await {
+            lens.push(frame.unwrap().into_data().unwrap().len());
+        }
+        let (field, short) = ("data: \n\n".len(), "data: 1\n\n".len());
+        assert_eq!(lens, [": open\n\n".len(), 2 * short + 2 * (field + long.len()), short]);
     }
 
     #[tokio::test]

@@ -34,14 +34,12 @@ pub(crate) enum ApplyInput {
         machine: Restored,
         done: oneshot::Sender<watch::Receiver<Index>>,
     },
-    /// Who waits for which entries. Comes before their commit.
-    Await {
-        group: GroupId,
-        waiters: Vec<Waiter>,
-    },
+    /// Everything up to `through` is committed. With it come those who wait for entries, of this
+    /// commit or of a later one.
     Commit {
         group: GroupId,
         through: Index,
+        waiters: Vec<Waiter>,
     },
     /// To be served when everything up to `from` is applied.
     Visit {
@@ -55,7 +53,7 @@ pub(crate) enum ApplyInput {
     },
     Snapshotted {
         group: GroupId,
-        result: Result<Index, Index>,
+        result: Result<(Index, u64), Index>,
     },
     /// A fetched snapshot is on disk.
     Saved {
@@ -112,6 +110,7 @@ impl Waiter {
         if let Some(span) = &mut span {
             span.set("quartet.term", term.0.to_string());
             span.set("quartet.index", index.0.to_string());
+            span.event("placed", []);
         }
         Self { index, term, reply, span }
     }
@@ -174,14 +173,10 @@ impl Apply {
                 let _ = done.send(running.published());
                 self.groups.insert(group, running);
             }
-            ApplyInput::Await { group, waiters } => {
+            ApplyInput::Commit { group, through, waiters } => {
                 // An unknown group drops them: nobody knows what became of their commands.
                 if let Some(running) = self.groups.get_mut(&group) {
                     running.wait(waiters);
-                }
-            }
-            ApplyInput::Commit { group, through } => {
-                if let Some(running) = self.groups.get_mut(&group) {
                     running.commit(through);
                     self.advance(group).await;
                 }
@@ -219,9 +214,7 @@ impl Apply {
             return;
         }
         running.apply(entries);
-        if self.snapshot_bytes <= running.log_bytes()
-            || self.snapshot_entries <= running.log_entries()
-        {
+        if running.is_due(self.snapshot_bytes, self.snapshot_entries) {
             running.snapshot(group, &self.snapshotter);
         }
         if running.next().is_some() && !self.behind.contains(&group) {
@@ -264,7 +257,7 @@ impl Apply {
         }
     }
 
-    fn handle_snapshotted(&mut self, group: GroupId, result: Result<Index, Index>) {
+    fn handle_snapshotted(&mut self, group: GroupId, result: Result<(Index, u64), Index>) {
         match self.groups.get_mut(&group) {
             Some(running) => running.handle_snapshotted(result, group, &self.snapshotter),
             // Removed while its snapshot was written: the file must not outlive the group.

@@ -16,7 +16,8 @@ pub struct Config {
     pub wal: storage::Config,
     /// The longest command, in bytes. A longer one is refused with `TooLarge`.
     pub max_command_bytes: usize,
-    /// A group whose log grew by this many bytes since its last snapshot takes a new one.
+    /// A group whose log grew by this many bytes since its last snapshot, and by as many as that
+    /// one has, takes a new one.
     pub snapshot_bytes: u64,
     /// The same after this many entries.
     pub snapshot_entries: u64,

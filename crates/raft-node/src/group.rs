@@ -163,35 +163,40 @@ impl<M: StateMachine> Group<M> {
         Some(())
     }
 
-    /// Reads the state on the apply task, which runs nothing else meanwhile: keep it short, clone
-    /// what is big. The read is linearizable on every member: it sees whatever was answered,
-    /// anywhere, before the call.
+    /// Waits until this node has applied whatever was answered, anywhere, before the call: what is
+    /// read of its machine from then on is linearizable, on every member.
     ///
     /// # Errors
     ///
     /// When nobody leads for a while, or the group does not run here.
+    pub async fn barrier(&self) -> Result<(), QueryError> {
+        let deadline = Instant::now() + LEADER_WAIT;
+        loop {
+            let (done, outcome) = oneshot::channel();
+            let input = Input::Read(PendingRead { group: self.id, done });
+            self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
+            match outcome.await.map_err(|_| QueryError::Stopped)? {
+                Err(QueryError::NotLeader { leader }) => {
+                    let error = QueryError::NotLeader { leader };
+                    self.wait_for_leader(deadline).await.ok_or(error)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Reads the state on the apply task, behind a [`barrier`](Self::barrier). That task runs
+    /// nothing else meanwhile: keep it short, clone what is big.
+    ///
+    /// # Errors
+    ///
+    /// As [`barrier`](Self::barrier).
     pub async fn query<R: Send + 'static>(
         &self,
         read: impl FnOnce(&M) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        let (mut visit, mut answer) = visit(|machine: &mut M| read(machine));
-        let deadline = Instant::now() + LEADER_WAIT;
-        loop {
-            let (failed, failure) = oneshot::channel();
-            let input = Input::Read(PendingRead { group: self.id, visit, failed });
-            self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
-            tokio::select! {
-                biased;
-                answer = &mut answer => return answer.map_err(|_| QueryError::Stopped),
-                Ok((error, unserved)) = failure => {
-                    if !matches!(error, QueryError::NotLeader { .. }) {
-                        return Err(error);
-                    }
-                    visit = unserved;
-                    self.wait_for_leader(deadline).await.ok_or(error)?;
-                }
-            }
-        }
+        self.barrier().await?;
+        self.local(|machine| read(machine)).await
     }
 
     /// Changes the part of the machine that is not replicated, on the apply task, with whatever is
@@ -204,7 +209,12 @@ impl<M: StateMachine> Group<M> {
         &self,
         change: impl FnOnce(&mut M) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        let (visit, answer) = visit(change);
+        let (reply, answer) = oneshot::channel();
+        let visit: Visit = Box::new(move |machine: &mut dyn Any| {
+            let machine = machine.downcast_mut().expect("the group was started with M");
+            // The caller may have left; then nobody is told.
+            let _ = reply.send(change(machine));
+        });
         let input = ApplyInput::Visit { group: self.id, from: Index::ZERO, visits: vec![visit] };
         self.shared.apply.send(input).await.map_err(|_| QueryError::Stopped)?;
         answer.await.map_err(|_| QueryError::Stopped)
@@ -293,17 +303,4 @@ impl<M: StateMachine> Group<M> {
     pub fn applied(&self) -> watch::Receiver<Index> {
         self.applied.clone()
     }
-}
-
-/// A visit of the machine, and its answer.
-fn visit<M: StateMachine, R: Send + 'static>(
-    change: impl FnOnce(&mut M) -> R + Send + 'static,
-) -> (Visit, oneshot::Receiver<R>) {
-    let (reply, answer) = oneshot::channel();
-    let visit: Visit = Box::new(move |machine: &mut dyn Any| {
-        let machine = machine.downcast_mut().expect("the group was started with M");
-        // The caller may have left; then nobody is told.
-        let _ = reply.send(change(machine));
-    });
-    (visit, answer)
 }

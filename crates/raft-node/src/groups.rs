@@ -232,7 +232,7 @@ impl Groups {
     async fn leads_soon<M: StateMachine>(&self, group: &Group<M>) -> bool {
         /// Between two looks at the disk.
         const PAUSE: Duration = Duration::from_millis(50);
-        let led = group.query(|_| ());
+        let led = group.barrier();
         tokio::pin!(led);
         loop {
             tokio::select! {
@@ -305,7 +305,8 @@ impl Groups {
         self.shared.apply.send(input).await.map_err(|_| StartError::Stopped)?;
         let applied = started.await.map_err(|_| StartError::Stopped)?;
         let (done, started) = oneshot::channel();
-        let input = Input::Start { group, raft: Box::new(raft), leadership: leads, done };
+        let (raft, applied_here) = (Box::new(raft), applied.clone());
+        let input = Input::Start { group, raft, leadership: leads, applied: applied_here, done };
         self.shared.driver.send(input).await.map_err(|_| StartError::Stopped)?;
         started.await.map_err(|_| StartError::Stopped)?;
         let shared = self.shared.clone();

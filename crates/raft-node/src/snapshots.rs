@@ -81,12 +81,12 @@ impl Snapshotter {
         self.tasks.spawn_blocking(move || {
             let membership = snapshot.membership.clone();
             let bytes = Envelope { membership, machine: encode() }.encode();
-            let (index, term) = (snapshot.index, snapshot.term);
+            let (index, term, len) = (snapshot.index, snapshot.term, bytes.len() as u64);
             let result = match store.save(group, &Snapshot { index, term, bytes }) {
                 Ok(()) => {
                     // The file first: the log may forget only what is durable elsewhere.
                     send(&driver, Input::Snapshotted(Snapshotted { group, snapshot, keep }));
-                    Ok(index)
+                    Ok((index, len))
                 }
                 Err(error) => {
                     tracing::warn!(%group, %index, %error, "snapshot not written, the log stays");

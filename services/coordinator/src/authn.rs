@@ -223,7 +223,7 @@ pub(crate) async fn note_uses(
         }
         tokens.sort_unstable();
         tokens.dedup();
-        let (store, now_ms) = (coordinator.recent(), coordinator.now_ms());
+        let (store, now_ms) = (coordinator.recent().await, coordinator.now_ms());
         // Many uses of one token come before the first is noted.
         tokens.retain(|token| store.auth.is_worn(*token, now_ms));
         if tokens.is_empty() {

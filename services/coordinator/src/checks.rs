@@ -176,7 +176,7 @@ async fn write(
     status: InstanceStatus,
 ) -> Result<(), CommandError<crate::store::TxnError>> {
     let key = target.key.clone();
-    let record = coordinator.query(move |store| store.mvcc.get(&key).cloned()).await?;
+    let record = coordinator.snapshot().await?.mvcc.get(&key).cloned();
     let Some(record) = record.filter(|record| record.mod_revision == target.revision) else {
         return Ok(());
     };

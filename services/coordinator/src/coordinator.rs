@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_node::{Group, ProposeError, QueryError};
 use telemetry::trace::{InSpan as _, Span};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::metrics::Metrics;
-use crate::state_machine::Machine;
+use crate::state_machine::{Machine, Newest};
 use crate::store::{
     Access, AlarmKind, AuthCommand, AuthError, Caller, Command, Compacted, Denied, Deregistered,
     Enqueue, EnqueueError, GrantError, KeyRange, Lease, LeaseId, LeaseNotFound, LeaseSeen, Place,
@@ -40,7 +40,10 @@ impl std::fmt::Debug for Coordinator {
 
 struct Inner {
     group: Group<Machine>,
+    newest: Newest,
     published: watch::Receiver<Snapshot>,
+    /// Somebody watches who did not before.
+    subscribed: Arc<Notify>,
     time: Time,
     quota_bytes: u64,
     metrics: Metrics,
@@ -80,13 +83,15 @@ pub enum CommandError<E: std::error::Error> {
 impl Coordinator {
     pub(crate) fn new(
         group: Group<Machine>,
-        published: watch::Receiver<Snapshot>,
+        newest: Newest,
+        (published, subscribed): (watch::Receiver<Snapshot>, Arc<Notify>),
         time: Time,
         quota_bytes: u64,
         metrics: Metrics,
     ) -> (Self, mpsc::Receiver<TokenDigest>) {
         let (used_tokens, used) = mpsc::channel(USED_TOKENS_MAX);
-        let inner = Inner { group, published, time, quota_bytes, metrics, used_tokens };
+        let inner =
+            Inner { group, newest, published, subscribed, time, quota_bytes, metrics, used_tokens };
         (Self { inner: Arc::new(inner), caller: Caller::Node }, used)
     }
 
@@ -151,36 +156,47 @@ impl Coordinator {
         }
     }
 
-    /// Reads the newest state: whatever was answered before is in it. Keep `read` short, it runs
-    /// on the task that applies commands.
-    pub async fn query<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Store) -> R + Send + 'static,
-    ) -> Result<R, Failure> {
-        Ok(self.inner.group.query(|machine| read(&machine.store)).await?)
-    }
-
-    /// The newest state as a whole.
+    /// The newest state: whatever was answered before, by any member, is in it.
     pub async fn snapshot(&self) -> Result<Snapshot, Failure> {
-        self.query(|store| Arc::new(store.clone())).await
+        self.inner.group.barrier().await?;
+        Ok(self.recent().await)
     }
 
-    /// A recent state, without asking anybody. It never goes back.
+    /// The state that this node has, without asking anybody: whatever it has answered itself is in
+    /// it, and it never goes back.
+    pub async fn recent(&self) -> Snapshot {
+        self.inner.newest.current(&self.inner.group).await
+    }
+
+    /// As [`recent`](Self::recent), where nothing can be awaited.
     #[must_use]
-    pub fn recent(&self) -> Snapshot {
-        self.inner.published.borrow().clone()
+    pub fn recent_blocking(&self) -> Snapshot {
+        self.inner.newest.load()
     }
 
-    /// Every state that watchers need to see: woken when there is a newer one.
+    /// 0 until the cluster is founded.
+    #[must_use]
+    pub fn cluster_id(&self) -> u64 {
+        self.inner.newest.cluster_id()
+    }
+
+    #[must_use]
+    pub fn is_auth_enabled(&self) -> bool {
+        self.inner.newest.is_auth_enabled()
+    }
+
+    /// For watchers: woken when there is a newer state, but not for every single one.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Snapshot> {
-        self.inner.published.clone()
+        let receiver = self.inner.published.clone();
+        self.inner.subscribed.notify_one();
+        receiver
     }
 
     /// The store's clock.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        self.inner.time.follow(self.inner.published.borrow().now_ms());
+        self.inner.time.follow(self.inner.newest.now_ms());
         self.inner.time.now_ms()
     }
 

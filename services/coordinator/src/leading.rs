@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::StartError;
 
 use crate::coordinator::{Coordinator, Failure};
-use crate::store::{Command, Store};
+use crate::store::Command;
 
 /// How often a start tries its first command while the log makes room.
 const START_RETRY: Duration = Duration::from_millis(10);
@@ -29,7 +29,7 @@ impl Leading {
         }
         let term = self.coordinator.term();
         if self.term != Some(term) {
-            if self.coordinator.query(Store::cluster_id).await? == 0 {
+            if self.coordinator.snapshot().await?.cluster_id() == 0 {
                 let (cluster_id, _) = uuid::Uuid::new_v4().as_u64_pair();
                 self.coordinator.command(Command::Found { cluster_id }).await?;
             }

@@ -51,7 +51,7 @@ mod handlers;
 use std::sync::Arc;
 
 use chassis::{Context, Service, StartError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use command_line::run;
 pub use config::Config;
@@ -71,18 +71,16 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let time = Time::new(context.clock.clone());
     let member = Member::open(&context, &time).await?;
     let (groups, group) = (member.groups.clone(), member.group.clone());
-    let store = group
-        .local(|machine| machine.store.clone())
-        .await
-        .map_err(|error| StartError::with_source("the store did not start", error))?;
-
-    time.follow(store.now_ms());
-    let (publish, published) = watch::channel(Arc::new(store));
+    let newest = member.newest.clone();
+    time.follow(newest.load().now_ms());
+    let (publish, published) = watch::channel(newest.load());
     let metrics = Metrics::new(&context.metrics);
     let quota = config.quota_bytes;
+    let subscribed = Arc::new(Notify::new());
+    let watched = (published, Arc::clone(&subscribed));
     let (coordinator, used_tokens) =
-        Coordinator::new(group.clone(), published.clone(), time, quota, metrics);
-    Metrics::observe_store(&context.metrics, published, quota, coordinator.term());
+        Coordinator::new(group.clone(), newest.clone(), watched, time, quota, metrics);
+    Metrics::observe(&context.metrics, newest.clone(), group.leadership(), quota);
     let mut leading = Leading::new(coordinator.clone());
     if member.is_alone {
         // Whoever is alone leads: what it has to do first is done before it serves.
@@ -91,7 +89,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
 
     let stop = || context.stop.clone();
     context.tasks.spawn(authn::note_uses(coordinator.clone(), used_tokens, stop()));
-    context.tasks.spawn(publish::run(group, publish, stop()));
+    context.tasks.spawn(publish::run(group, newest, subscribed, publish, stop()));
     let upkeep = Upkeep {
         coordinator: coordinator.clone(),
         history: upkeep::History::of(&config),

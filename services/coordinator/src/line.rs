@@ -19,9 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::coordinator::{CommandError, Coordinator, Failure};
 use crate::metrics::Metrics;
-use crate::store::{
-    Caller, Enqueue, EnqueueError, LeaseId, Place, Record, Request, Revision, Store,
-};
+use crate::store::{Caller, Enqueue, EnqueueError, LeaseId, Place, Record, Request, Revision};
 
 /// How often giving up a place is tried. If it fails, the place ends with its lease.
 const LEAVE_ATTEMPTS: u32 = 5;
@@ -178,27 +176,20 @@ impl Line {
             Some(outcome) => outcome,
             None if self.draining.is_cancelled() => Err(Failure::Stopped.into()),
             None => {
-                let name = ask.name.clone();
-                let first = move |store: &Store| store.mvcc.line(&name).first().cloned();
-                Err(TurnError::Held { holder: self.coordinator.query(first).await? })
+                let store = self.coordinator.snapshot().await?;
+                Err(TurnError::Held { holder: store.mvcc.line(&ask.name).first().cloned() })
             }
         }
     }
 
     /// Whether it is the turn of this place, asked where everything that was answered is known.
     async fn look(&self, name: &Bytes, place: &Place) -> Result<Option<Revision>, TurnError> {
-        let (name, key, token) = (name.clone(), place.key.clone(), place.token);
-        let (is_there, is_first, revision) = self
-            .coordinator
-            .query(move |store| {
-                let is_first = store.mvcc.ahead(&name, token).is_none();
-                (store.mvcc.holds(&key, token), is_first, store.revision())
-            })
-            .await?;
-        if !is_there {
+        let store = self.coordinator.snapshot().await?;
+        if !store.mvcc.holds(&place.key, place.token) {
             return Err(TurnError::Ended(place.lease));
         }
-        Ok(is_first.then_some(revision))
+        let is_first = store.mvcc.ahead(name, place.token).is_none();
+        Ok(is_first.then(|| store.revision()))
     }
 
     async fn until_first(&self, name: &[u8], place: &Place) -> Result<Revision, TurnError> {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Cluster, Config, InitialState};
 use crate::handlers;
-use crate::state_machine::Machine;
+use crate::state_machine::{Machine, Newest};
 use crate::time::Time;
 
 /// The one group of this service.
@@ -26,6 +26,7 @@ const CATCH_UP: Duration = Duration::from_millis(50);
 pub(crate) struct Member {
     pub(crate) groups: Groups,
     pub(crate) group: Group<Machine>,
+    pub(crate) newest: Newest,
     pub(crate) info: MemberInfo,
     /// It is the only voter: it leads as soon as it has started.
     pub(crate) is_alone: bool,
@@ -60,7 +61,8 @@ impl Member {
             Some(seed) => sow(&groups, &info, seed, &check).await?,
             None => founders(&groups, &info, &config.cluster, &check).await?,
         };
-        let machine = Machine::default();
+        let newest = Newest::default();
+        let machine = Machine::new(&newest);
         let group = groups.start_with(GROUP, machine, founders).await;
         let group = group.map_err(StartError::from_error)?;
         let status = group.status().await.map_err(StartError::from_error)?;
@@ -68,13 +70,18 @@ impl Member {
         let is_alone =
             voters.len() == 1 && voters.contains(&groups.node()) && !status.membership.is_joint();
         if is_alone {
-            let led = group.query(|_| ()).await;
+            let led = group.barrier().await;
             led.map_err(|error| StartError::with_source("the store did not start", error))?;
             check.pass();
         } else {
-            context.tasks.spawn(catch_up(group.clone(), check, context.stop.clone()));
+            context.tasks.spawn(catch_up(
+                group.clone(),
+                newest.clone(),
+                check,
+                context.stop.clone(),
+            ));
         }
-        Ok(Self { groups, group, info, is_alone, known, links })
+        Ok(Self { groups, group, newest, info, is_alone, known, links })
     }
 
     /// Looks after this node's membership. What is returned resolves if it is removed.
@@ -240,11 +247,11 @@ async fn sow(
 }
 
 /// Ready is who has everything that was acknowledged when it started, or when it was added.
-async fn catch_up(group: Group<Machine>, check: Check, stop: CancellationToken) {
+async fn catch_up(group: Group<Machine>, newest: Newest, check: Check, stop: CancellationToken) {
     check.fail("it does not have all that the cluster holds yet");
     let seen = async {
         // A cluster without an id has just been founded: its leader is about to give it one.
-        while !group.query(|machine| machine.store.cluster_id() != 0).await.unwrap_or(false) {
+        while group.barrier().await.is_err() || newest.cluster_id() == 0 {
             tokio::time::sleep(CATCH_UP).await;
         }
     };

@@ -1,9 +1,11 @@
 //! Metrics, under the names that etcd dashboards know.
 
+use raft_node::Leadership;
 use telemetry::metrics::{Counter, Registry};
 use tokio::sync::watch;
 
-use crate::store::{Op, Snapshot, Txn};
+use crate::state_machine::Newest;
+use crate::store::{Op, Txn};
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -45,12 +47,12 @@ impl Metrics {
         }
     }
 
-    /// Figures that are read from the store when somebody asks for metrics.
-    pub(crate) fn observe_store(
+    /// Figures that are read when somebody asks for metrics.
+    pub(crate) fn observe(
         registry: &Registry,
-        published: watch::Receiver<Snapshot>,
+        newest: Newest,
+        leadership: watch::Receiver<Leadership>,
         quota_bytes: u64,
-        term: u64,
     ) {
         let gauge = |name, help| registry.gauge(name, help);
         let revision = gauge("etcd_debugging_mvcc_current_revision", "The store's revision.");
@@ -65,12 +67,16 @@ impl Metrics {
         );
         let request_bytes = gauge("coordinator_requests_remembered_bytes", "What these take.");
         gauge("etcd_server_quota_backend_bytes", "What the store may take.").set_count(quota_bytes);
-        gauge("etcd_server_has_leader", "Whether a leader is known.").set_count(1);
-        gauge("etcd_server_is_leader", "Whether this node leads.").set_count(1);
+        let has_leader = gauge("etcd_server_has_leader", "Whether a leader is known.");
+        let is_leader = gauge("etcd_server_is_leader", "Whether this node leads.");
         gauge("etcd_server_is_learner", "Whether this node is a learner.").set_count(0);
-        gauge("coordinator_term", "The current term.").set_count(term);
+        let term = gauge("coordinator_term", "The current term.");
         registry.before_encoding(move || {
-            let store = published.borrow().clone();
+            let now = *leadership.borrow();
+            has_leader.set_count(u64::from(now.leader.is_some()));
+            is_leader.set_count(u64::from(now.is_here));
+            term.set_count(now.term.0);
+            let store = newest.load();
             revision.set_count(store.revision().0);
             compacted.set_count(store.mvcc.compacted().0);
             keys.set_count(store.mvcc.live_keys());

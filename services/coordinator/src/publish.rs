@@ -1,6 +1,5 @@
-//! Publishes the applied state for watchers and for reads that need not be the newest.
+//! Wakes the watchers.
 //!
-//! One clone per wake-up, however many commands were applied meanwhile and however many watch.
 //! Waking a thousand watchers for every single change would cost more than the changes: the more
 //! there are, the more changes they see at once. The first change after a quiet time is published
 //! at once.
@@ -9,14 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_node::Group;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::state_machine::Machine;
+use crate::state_machine::{Machine, Newest};
 use crate::store::Snapshot;
 
 /// Time between two wake-ups for each watcher there is: about what one of them costs.
 const PAUSE_PER_WATCHER: Duration = Duration::from_micros(20);
+/// While nobody watches: as long as a clone of the store lives, each change copies what it touches.
+/// But what was published last must not keep for ever what has been deleted since.
+const UNWATCHED: Duration = Duration::from_secs(1);
 /// Below this, pausing would cost more than it saves.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// What a change may wait for because of all others that watch.
@@ -24,6 +26,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(
     group: Group<Machine>,
+    newest: Newest,
+    subscribed: Arc<Notify>,
     publish: watch::Sender<Snapshot>,
     stop: CancellationToken,
 ) {
@@ -35,8 +39,15 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             changed = applied.changed() => if changed.is_err() { return },
         }
-        let Ok(store) = group.local(|machine| machine.store.clone()).await else { return };
-        publish.send_replace(Arc::new(store));
+        // One is there always: others are cloned from it.
+        if publish.receiver_count() <= 1 {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = subscribed.notified() => {}
+                () = tokio::time::sleep(UNWATCHED) => {}
+            }
+        }
+        publish.send_replace(newest.current(&group).await);
         if let Some(pause) = pause(publish.receiver_count()) {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -31,7 +31,7 @@ pub(crate) fn watch(
         true => Err("the disk is full: reads, deletes and compaction work, writes do not".into()),
     });
     let of = coordinator.clone();
-    health.probe("data", move || match of.recent().has_alarm(AlarmKind::Corrupt) {
+    health.probe("data", move || match of.recent_blocking().has_alarm(AlarmKind::Corrupt) {
         false => Ok(()),
         true => Err("the alarm CORRUPT is raised: writes are refused until it is down".into()),
     });

@@ -158,7 +158,7 @@ async fn own_lease(coordinator: &Coordinator, key: Bytes) -> Result<LeaseId, Fai
         let check = instance(record).and_then(|instance| instance.check);
         check.is_some_and(|check| check.ttl_seconds.is_some())
     };
-    let record = coordinator.query(move |store| store.mvcc.get(&key).cloned()).await?;
+    let record = coordinator.snapshot().await?.mvcc.get(&key).cloned();
     let own = record.filter(|record| has_ttl(record));
     Ok(own.map_or(LeaseId::NONE, |record| record.lease))
 }

@@ -72,7 +72,9 @@ impl Upkeep {
         let (mut failing, mut past, mut warned) = (None, Past::default(), false);
         loop {
             let quota = self.coordinator.quota_bytes();
-            warned = warn_of_quota(&self.coordinator.recent(), quota, warned);
+            let store = self.coordinator.recent().await;
+            warned = warn_of_quota(&store, quota, warned);
+            drop(store);
             let outcome = self.round(&mut past).await.err();
             if failing != outcome {
                 self.report(outcome);
@@ -80,7 +82,10 @@ impl Upkeep {
             failing = outcome;
             let pause = match failing {
                 Some(_) => PERIOD,
-                None => pause(&self.coordinator.recent(), self.coordinator.now_ms()),
+                None => {
+                    let store = self.coordinator.recent().await;
+                    pause(&store, self.coordinator.now_ms())
+                }
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -135,7 +140,7 @@ async fn round(
     history: History,
     past: &mut Past,
 ) -> Result<(), Failure> {
-    let (store, now_ms) = (coordinator.recent(), coordinator.now_ms());
+    let (store, now_ms) = (coordinator.recent().await, coordinator.now_ms());
     let expired = store.leases.expired(now_ms, EXPIRE_MAX);
     if !expired.is_empty() {
         let ended = coordinator.expire(expired).await?;

@@ -103,7 +103,10 @@ impl Watching {
                     }
                     Err(compacted) => return Some(Seen::Compacted(compacted.oldest)),
                 }
-                tokio::task::yield_now().await;
+                if self.next <= store.revision() {
+                    // Far behind: others have their turn in between.
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
             // A watch that waits for the future has not seen what lies before it.

@@ -8,6 +8,7 @@ use consensus::{Entry, EntryKind, GroupId, Index, Membership, SnapshotMeta, Term
 use tokio::sync::watch;
 
 use super::{AnyApplied, FetchedFile, Restored, Visit, Waiter};
+use crate::driver::ReplySender;
 use crate::error::ProposeError;
 use crate::machine::{AnyMachine, RestoreError};
 use crate::snapshots::{Envelope, Snapshotter};
@@ -25,6 +26,8 @@ pub(super) struct Running {
     visits: BTreeMap<Index, Vec<Visit>>,
     /// Bytes of log since the last snapshot.
     log_bytes: u64,
+    /// What the last snapshot took.
+    snapshot_bytes: u64,
     snapshotted: Index,
     /// The last entry of the snapshot that was begun last, or fetched.
     covered: Index,
@@ -46,6 +49,7 @@ impl Running {
             waiters: VecDeque::new(),
             visits: BTreeMap::new(),
             log_bytes: 0,
+            snapshot_bytes: 0,
             snapshotted: applied,
             covered: applied,
             is_snapshotting: false,
@@ -57,13 +61,11 @@ impl Running {
         self.published.subscribe()
     }
 
-    pub(super) fn log_bytes(&self) -> u64 {
-        self.log_bytes
-    }
-
-    /// Entries since the last snapshot was begun.
-    pub(super) fn log_entries(&self) -> u64 {
-        self.applied.0 - self.covered.0
+    /// Whether the log has grown enough for a snapshot: by so much, and by what the last snapshot
+    /// took. So a large state is not written again and again for little that has changed.
+    pub(super) fn is_due(&self, bytes: u64, entries: u64) -> bool {
+        let log_entries = self.applied.0 - self.covered.0;
+        (bytes <= self.log_bytes || entries <= log_entries) && self.snapshot_bytes <= self.log_bytes
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -80,10 +82,7 @@ impl Running {
     }
 
     pub(super) fn wait(&mut self, waiters: Vec<Waiter>) {
-        for mut waiter in waiters {
-            if let Some(span) = &mut waiter.span {
-                span.event("placed", []);
-            }
+        for waiter in waiters {
             if waiter.index <= self.applied {
                 // Applied before its place was known here; the reply is gone.
                 let _ = waiter.reply.send(Err(ProposeError::Indeterminate));
@@ -104,29 +103,39 @@ impl Running {
 
     /// Applies entries as far as they are committed, and tells whom it concerns.
     pub(super) fn apply(&mut self, entries: Vec<Entry>) {
+        let mut answers = Vec::new();
         for entry in entries {
             if self.committed < entry.index {
                 break;
             }
             assert_eq!(entry.index, self.applied.next(), "entries are applied in order");
-            self.apply_one(&entry);
+            answers.extend(self.apply_one(&entry));
         }
         self.published.send_replace(self.applied);
+        for (reply, applied) in answers {
+            // The proposer may have left.
+            let _ = reply.send(Ok(applied));
+        }
         self.serve_visits();
     }
 
-    fn apply_one(&mut self, entry: &Entry) {
+    /// The answer for whoever waits for this entry.
+    fn apply_one(&mut self, entry: &Entry) -> Option<(ReplySender, AnyApplied)> {
         self.applied = entry.index;
         self.term = entry.term;
         self.log_bytes += entry.cost() as u64;
         match entry.kind {
             EntryKind::Command => {}
-            EntryKind::Blank => return self.disappoint(entry),
+            EntryKind::Blank => {
+                self.disappoint(entry);
+                return None;
+            }
             EntryKind::Membership => {
                 if let Some(membership) = Membership::decode(&entry.payload) {
                     self.membership = Arc::new(membership);
                 }
-                return self.disappoint(entry);
+                self.disappoint(entry);
+                return None;
             }
         }
         let is_awaited = self
@@ -135,16 +144,16 @@ impl Running {
             .is_some_and(|waiter| waiter.index == entry.index && waiter.term == entry.term);
         if !is_awaited {
             self.machine.replay(entry);
-            return self.disappoint(entry);
+            self.disappoint(entry);
+            return None;
         }
         let reply = self.machine.apply(entry);
         let waiter = self.waiters.pop_front().expect("there is a first one");
         if let Some(mut span) = waiter.span {
             span.event("applied", []);
         }
-        // The proposer may have left.
-        let _ = waiter.reply.send(Ok(AnyApplied { index: entry.index, reply }));
         self.disappoint(entry);
+        Some((waiter.reply, AnyApplied { index: entry.index, reply }))
     }
 
     /// Another entry stands where these were to stand: their commands were never committed.
@@ -220,12 +229,13 @@ impl Running {
 
     pub(super) fn handle_snapshotted(
         &mut self,
-        result: Result<Index, Index>,
+        result: Result<(Index, u64), Index>,
         group: GroupId,
         snapshotter: &Snapshotter,
     ) {
         self.is_snapshotting = false;
-        if let Ok(index) = result {
+        if let Ok((index, bytes)) = result {
+            self.snapshot_bytes = bytes;
             self.snapshotted = self.snapshotted.max(index);
         }
         if let Some(file) = self.to_keep.take() {

@@ -24,7 +24,8 @@ impl Driver {
             Effect::Persist(persist) => self.disk.persist(group, persist),
             Effect::Send { to, message } => self.frame_for(to).messages.push((group, message)),
             Effect::Commit { through } => {
-                self.hand_to_apply(ApplyInput::Commit { group, through });
+                let waiters = self.waiters.remove(&group).unwrap_or_default();
+                self.hand_to_apply(ApplyInput::Commit { group, through, waiters });
             }
             Effect::ReadReady { reads, index } => self.serve_reads(group, &reads, index),
             Effect::ReadFailed { reads } => self.fail_reads(group, &reads),
@@ -67,6 +68,8 @@ impl Driver {
         self.multi.remove(group);
         // Whoever watches learns that nobody leads it here.
         self.leadership.remove(&group);
+        self.waiters.remove(&group);
+        self.applied.remove(&group);
         self.hand_to_apply(ApplyInput::Poisoned { group });
     }
 }

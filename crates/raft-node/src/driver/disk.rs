@@ -11,8 +11,7 @@ use storage::{Durable, IoToken, SubmitError, Wal, Write};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::Proposal;
-use super::propose::cost;
+use super::propose::Placing;
 use crate::error::{ProposeError, RemoveError};
 
 /// Bytes of entries in one write: more is split, for a submission has to fit the log's queue.
@@ -70,33 +69,34 @@ impl Disk {
         self.in_flight.front().map(|(_, since, _)| *since)
     }
 
+    /// Something is on its way to the disk.
+    pub(super) fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// The log had no room for something: it has to be tried again, before anything new.
     pub(super) fn is_behind(&self) -> bool {
         self.is_refused
     }
 
-    /// Splits proposals into those that the log has room for, and the others with the reason.
+    /// Splits commands into those that the log has room for, and the others with the reason.
     pub(super) fn admit(
         &self,
-        proposals: Vec<Proposal>,
-    ) -> (Vec<Proposal>, Vec<(Proposal, ProposeError)>) {
-        let (mut taken, mut refused) = (Vec::with_capacity(proposals.len()), Vec::new());
+        commands: Vec<Placing>,
+    ) -> (Vec<Placing>, Vec<(Placing, ProposeError)>) {
+        let (mut taken, mut refused) = (Vec::with_capacity(commands.len()), Vec::new());
         let mut bytes = 0;
-        for proposal in proposals {
-            let with_it = bytes + cost(&proposal.command);
-            match self.room(with_it, proposal.freeing) {
+        for placing in commands {
+            let with_it = bytes + placing.cost();
+            match self.room(with_it, placing.is_freeing()) {
                 Ok(()) => {
                     bytes = with_it;
-                    taken.push(proposal);
+                    taken.push(placing);
                 }
-                Err(error) => refused.push((proposal, error)),
+                Err(error) => refused.push((placing, error)),
             }
         }
         (taken, refused)
-    }
-
-    pub(super) fn room_for(&self, command: &[u8], freeing: bool) -> Result<(), ProposeError> {
-        self.room(cost(command), freeing)
     }
 
     fn room(&self, bytes: usize, freeing: bool) -> Result<(), ProposeError> {

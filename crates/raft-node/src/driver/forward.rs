@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use consensus::{GroupId, NodeId};
 
-use super::propose::refuse;
+use super::propose::{Placing, refuse};
 use super::{Driver, Proposal};
-use crate::apply::{ApplyInput, Waiter};
+use crate::apply::Waiter;
 use crate::error::ProposeError;
 use crate::transport::{Forward, ForwardOutcome, ForwardReply, PeerFrame};
 
@@ -66,32 +66,7 @@ impl Driver {
 
     /// A follower passes a command on.
     pub(super) fn handle_forward(&mut self, from: NodeId, forward: Forward) {
-        let outcome = self.place_forward(&forward);
-        let reply = ForwardReply { id: forward.id, outcome };
-        self.frame_for(from).replies.push(reply);
-    }
-
-    fn place_forward(&mut self, forward: &Forward) -> ForwardOutcome {
-        if !self.apply_backlog.is_empty() {
-            return ForwardOutcome::Overloaded;
-        }
-        if let Err(error) = self.disk.room_for(&forward.command, forward.freeing) {
-            self.way.note(forward.group, &error);
-            return match error {
-                ProposeError::DiskFull => ForwardOutcome::DiskFull,
-                _ => ForwardOutcome::Overloaded,
-            };
-        }
-        let Some(raft) = self.multi.touch(forward.group) else {
-            return ForwardOutcome::NotLeader { leader: None };
-        };
-        match raft.propose(vec![self.adopt.adopt(forward.command.clone())]) {
-            Ok(placed) => ForwardOutcome::Placed { term: placed.term, index: placed.first },
-            Err(refused) => match ProposeError::from(refused) {
-                ProposeError::NotLeader { leader } => ForwardOutcome::NotLeader { leader },
-                _ => ForwardOutcome::Overloaded,
-            },
-        }
+        self.hold(forward.group, Placing::Forwarded { from, forward });
     }
 
     pub(super) fn handle_forward_reply(&mut self, reply: ForwardReply) {
@@ -99,8 +74,8 @@ impl Driver {
         let error = match reply.outcome {
             ForwardOutcome::Placed { term, index } => {
                 let Proposal { group, reply, span, .. } = proposal;
-                let waiters = vec![Waiter::new(index, term, reply, span)];
-                return self.hand_to_apply(ApplyInput::Await { group, waiters });
+                let waiter = Waiter::new(index, term, reply, span);
+                return self.waiters.entry(group).or_default().push(waiter);
             }
             ForwardOutcome::NotLeader { leader } => ProposeError::NotLeader { leader },
             ForwardOutcome::Overloaded => ProposeError::Overloaded,
@@ -136,5 +111,19 @@ impl Driver {
             .map(|(id, _)| *id)
             .collect();
         lost.into_iter().for_each(|id| self.fail_forward(id, ProposeError::Indeterminate));
+    }
+}
+
+impl ForwardOutcome {
+    /// How a leader says that it has done nothing.
+    pub(super) fn of(error: &ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { leader } => Self::NotLeader { leader: *leader },
+            ProposeError::DiskFull => Self::DiskFull,
+            ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::TooLarge { max, .. } => Self::TooLarge { max: *max as u64 },
+            ProposeError::Stopped => Self::NotLeader { leader: None },
+            ProposeError::Indeterminate => Self::Indeterminate,
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use telemetry::trace::ActiveSpan;
 use tokio::sync::{oneshot, watch};
 
-use crate::apply::{AnyApplied, Visit};
+use crate::apply::AnyApplied;
 use crate::error::{ProposeError, QueryError, RemoveError};
 use crate::group::Leadership;
 use crate::member::MemberInfo;
@@ -32,6 +32,7 @@ pub(crate) enum Input {
         group: GroupId,
         raft: Box<Raft>,
         leadership: watch::Sender<Leadership>,
+        applied: watch::Receiver<Index>,
         done: oneshot::Sender<()>,
     },
     /// Lets a group go and keeps its data: it did not come up.
@@ -97,7 +98,6 @@ pub(crate) struct Proposal {
 /// A read that waits until it may be served.
 pub(crate) struct PendingRead {
     pub(crate) group: GroupId,
-    pub(crate) visit: Visit,
-    /// Given back when it cannot be served; dropped when it was handed on.
-    pub(crate) failed: oneshot::Sender<(QueryError, Visit)>,
+    /// Told when it may begin. Dropped: the group does not run here.
+    pub(crate) done: oneshot::Sender<Result<(), QueryError>>,
 }

@@ -2,8 +2,8 @@
 //! clock, and carries out what they want done.
 //!
 //! There is no timer and no batch size to tune: whatever waits in the inboxes when the driver
-//! looks becomes one submission to the log and one frame per peer, and whatever is submitted
-//! during an fsync shares the next one.
+//! looks becomes one submission to the log and one frame per peer, and commands that come during an
+//! fsync share the next one.
 //!
 //! It never waits for anything but the next input: not for the disk, nor the network, nor the
 //! machines. So a node whose disk hangs still says that it lives, and can hand over what it leads.
@@ -20,7 +20,7 @@ mod way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use consensus::{GroupId, Multi, NodeId, Output};
+use consensus::{GroupId, Index, Multi, NodeId, Output};
 use storage::Wal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,7 +28,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::apply::ApplyInput;
+use crate::apply::{ApplyInput, Waiter};
 use crate::config::Adopt;
 use crate::error::ProposeError;
 use crate::group::Leadership;
@@ -38,6 +38,7 @@ use crate::transport::{Incoming, PeerFrame, Transport};
 use disk::Disk;
 use forward::Forwards;
 pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
+use propose::Held;
 use read::Reads;
 use snapshot::Fetched;
 use way::Way;
@@ -62,6 +63,11 @@ pub(crate) struct Driver {
     /// Groups that run or are about to.
     reserved: BTreeSet<GroupId>,
     leadership: BTreeMap<GroupId, watch::Sender<Leadership>>,
+    /// How far the machines are.
+    applied: BTreeMap<GroupId, watch::Receiver<Index>>,
+    /// Who waits for entries that are placed and not committed: handed on with the commit.
+    waiters: BTreeMap<GroupId, Vec<Waiter>>,
+    held: Held,
     /// Base URLs of the members, by group.
     addresses: BTreeMap<GroupId, BTreeMap<NodeId, String>>,
     /// Base URLs of nodes that have opened a stream and are members of nothing here.
@@ -125,6 +131,9 @@ impl Driver {
             fetched: BTreeMap::new(),
             reserved: BTreeSet::new(),
             leadership: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            held: Held::default(),
             addresses: BTreeMap::new(),
             strangers: BTreeMap::new(),
             started,
@@ -180,6 +189,7 @@ impl Driver {
             synced.into_iter().for_each(|token| self.handle_durable(token));
             frames.drain(..).for_each(|frame| self.handle_incoming(frame));
             self.handle_inputs(inputs.drain(..));
+            self.place_held();
             self.make_way();
             self.flush();
         }
@@ -234,12 +244,13 @@ impl Driver {
 
     fn handle_inputs(&mut self, inputs: impl Iterator<Item = Input>) {
         let mut proposals: BTreeMap<GroupId, Vec<Proposal>> = BTreeMap::new();
+        let mut reads: BTreeMap<GroupId, Vec<PendingRead>> = BTreeMap::new();
         for input in inputs {
             match input {
                 Input::Propose(proposal) => {
                     proposals.entry(proposal.group).or_default().push(proposal);
                 }
-                Input::Read(read) => self.handle_read(read),
+                Input::Read(read) => reads.entry(read.group).or_default().push(read),
                 Input::Introduce(info, seed) => {
                     self.card.info = info;
                     self.card.seed = seed;
@@ -252,8 +263,9 @@ impl Driver {
                         self.reserved.remove(&group);
                     }
                 }
-                Input::Start { group, raft, leadership, done } => {
+                Input::Start { group, raft, leadership, applied, done } => {
                     self.leadership.insert(group, leadership);
+                    self.applied.insert(group, applied);
                     let membership = raft.status().membership;
                     self.multi.add(group, *raft);
                     match membership.members().is_empty() {
@@ -272,10 +284,12 @@ impl Driver {
                 Input::Remove { group, done } => {
                     // In order: what was proposed before the removal goes before it.
                     self.propose_all(std::mem::take(&mut proposals));
+                    self.place_all();
                     self.handle_remove(group, done);
                 }
                 Input::Control(group, control) => {
                     self.propose_all(std::mem::take(&mut proposals));
+                    self.place_all();
                     self.handle_control(group, control);
                 }
                 Input::Snapshotted(snapshotted) => self.handle_snapshotted(snapshotted),
@@ -293,6 +307,7 @@ impl Driver {
             }
         }
         self.propose_all(proposals);
+        reads.into_iter().for_each(|(group, reads)| self.handle_reads(group, reads));
     }
 
     fn flush(&mut self) {
@@ -306,7 +321,7 @@ impl Driver {
     }
 
     /// Hands something to the apply task without waiting for it.
-    fn hand_to_apply(&mut self, input: ApplyInput) {
+    fn hand_to_apply(&mut self, mut input: ApplyInput) {
         if self.apply_backlog.is_empty() {
             match self.apply.try_send(input) {
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
@@ -316,12 +331,13 @@ impl Driver {
         }
         // Only the newest commit of a group matters.
         if let (
-            ApplyInput::Commit { group, through },
-            Some(ApplyInput::Commit { group: waiting, through: known }),
-        ) = (&input, self.apply_backlog.back_mut())
+            ApplyInput::Commit { group, through, waiters },
+            Some(ApplyInput::Commit { group: waiting, through: known, waiters: others }),
+        ) = (&mut input, self.apply_backlog.back_mut())
             && group == waiting
         {
             *known = *through;
+            others.append(waiters);
             return;
         }
         self.apply_backlog.push_back(input);

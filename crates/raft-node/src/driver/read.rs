@@ -1,11 +1,12 @@
-//! Linearizable reads: the group says from which index on, the apply task serves them there.
+//! Linearizable reads: the group says from which index on, and they may begin once the machine here
+//! is that far.
 
 use std::collections::BTreeMap;
 
 use consensus::{GroupId, Index, ReadId};
 
 use super::{Driver, PendingRead};
-use crate::apply::ApplyInput;
+use crate::apply::{ApplyInput, Visit};
 use crate::error::QueryError;
 
 /// Reads that may wait.
@@ -14,44 +15,54 @@ const MAX: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct Reads {
     next: u64,
-    open: BTreeMap<ReadId, PendingRead>,
+    /// Reads that came together share an id.
+    open: BTreeMap<ReadId, Vec<PendingRead>>,
+    waiting: usize,
 }
 
 impl Driver {
-    pub(super) fn handle_read(&mut self, read: PendingRead) {
-        let is_full = MAX <= self.reads.open.len() || !self.apply_backlog.is_empty();
-        let error = match self.multi.touch(read.group) {
-            None => QueryError::Stopped,
-            Some(_) if is_full => QueryError::Overloaded,
+    pub(super) fn handle_reads(&mut self, group: GroupId, reads: Vec<PendingRead>) {
+        let is_full = MAX < self.reads.waiting + reads.len() || !self.apply_backlog.is_empty();
+        match self.multi.touch(group) {
+            None => answer(reads, &Err(QueryError::Stopped)),
+            Some(_) if is_full => answer(reads, &Err(QueryError::Overloaded)),
             Some(raft) => {
                 self.reads.next += 1;
                 let id = ReadId(self.reads.next);
                 raft.read(id);
-                self.reads.open.insert(id, read);
-                return;
+                self.reads.waiting += reads.len();
+                self.reads.open.insert(id, reads);
             }
-        };
-        fail(read, error);
+        }
     }
 
     pub(super) fn serve_reads(&mut self, group: GroupId, reads: &[ReadId], index: Index) {
-        let taken = reads.iter().filter_map(|id| self.reads.open.remove(id));
-        let visits: Vec<_> =
-            taken.filter(|read| !read.failed.is_closed()).map(|read| read.visit).collect();
-        if !visits.is_empty() {
-            self.hand_to_apply(ApplyInput::Visit { group, from: index, visits });
+        let reads = self.reads.take(reads);
+        let applied = self.applied.get(&group).map(|applied| *applied.borrow());
+        if applied.is_some_and(|applied| index <= applied) {
+            return answer(reads, &Ok(()));
         }
+        let visit: Visit = Box::new(move |_machine| answer(reads, &Ok(())));
+        self.hand_to_apply(ApplyInput::Visit { group, from: index, visits: vec![visit] });
     }
 
     pub(super) fn fail_reads(&mut self, group: GroupId, reads: &[ReadId]) {
         let leader = self.leadership_of(group).leader;
-        for read in reads.iter().filter_map(|id| self.reads.open.remove(id)) {
-            fail(read, QueryError::NotLeader { leader });
-        }
+        answer(self.reads.take(reads), &Err(QueryError::NotLeader { leader }));
     }
 }
 
-fn fail(read: PendingRead, error: QueryError) {
-    // The reader may have left.
-    let _ = read.failed.send((error, read.visit));
+impl Reads {
+    fn take(&mut self, ids: &[ReadId]) -> Vec<PendingRead> {
+        let taken: Vec<_> = ids.iter().filter_map(|id| self.open.remove(id)).flatten().collect();
+        self.waiting -= taken.len();
+        taken
+    }
+}
+
+fn answer(reads: Vec<PendingRead>, answer: &Result<(), QueryError>) {
+    for read in reads {
+        // The reader may have left.
+        let _ = read.done.send(answer.clone());
+    }
 }

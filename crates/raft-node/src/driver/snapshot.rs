@@ -102,6 +102,8 @@ impl Driver {
     ) {
         self.multi.remove(group);
         self.leadership.remove(&group);
+        self.waiters.remove(&group);
+        self.applied.remove(&group);
         self.reserved.remove(&group);
         self.addresses.remove(&group);
         self.connect();

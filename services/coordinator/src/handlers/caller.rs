@@ -80,7 +80,7 @@ pub(super) async fn guard(
 async fn admit(app: &App, path: &str) -> Result<(), Problem> {
     let coordinator = app.coordinator();
     // What is judged again below may be judged by an old state here.
-    if OPEN.contains(&path) || !coordinator.recent().auth.is_enabled() && JUDGED.contains(&path) {
+    if OPEN.contains(&path) || !coordinator.is_auth_enabled() && JUDGED.contains(&path) {
         return Ok(());
     }
     let store = coordinator.snapshot().await?;

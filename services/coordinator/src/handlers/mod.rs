@@ -4,6 +4,7 @@ mod caller;
 mod cluster;
 mod condition;
 mod elections;
+mod encoded;
 mod etcd;
 mod idempotency;
 mod kv;
@@ -29,7 +30,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use chassis::Context;
 use chassis::problem::Problem;
+use chassis::sse;
 use raft_node::{Groups, Members};
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa::OpenApi as _;
@@ -42,6 +45,7 @@ use crate::line::Line;
 use crate::member::GROUP;
 use crate::store::{Caller, KeyRange, Lease, Snapshot, Store};
 use caller::State;
+use encoded::Encoded;
 pub(crate) use etcd::FACES;
 
 /// The etcd whose behaviour `/v3` shows. Clients parse both and decide by them what they may use.
@@ -64,6 +68,10 @@ struct Inner {
     tasks: TaskTracker,
     draining: CancellationToken,
     max_request_bytes: usize,
+    /// For `/v1/watch`.
+    encoded_sse: Arc<Encoded<sse::Encoded>>,
+    /// For `/v3/watch`.
+    encoded_etcd: Encoded<Arc<RawValue>>,
 }
 
 impl App {
@@ -80,6 +88,8 @@ impl App {
             tasks: context.tasks.clone(),
             draining: context.draining.clone(),
             max_request_bytes: context.config.max_request_bytes,
+            encoded_sse: Arc::default(),
+            encoded_etcd: Encoded::default(),
         };
         let coordinator = coordinator.acting_for(Caller::Anonymous);
         Self { inner: Arc::new(inner), coordinator }
@@ -119,6 +129,14 @@ impl App {
         &self.inner.draining
     }
 
+    fn encoded_sse(&self) -> &Arc<Encoded<sse::Encoded>> {
+        &self.inner.encoded_sse
+    }
+
+    fn encoded_etcd(&self) -> &Encoded<Arc<RawValue>> {
+        &self.inner.encoded_etcd
+    }
+
     fn max_request_bytes(&self) -> usize {
         self.inner.max_request_bytes
     }
@@ -139,12 +157,11 @@ impl App {
         keys.into_iter().try_for_each(|key| self.coordinator().may_read(store, &key))
     }
 
-    /// The newest state. A serializable read is content with what this node has when the newest
-    /// cannot be had.
+    /// The newest state, or for a serializable read what this node has.
     async fn read(&self, serializable: bool) -> Result<Snapshot, Failure> {
-        match self.coordinator().snapshot().await {
-            Err(_) if serializable => Ok(self.coordinator().recent()),
-            newest => newest,
+        match serializable {
+            true => Ok(self.coordinator().recent().await),
+            false => self.coordinator().snapshot().await,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `/v1/watch`: changes as server-sent events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::coordinator::{BookmarkEvent, CompactedEvent, Text, WatchEvent};
@@ -48,7 +49,13 @@ pub(super) async fn watch(
     let from = start(&params, &headers)?;
     let filter = WatchFilter { range, puts: true, deletes: true, previous };
     let watching = open(&app, filter, from).await?;
-    Ok(stream(&app, watching, put_or_delete))
+    let encoded = Arc::clone(app.encoded_sse());
+    Ok(stream(&app, watching, move |event| {
+        Some(match event.previous {
+            None => encoded.get(&event.record, || put_or_delete(event).encode()).into(),
+            Some(_) => put_or_delete(event),
+        })
+    }))
 }
 
 /// `Last-Event-ID` wins: it is what a reconnecting client has really seen.
@@ -116,7 +123,7 @@ pub(super) fn stream(
     sse::response(events, app.draining())
 }
 
-fn put_or_delete(event: &store::Event) -> Option<Event> {
+fn put_or_delete(event: &store::Event) -> Event {
     let record = &event.record;
     let is_put = !record.is_delete();
     let data = WatchEvent {
@@ -128,7 +135,7 @@ fn put_or_delete(event: &store::Event) -> Option<Event> {
         lease: attached(record.lease),
         prev: event.previous.as_deref().map(|previous| key_value(previous, false)),
     };
-    Some(json(&data).named(if is_put { "put" } else { "delete" }))
+    json(&data).named(if is_put { "put" } else { "delete" })
 }
 
 fn bookmark(revision: Revision) -> Event {

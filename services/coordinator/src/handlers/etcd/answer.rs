@@ -99,7 +99,7 @@ pub(super) fn chunk<T: Serialize>(result: T) -> Bytes {
 impl App {
     pub(super) fn header(&self, revision: Revision) -> Header {
         Header {
-            cluster_id: Uint(self.coordinator().recent().cluster_id()),
+            cluster_id: Uint(self.coordinator().cluster_id()),
             member_id: Uint(self.identity().member_id),
             revision: Int(revision.0.cast_signed()),
             raft_term: Uint(self.coordinator().term()),

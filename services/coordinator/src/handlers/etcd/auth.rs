@@ -12,13 +12,13 @@ use super::message::{
     UsersResponse,
 };
 use crate::authn::{AuthenticateError, MAX_PASSWORD_BYTES};
-use crate::store::{AuthCommand, AuthError, PasswordHash, Store};
+use crate::store::{AuthCommand, AuthError, PasswordHash};
 
 type Changed = Result<Reply<HeaderOnly>, EtcdError>;
 
 async fn change(app: &App, command: AuthCommand) -> Changed {
     app.coordinator().auth(command).await?;
-    let revision = app.coordinator().query(Store::revision).await?;
+    let revision = app.coordinator().snapshot().await?.revision();
     Ok(Reply(HeaderOnly { header: app.header(revision) }))
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn authenticate(
 ) -> Result<Reply<AuthenticateResponse>, EtcdError> {
     let PasswordRequest { name, password, .. } = request;
     let token = app.authenticator().authenticate(app.coordinator(), &name, &password).await?;
-    let revision = app.coordinator().query(Store::revision).await?;
+    let revision = app.coordinator().snapshot().await?.revision();
     Ok(Reply(AuthenticateResponse { header: app.header(revision), token }))
 }
 

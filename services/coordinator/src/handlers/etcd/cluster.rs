@@ -22,7 +22,7 @@ pub(super) async fn member_list(
     Message(request): Message<MemberListRequest>,
 ) -> Result<Reply<MemberListResponse>, EtcdError> {
     if request.linearizable {
-        app.coordinator().query(|_| ()).await?;
+        app.coordinator().snapshot().await?;
     }
     Ok(Reply(listed(&app, app.members().list().await?)))
 }

@@ -18,7 +18,7 @@ use super::message::{
     LeaseRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use crate::coordinator::CommandError;
-use crate::store::{LeaseId, Store};
+use crate::store::LeaseId;
 
 /// What etcd raises shorter TTLs to, at its default election timeout.
 const MIN_TTL_SECONDS: i64 = 2;
@@ -29,7 +29,7 @@ pub(super) async fn grant(
 ) -> Result<Reply<LeaseGrantResponse>, EtcdError> {
     let ttl = request.ttl.0.max(MIN_TTL_SECONDS).unsigned_abs();
     let lease = app.coordinator().grant(LeaseId(request.id.0), ttl).await?;
-    let header = app.header(app.coordinator().query(Store::revision).await?);
+    let header = app.header(app.coordinator().snapshot().await?.revision());
     let ttl = Int(lease.ttl_seconds.cast_signed());
     Ok(Reply(LeaseGrantResponse { header, id: Int(lease.id.0), ttl }))
 }
@@ -128,7 +128,7 @@ impl KeepAlives {
 async fn answer(app: &App, request: LeaseRequest) -> Result<Bytes, EtcdError> {
     let coordinator = app.coordinator();
     // Read before the renewal: whoever sees a revocation must not see it undone by an older one.
-    let revision = coordinator.query(Store::revision).await?;
+    let revision = coordinator.snapshot().await?.revision();
     let ttl = match coordinator.keep_alive(LeaseId(request.id.0)).await {
         Ok(lease) => lease.ttl_seconds,
         Err(CommandError::Refused(_gone)) => 0,

@@ -206,7 +206,7 @@ impl Watches {
         } else if let Some(cancel) = request.cancel_request {
             self.cancel(cancel.watch_id.0);
         } else if request.progress_request.is_some() {
-            self.progress_asked = Some(self.app.coordinator().query(Store::revision).await?);
+            self.progress_asked = Some(self.app.coordinator().snapshot().await?.revision());
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use super::EtcdError;
 use super::answer::chunk;
 use super::error::GrpcCode;
 use super::message::codec::Int;
-use super::message::{Event, FilterType, WatchCreateRequest, WatchResponse, key_range};
+use super::message::{
+    EncodedEvent, FilterType, WatchCreateRequest, WatchResponse, encode_event, key_range,
+};
 use crate::store::{HistoryCompacted, KeyRange, Revision, Store, WatchFilter};
 
 /// Bytes of keys and values read for one watch before the next one has its turn.
@@ -84,7 +86,7 @@ impl Watcher {
         let last = parts.len() - 1;
         let message = |(at, events): (usize, &[crate::store::Event])| {
             chunk(WatchResponse {
-                events: events.iter().map(Event::from).collect(),
+                events: events.iter().map(|event| encoded(app, event)).collect(),
                 fragment: at < last,
                 ..self.message(app, store)
             })
@@ -99,6 +101,13 @@ impl Watcher {
             watch_id: Int(self.id),
             ..WatchResponse::default()
         }
+    }
+}
+
+fn encoded(app: &App, event: &crate::store::Event) -> EncodedEvent {
+    match event.previous {
+        None => app.encoded_etcd().get(&event.record, || encode_event(event)),
+        Some(_) => encode_event(event),
     }
 }
 

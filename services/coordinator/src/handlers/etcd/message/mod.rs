@@ -38,7 +38,9 @@ pub(crate) use other::{
     MemberRequest, MemberUpdateRequest,
 };
 pub(crate) use txn::{TxnRequest, TxnResponse};
-pub(crate) use watch::{Event, FilterType, WatchCreateRequest, WatchRequest, WatchResponse};
+pub(crate) use watch::{
+    EncodedEvent, FilterType, WatchCreateRequest, WatchRequest, WatchResponse, encode_event,
+};
 
 use codec::{Int, Uint, zero};
 use serde::Serialize;

@@ -1,6 +1,9 @@
 //! `/v3/watch`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::codec::{Blob, Enum, Int, Named, nullable, zero};
 use super::{Header, KeyValue};
@@ -73,12 +76,15 @@ pub(crate) struct WatchResponse {
     pub(crate) cancel_reason: String,
     #[serde(skip_serializing_if = "zero")]
     pub(crate) fragment: bool,
-    #[serde(skip_serializing_if = "zero")]
-    pub(crate) events: Vec<Event>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) events: Vec<EncodedEvent>,
 }
 
+/// An event as it is written.
+pub(crate) type EncodedEvent = Arc<RawValue>;
+
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Event {
+struct Event {
     #[serde(rename = "type", skip_serializing_if = "zero")]
     kind: Enum<EventType>,
     kv: KeyValue,
@@ -97,13 +103,12 @@ impl Named for EventType {
     const VALUES: &[(&'static str, Self)] = &[("PUT", Self::Put), ("DELETE", Self::Delete)];
 }
 
-impl From<&crate::store::Event> for Event {
-    fn from(event: &crate::store::Event) -> Self {
-        let kind = if event.record.is_delete() { EventType::Delete } else { EventType::Put };
-        Self {
-            kind: Enum(kind),
-            kv: KeyValue::from(&*event.record),
-            prev_kv: event.previous.as_deref().map(KeyValue::from),
-        }
-    }
+pub(crate) fn encode_event(event: &crate::store::Event) -> EncodedEvent {
+    let kind = if event.record.is_delete() { EventType::Delete } else { EventType::Put };
+    let event = Event {
+        kind: Enum(kind),
+        kv: KeyValue::from(&*event.record),
+        prev_kv: event.previous.as_deref().map(KeyValue::from),
+    };
+    to_raw_value(&event).expect("an event is plain data with string keys").into()
 }
