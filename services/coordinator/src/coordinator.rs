@@ -200,6 +200,11 @@ impl Coordinator {
         self.inner.time.now_ms()
     }
 
+    /// The store's clock goes on, for this node leads.
+    pub(crate) fn begin_time(&self) {
+        self.inner.time.begin();
+    }
+
     /// Higher after every restart and every change of leadership.
     #[must_use]
     pub fn term(&self) -> u64 {

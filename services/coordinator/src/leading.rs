@@ -29,6 +29,7 @@ impl Leading {
         }
         let term = self.coordinator.term();
         if self.term != Some(term) {
+            self.coordinator.begin_time();
             if self.coordinator.snapshot().await?.cluster_id() == 0 {
                 let (cluster_id, _) = uuid::Uuid::new_v4().as_u64_pair();
                 self.coordinator.command(Command::Found { cluster_id }).await?;

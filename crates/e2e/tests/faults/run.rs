@@ -88,7 +88,8 @@ impl Run {
             }
         }
         let checked = judge(&record).unwrap_or_else(|what| panic!("{}: {what}", self.name));
-        println!("{}: {checked:?}", self.name);
+        let seconds = self.evidence.0.now() / 1_000_000;
+        println!("{}: {checked:?} in {seconds} s", self.name);
         Passed { record }
     }
 }
