@@ -1,6 +1,7 @@
 //! The smallest machine that shows order, repetition and loss: it keeps every command it saw.
 
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
 use consensus::Index;
@@ -15,6 +16,44 @@ pub(crate) struct Journal {
     pub(crate) refuses: bool,
     /// Where its first line stands, as long as it is known.
     pub(crate) first: Option<Index>,
+    /// Its snapshots wait here.
+    pub(crate) gate: Option<Arc<Gate>>,
+}
+
+/// Holds up whoever comes, until it is opened.
+#[derive(Default)]
+pub(crate) struct Gate {
+    state: Mutex<GateState>,
+    opened: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    is_open: bool,
+    is_waited_for: bool,
+}
+
+impl Gate {
+    pub(crate) fn closed() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_open = true;
+        self.opened.notify_all();
+    }
+
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_waited_for
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_waited_for = true;
+        let is_closed = |state: &mut GateState| !state.is_open;
+        let passed = self.opened.wait_while(state, is_closed);
+        drop(passed.unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl StateMachine for Journal {
@@ -29,7 +68,11 @@ impl StateMachine for Journal {
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
         let (first, lines) = (self.first.unwrap_or_default(), self.lines.clone());
-        Box::new(move || format!("{first}\n{}", lines.join("\n")).into())
+        let gate = self.gate.clone();
+        Box::new(move || {
+            gate.inspect(|gate| gate.pass());
+            format!("{first}\n{}", lines.join("\n")).into()
+        })
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {

@@ -1,5 +1,6 @@
 //! The host of groups over the real file system: durable, in order, rebuilt after a restart.
 
+mod cluster;
 mod journal;
 
 use bytes::Bytes;

@@ -1,0 +1,319 @@
+//! Hosts that talk to each other over real connections: snapshots between them, and members that
+//! come and go.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use consensus::{Membership, NodeId};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use raft_node::{
+    Config, Group, Joining, MemberError, MemberInfo, MemberRequest, Members, PeerService,
+    ProposeError, join,
+};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::journal::{Gate, Journal};
+use super::{GROUP, Host};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// One node of a cluster, on a fixed address.
+struct Node {
+    host: Host,
+    group: Option<Group<Journal>>,
+    address: SocketAddr,
+    listener: CancellationToken,
+    connections: TaskTracker,
+}
+
+/// What outlives a node's process.
+struct Place {
+    dir: TempDir,
+    socket: TcpListener,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), socket }
+    }
+
+    fn info(&self) -> MemberInfo {
+        let address = self.socket.local_addr().unwrap();
+        let peer_url = format!("http://{address}");
+        MemberInfo { name: address.to_string(), peer_url, ..MemberInfo::default() }
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            cluster_id: 7,
+            heartbeat_ms: 50,
+            election_ms: 500,
+            ..Config::new(self.dir.path().to_owned())
+        }
+    }
+}
+
+impl Node {
+    async fn open(place: Place, config: Config) -> (Self, TempDir) {
+        let host = Host::open(config);
+        host.groups.introduce(place.info(), None).await;
+        let address = place.socket.local_addr().unwrap();
+        let connections = TaskTracker::new();
+        let listener = serve(place.socket, host.groups.peer_service(), connections.clone());
+        (Self { host, group: None, address, listener, connections }, place.dir)
+    }
+
+    async fn start(&mut self, machine: Journal, founders: Membership) {
+        let group = self.host.groups.start_with(GROUP, machine, founders).await.unwrap();
+        self.group = Some(group);
+    }
+
+    fn node(&self) -> NodeId {
+        self.host.groups.node()
+    }
+
+    fn members(&self) -> Members {
+        self.host.groups.members(GROUP)
+    }
+
+    async fn write(&self, text: &str) {
+        let command = Bytes::copy_from_slice(text.as_bytes());
+        let group = self.group.as_ref().unwrap();
+        // A follower without a stream to its leader passes nothing on: nothing is done then.
+        while let Err(error) = group.propose(command.clone()).await {
+            assert_eq!(error, ProposeError::Overloaded);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn lines(&self) -> Vec<String> {
+        self.group.as_ref().unwrap().query(|journal| journal.lines.clone()).await.unwrap()
+    }
+
+    async fn stop(self) -> SocketAddr {
+        let Self { host, group, address, listener, connections } = self;
+        listener.cancel();
+        connections.close();
+        connections.wait().await;
+        drop(group);
+        host.close().await;
+        address
+    }
+}
+
+fn serve(socket: TcpListener, service: PeerService, tasks: TaskTracker) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let (ended, connections) = (stop.clone(), tasks.clone());
+    tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+        loop {
+            let Ok((stream, _)) = socket.accept().await else { return };
+            let service = service.clone();
+            let answer = service_fn(move |request| {
+                let service = service.clone();
+                async move { Ok::<_, Infallible>(service.handle(request).await) }
+            });
+            let mut server = http1::Builder::new();
+            let served =
+                server.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
+            connections.spawn(ended.clone().run_until_cancelled_owned(served));
+        }
+    }));
+    stop
+}
+
+/// Three founders, each started with its settings.
+async fn trio(configure: impl Fn(Config) -> Config) -> (Vec<Node>, Vec<TempDir>) {
+    let (mut nodes, mut dirs, mut founders) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let place = Place::new().await;
+        let (info, config) = (place.info(), configure(place.config()));
+        let (node, dir) = Node::open(place, config).await;
+        founders.push((node.node(), info.encode()));
+        nodes.push(node);
+        dirs.push(dir);
+    }
+    for node in &mut nodes {
+        node.start(Journal::default(), Membership::of(founders.clone())).await;
+    }
+    (nodes, dirs)
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let poll = async {
+        while !holds().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, poll).await.is_ok(), "never came true: {what}");
+}
+
+/// A snapshot of its own that is still being written when a newer one of the leader is installed
+/// must not cut the log, which does not reach that far yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_a_fetched_one_overtakes_cuts_nothing() {
+    let short = |config| Config { snapshot_entries: 20, ..config };
+    let (mut nodes, mut dirs) = trio(short).await;
+    for n in 0..10 {
+        nodes[0].write(&format!("early {n}")).await;
+    }
+    let (late, dir) = (nodes.pop().unwrap(), dirs.pop().unwrap());
+    let expected = nodes[0].lines().await;
+    until("the third has them", async || late.lines().await == expected).await;
+    let address = late.stop().await;
+    // Snapshots enough for the log to begin behind what the third has.
+    for n in 0..100 {
+        nodes[0].write(&format!("later {n}")).await;
+    }
+
+    // It replays what it has, and begins a snapshot that does not end.
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let config = Config { snapshot_entries: 1, ..place.config() };
+    let gate = Gate::closed();
+    let machine = Journal { gate: Some(gate.clone()), ..Journal::default() };
+    let (mut late, dir) = Node::open(place, config.clone()).await;
+    late.start(machine, Membership::default()).await;
+    until("its own snapshot is begun", async || gate.is_waited_for()).await;
+    let group = late.group.clone().unwrap();
+    until("the leader's is installed", async || {
+        group.local(|journal| 0 < journal.restored).await.unwrap()
+    })
+    .await;
+    drop(group);
+    gate.open();
+    nodes[0].write("last").await;
+    let expected = nodes[0].lines().await;
+    until("it goes on behind it", async || late.lines().await == expected).await;
+
+    let address = late.stop().await;
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let (mut late, _dir) = Node::open(place, config).await;
+    late.start(Journal::default(), Membership::default()).await;
+    assert_eq!(late.lines().await, expected);
+    late.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// All of a member's life: a place is made, claimed by one life only, becomes a voter, leads, and
+/// is removed by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_belongs_to_whoever_claims_it_first() {
+    let (nodes, _dirs) = trio(|config| config).await;
+    nodes[0].write("first").await;
+    let place = Place::new().await;
+    let tasks = TaskTracker::new();
+    let joining = Joining {
+        data_dir: place.dir.path().to_owned(),
+        cluster_id: 7,
+        group: GROUP,
+        own: place.info(),
+        peers: BTreeSet::from([format!("http://{}", nodes[1].address)]),
+    };
+    let node = Members::draw();
+    let info = place.info();
+    let (name, peer_urls) = (info.name.clone(), vec![info.peer_url.clone()]);
+    let wish = MemberRequest::Add { node, name, peer_urls, votes: false };
+    // Any member takes it, and as often as it comes.
+    for asked in &nodes {
+        asked.members().ask(&wish).await.unwrap();
+    }
+    let promote = MemberRequest::Promote { node };
+    let behind = nodes[1].members().ask(&promote).await.unwrap_err();
+    assert!(matches!(behind, MemberError::Behind { reachable: false, .. }), "{behind}");
+
+    join(&joining, &tasks, |reason| panic!("nothing to wait for: {reason}")).await.unwrap();
+    // Repeated, it is there already; another life at the same address is not it.
+    join(&joining, &tasks, |_| ()).await.unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let wiped = Joining { data_dir: other.path().to_owned(), ..joining.clone() };
+    let refused = join(&wiped, &tasks, |_| ()).await.unwrap_err();
+    assert!(refused.to_string().contains("was started with other data"), "{refused}");
+
+    let config = place.config();
+    let (mut new, _dir) = Node::open(place, config).await;
+    assert_eq!((new.node(), new.host.groups.was_added()), (node, true));
+    new.start(Journal::default(), Membership::default()).await;
+    until("it has all", async || new.lines().await == ["first"]).await;
+    new.members().ask(&promote).await.unwrap();
+    let again = nodes[2].members().ask(&promote).await;
+    assert_eq!(again, Err(MemberError::NotLearner { node }));
+
+    nodes[0].members().ask(&MemberRequest::Transfer { to: node }).await.unwrap();
+    new.write("second").await;
+    let keeper = new.members().keep(info, BTreeSet::new());
+    let remove = MemberRequest::Remove { node, force: false };
+    let left = new.members().ask(&remove).await.unwrap();
+    assert_eq!(left.list.members.len(), 3);
+    let removed = tokio::time::timeout(PATIENCE, keeper).await.expect("it notices");
+    assert_eq!(removed.node, node);
+    nodes[1].write("third").await;
+    assert_eq!(nodes[2].lines().await, ["first", "second", "third"]);
+    new.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// A follower that was away while it was removed cannot know: it asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_removed_while_away_is_told() {
+    let (mut nodes, mut dirs) = trio(|config| config).await;
+    nodes[0].write("first").await;
+    let (away, dir) = (nodes.pop().unwrap(), dirs.pop().unwrap());
+    let node = away.node();
+    let address = away.stop().await;
+    let remove = MemberRequest::Remove { node, force: false };
+    until("the removal is taken", async || nodes[0].members().ask(&remove).await.is_ok()).await;
+
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let (info, config) = (place.info(), place.config());
+    let (mut back, _dir) = Node::open(place, config).await;
+    back.start(Journal::default(), Membership::default()).await;
+    let keeper = back.members().keep(info, BTreeSet::new());
+    let removed = tokio::time::timeout(PATIENCE, keeper).await.expect("it notices");
+    assert_eq!(removed.node, node);
+    nodes[0].write("second").await;
+    back.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_away_the_majority_by_mistake() {
+    let (mut nodes, _dirs) = trio(|config| config).await;
+    nodes[0].write("first").await;
+    let dead = nodes.pop().unwrap();
+    let gone = dead.node();
+    dead.stop().await;
+    let alive = nodes[1].node();
+    let remove = |node, force| MemberRequest::Remove { node, force };
+    until("it is known to be dead", async || {
+        let refused = nodes[0].members().ask(&remove(alive, false)).await;
+        matches!(refused, Err(MemberError::Unhealthy { healthy: 1, voters: 2, needed: 2 }))
+    })
+    .await;
+    let list = nodes[0].members().ask(&remove(gone, false)).await.unwrap().list;
+    assert_eq!(list.members.len(), 2);
+    let list = nodes[0].members().ask(&remove(alive, false)).await.unwrap().list;
+    assert_eq!(list.members.len(), 1);
+    let last = list.members[0].node;
+    let refused = nodes[0].members().ask(&remove(last, true)).await;
+    assert_eq!(refused, Err(MemberError::LastVoter { node: last }));
+    assert_eq!(nodes[0].lines().await, ["first"]);
+    for node in nodes {
+        node.stop().await;
+    }
+}
