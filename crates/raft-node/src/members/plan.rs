@@ -288,3 +288,144 @@ impl From<TransferRefused> for MemberError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use consensus::{PeerStatus, Term};
+    use std::sync::Arc;
+
+    use super::*;
+
+    const RULES: Rules = Rules { max_learners: 1 };
+
+    /// Voters 1 to `voters`, led by 1; those in `silent` do not answer.
+    fn status(voters: u64, silent: &[u64]) -> Status {
+        let info = |node: u64| {
+            let (name, peer_url) = (format!("n{node}"), format!("http://10.0.0.{node}:2380"));
+            MemberInfo { name, peer_url, ..MemberInfo::default() }.encode()
+        };
+        let members = Membership::of((1..=voters).map(|node| (NodeId(node), info(node))));
+        let peers = (2..=voters).map(|node| PeerStatus {
+            node: NodeId(node),
+            matched: Index(5),
+            reachable: !silent.contains(&node),
+            snapshot: None,
+        });
+        let membership = Arc::new(members);
+        Status {
+            role: RoleName::Leader,
+            term: Term(1),
+            leader: Some(NodeId(1)),
+            commit: Index(5),
+            last: Index(5),
+            durable: Index(5),
+            base: Index::ZERO,
+            settled: (Index(1), membership.clone()),
+            membership,
+            membership_index: Index(1),
+            peers: peers.collect(),
+            poisoned: false,
+        }
+    }
+
+    /// With the change made.
+    fn after(status: &Status, changes: &[Change]) -> Status {
+        let membership = Arc::new(status.membership.change(changes).unwrap().leave_joint());
+        Status { membership, ..status.clone() }
+    }
+
+    fn plan(status: &Status) -> Plan<'_> {
+        Plan { status, now: &status.membership }
+    }
+
+    fn add(status: &Status, node: u64, votes: bool) -> Result<Vec<Change>, MemberError> {
+        let url = format!("http://10.0.0.{node}:2380");
+        plan(status).add(NodeId(node), ("", &[url]), votes, RULES)
+    }
+
+    fn told(node: u64, name: &str) -> MemberInfo {
+        let peer_url = format!("http://10.0.0.{node}:2380/");
+        MemberInfo { name: name.to_owned(), peer_url, ..MemberInfo::default() }
+    }
+
+    #[test]
+    fn whoever_is_left_must_be_able_to_decide() {
+        let refusal = |voters, silent: &[u64], node| {
+            plan(&status(voters, silent)).remove(NodeId(node), false).err()
+        };
+        let unhealthy =
+            |healthy, voters, needed| Some(MemberError::Unhealthy { healthy, voters, needed });
+        assert_eq!(refusal(3, &[], 3), None);
+        assert_eq!(refusal(3, &[3], 3), None, "the dead one may go");
+        assert_eq!(refusal(3, &[3], 2), unhealthy(1, 2, 2));
+        assert_eq!(refusal(3, &[3], 1), unhealthy(1, 2, 2), "the leader itself");
+        assert_eq!(refusal(5, &[4, 5], 3), unhealthy(2, 4, 3));
+        assert_eq!(refusal(5, &[4, 5], 4), None);
+        assert!(plan(&status(3, &[3])).remove(NodeId(2), true).is_ok(), "if it has to be");
+        let last = Some(MemberError::LastVoter { node: NodeId(1) });
+        assert_eq!(plan(&status(1, &[])).remove(NodeId(1), true).err(), last);
+    }
+
+    #[test]
+    fn a_place_is_for_one_life() {
+        let one = status(1, &[]);
+        let unknown = plan(&one).claim(NodeId(70), &told(7, "seven")).unwrap_err();
+        assert!(matches!(unknown, MemberError::NotAdded { .. }), "{unknown}");
+        let added = after(&one, &add(&one, 7, false).unwrap());
+        let (node, changes) = plan(&added).claim(NodeId(70), &told(7, "seven")).unwrap();
+        assert_eq!(node, NodeId(7));
+        let claimed = after(&added, &changes);
+        let info = info_of(&claimed.membership, node);
+        assert_eq!((info.life, info.is_awaited), (Some(NodeId(70)), false));
+        let again = plan(&claimed).claim(NodeId(70), &told(7, "seven")).unwrap();
+        assert_eq!(again, (node, Vec::new()));
+        let wiped = plan(&claimed).claim(NodeId(71), &told(7, "seven")).unwrap_err();
+        assert!(matches!(wiped, MemberError::Claimed { .. }), "{wiped}");
+        // A founder's place was never free.
+        let founder = plan(&claimed).claim(NodeId(72), &told(1, "n1")).unwrap_err();
+        assert!(matches!(founder, MemberError::Claimed { .. }), "{founder}");
+        let named = plan(&added).claim(NodeId(70), &told(7, "n1")).unwrap_err();
+        assert!(matches!(named, MemberError::NameTaken { .. }), "{named}");
+    }
+
+    #[test]
+    fn places_that_nobody_fills_are_not_piled_up() {
+        let one = status(1, &[]);
+        let voter = after(&one, &add(&one, 7, true).unwrap());
+        let refused = add(&voter, 8, true).unwrap_err();
+        assert_eq!(refused, MemberError::NotStarted { started: 1, voters: 3, needed: 2 });
+        // Those that are to vote are no learners to the limit.
+        let learner = after(&voter, &add(&voter, 8, false).unwrap());
+        let refused = add(&learner, 9, false).unwrap_err();
+        assert_eq!(refused, MemberError::TooManyLearners { max: 1 });
+        assert!(add(&status(3, &[3]), 7, true).is_ok(), "a dead voter is no reason");
+    }
+
+    #[test]
+    fn an_address_belongs_to_one_member() {
+        let three = status(3, &[]);
+        for taken in ["http://10.0.0.2:2380", "http://10.0.0.2:2380/"] {
+            let urls = [taken.to_owned()];
+            let refused = plan(&three).add(NodeId(7), ("", &urls), false, RULES).unwrap_err();
+            assert!(matches!(refused, MemberError::UrlTaken { .. }), "{refused}");
+            assert!(plan(&three).relocate(NodeId(1), &urls).is_err());
+            assert_eq!(
+                plan(&three).relocate(NodeId(2), &urls).map(|made| made.len() < 2),
+                Ok(true)
+            );
+        }
+        for bad in ["", "10.0.0.7:2380", "http://10.0.0.7", "http://a:1/x", "https://a:1"] {
+            assert!(matches!(address(bad), Err(MemberError::BadUrl { .. })), "{bad}");
+        }
+        assert_eq!(address("http://[::1]:5"), Ok(("[::1]".to_owned(), 5)));
+    }
+
+    #[test]
+    fn where_it_is_reached_is_for_the_operator_to_say_unless_it_is_alone() {
+        let moved = MemberInfo { peer_url: "http://10.0.0.9:1".to_owned(), ..told(1, "n1") };
+        assert_eq!(plan(&status(3, &[])).announce(NodeId(1), &moved), Ok(Vec::new()));
+        let alone = status(1, &[]);
+        let changed = after(&alone, &plan(&alone).announce(NodeId(1), &moved).unwrap());
+        assert_eq!(info_of(&changed.membership, NodeId(1)).peer_url, "http://10.0.0.9:1");
+    }
+}
