@@ -80,7 +80,7 @@ impl Keeper {
         if status.leader.is_none() {
             self.leaderless += 1;
             // Elections are short; who is not heard of any more asks.
-            return Ok(match self.leaderless.is_multiple_of(4) {
+            return Ok(match self.leaderless.is_multiple_of(2) {
                 true => self.was_removed(&status).await.then_some(Removed { node }),
                 false => None,
             });
