@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use consensus::{Entry, GroupId, Index, Membership, SnapshotMeta, Term, Ticket};
 use storage::Wal;
+use telemetry::metrics::Histogram;
 use telemetry::trace::ActiveSpan;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -96,14 +97,15 @@ pub(crate) struct AnyApplied {
 pub(crate) struct Waiter {
     index: Index,
     term: Term,
+    since: Instant,
     reply: ReplySender,
     span: Option<Box<ActiveSpan>>,
 }
 
 impl Waiter {
     pub(crate) fn new(
-        index: Index,
-        term: Term,
+        (index, term): (Index, Term),
+        since: Instant,
         reply: ReplySender,
         mut span: Option<Box<ActiveSpan>>,
     ) -> Self {
@@ -112,7 +114,7 @@ impl Waiter {
             span.set("quartet.index", index.0.to_string());
             span.event("placed", []);
         }
-        Self { index, term, reply, span }
+        Self { index, term, since, reply, span }
     }
 }
 
@@ -126,6 +128,8 @@ pub(crate) struct Apply {
     groups: BTreeMap<GroupId, Running>,
     /// Groups with more to apply than one turn.
     behind: Vec<GroupId>,
+    /// How long commands take, for those who wait here.
+    seconds: Histogram,
 }
 
 impl Apply {
@@ -134,6 +138,7 @@ impl Apply {
         wal: Wal,
         inbox: mpsc::Receiver<ApplyInput>,
         snapshotter: Snapshotter,
+        seconds: Histogram,
     ) -> Self {
         Self {
             wal,
@@ -144,6 +149,7 @@ impl Apply {
             snapshot_interval: config.snapshot_interval,
             groups: BTreeMap::new(),
             behind: Vec::new(),
+            seconds,
         }
     }
 
@@ -213,7 +219,7 @@ impl Apply {
             tracing::error!(%group, %next, "a committed entry cannot be read; the group stands still");
             return;
         }
-        running.apply(entries);
+        running.apply(entries, &self.seconds);
         if running.is_due(self.snapshot_bytes, self.snapshot_entries) {
             running.snapshot(group, &self.snapshotter);
         }

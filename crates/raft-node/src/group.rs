@@ -140,7 +140,14 @@ impl<M: StateMachine> Group<M> {
         let (reply, outcome) = oneshot::channel();
         let span = Span::internal("append").attr("quartet.group", self.id.0.to_string()).start();
         let span = span.is_recorded().then(|| Box::new(span));
-        let input = Input::Propose(Proposal { group: self.id, command, reply, freeing, span });
+        let input = Input::Propose(Proposal {
+            group: self.id,
+            command,
+            reply,
+            since: Instant::now(),
+            freeing,
+            span,
+        });
         self.shared.driver.try_send(input).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,

@@ -21,6 +21,7 @@ use crate::identity::Identity;
 use crate::machine::StateMachine;
 use crate::member::MemberInfo;
 use crate::members::{self, Members};
+use crate::metrics::Metrics;
 use crate::restore::{self, OnDisk};
 use crate::snapshots::Snapshotter;
 use crate::transport::{self, PeerService, Transport, TransportConfig};
@@ -89,6 +90,7 @@ impl Groups {
         let (apply_sender, apply_inbox) = mpsc::channel(APPLY_INBOX_MAX);
         let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
         let epoch = draw();
+        let figures = Metrics::new(&metrics);
         let transport = Transport::new(
             TransportConfig::new(config.cluster_id, node, epoch),
             incoming_sender,
@@ -116,6 +118,7 @@ impl Groups {
             apply: apply_sender.clone(),
             tasks: tasks.clone(),
             adopt: config.adopt.clone(),
+            metrics: figures.clone(),
             disk_patience: DISK_PATIENCE.max(Duration::from_millis(3 * config.election_ms)),
             started,
         });
@@ -125,7 +128,8 @@ impl Groups {
             driver_sender.downgrade(),
             tasks.clone(),
         );
-        let apply = Apply::new(&config, wal.clone(), apply_inbox, snapshotter);
+        let apply =
+            Apply::new(&config, wal.clone(), apply_inbox, snapshotter, figures.proposal_seconds);
         tasks.spawn(driver.run(stop.clone()));
         tasks.spawn(apply.run(stop));
         let shared = Shared {

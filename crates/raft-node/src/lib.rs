@@ -34,6 +34,7 @@ mod group;
 mod groups;
 mod machine;
 mod member;
+mod metrics;
 
 mod join;
 mod members;

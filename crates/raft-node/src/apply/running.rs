@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use consensus::{Entry, EntryKind, GroupId, Index, Membership, SnapshotMeta, Term};
+use telemetry::metrics::Histogram;
 use tokio::sync::watch;
 
 use super::{AnyApplied, FetchedFile, Restored, Visit, Waiter};
-use crate::driver::ReplySender;
 use crate::error::ProposeError;
 use crate::machine::{AnyMachine, RestoreError};
 use crate::snapshots::{Envelope, Snapshotter};
@@ -102,7 +102,7 @@ impl Running {
     }
 
     /// Applies entries as far as they are committed, and tells whom it concerns.
-    pub(super) fn apply(&mut self, entries: Vec<Entry>) {
+    pub(super) fn apply(&mut self, entries: Vec<Entry>, seconds: &Histogram) {
         let mut answers = Vec::new();
         for entry in entries {
             if self.committed < entry.index {
@@ -112,15 +112,17 @@ impl Running {
             answers.extend(self.apply_one(&entry));
         }
         self.published.send_replace(self.applied);
-        for (reply, applied) in answers {
+        for (waiter, applied) in answers {
+            let trace = waiter.span.as_ref().map(|span| span.context());
+            seconds.observe_for(waiter.since.elapsed().as_secs_f64(), trace);
             // The proposer may have left.
-            let _ = reply.send(Ok(applied));
+            let _ = waiter.reply.send(Ok(applied));
         }
         self.serve_visits();
     }
 
     /// The answer for whoever waits for this entry.
-    fn apply_one(&mut self, entry: &Entry) -> Option<(ReplySender, AnyApplied)> {
+    fn apply_one(&mut self, entry: &Entry) -> Option<(Waiter, AnyApplied)> {
         self.applied = entry.index;
         self.term = entry.term;
         self.log_bytes += entry.cost() as u64;
@@ -148,12 +150,12 @@ impl Running {
             return None;
         }
         let reply = self.machine.apply(entry);
-        let waiter = self.waiters.pop_front().expect("there is a first one");
-        if let Some(mut span) = waiter.span {
+        let mut waiter = self.waiters.pop_front().expect("there is a first one");
+        if let Some(span) = &mut waiter.span {
             span.event("applied", []);
         }
         self.disappoint(entry);
-        Some((waiter.reply, AnyApplied { index: entry.index, reply }))
+        Some((waiter, AnyApplied { index: entry.index, reply }))
     }
 
     /// Another entry stands where these were to stand: their commands were never committed.

@@ -22,7 +22,10 @@ impl Driver {
     fn carry(&mut self, group: GroupId, effect: Effect) {
         match effect {
             Effect::Persist(persist) => self.disk.persist(group, persist),
-            Effect::Send { to, message } => self.frame_for(to).messages.push((group, message)),
+            Effect::Send { to, message } => {
+                self.observed.note_sent(to, group, &message);
+                self.frame_for(to).messages.push((group, message));
+            }
             Effect::Commit { through } => {
                 let waiters = self.waiters.remove(&group).unwrap_or_default();
                 self.hand_to_apply(ApplyInput::Commit { group, through, waiters });
@@ -38,7 +41,9 @@ impl Driver {
                 let is_here = leader == Some(self.multi.node());
                 self.give_up_forwards(group, leader);
                 if let Some(leadership) = self.leadership.get(&group) {
-                    leadership.send_replace(Leadership { term, leader, is_here });
+                    let before = leadership.send_replace(Leadership { term, leader, is_here });
+                    let is_new = leader.is_some() && leader != before.leader;
+                    self.observed.note_leader(term, is_new);
                 }
                 if !self.strangers.is_empty() {
                     self.connect();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::{Entry, GroupId, Index, Message, Persist, Term, Ticket};
 use storage::{Durable, IoToken, SubmitError, Wal, Write};
+use telemetry::metrics::Histogram;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ const WRITE_BYTES: usize = 4 << 20;
 
 pub(super) struct Disk {
     wal: Wal,
+    /// How long writes take.
+    seconds: Histogram,
     /// Submitted, in order, and when.
     in_flight: VecDeque<(IoToken, Instant, Done)>,
     /// Collected by this flush, and what the log had no room for before.
@@ -45,9 +48,10 @@ pub(super) struct Done {
 }
 
 impl Disk {
-    pub(super) fn new(wal: Wal) -> Self {
+    pub(super) fn new(wal: Wal, seconds: Histogram) -> Self {
         Self {
             wal,
+            seconds,
             in_flight: VecDeque::new(),
             waiting: VecDeque::new(),
             installing: BTreeMap::new(),
@@ -234,8 +238,10 @@ impl Disk {
     /// Tokens are durable in order, so this one stands for all before it.
     pub(super) fn finished(&mut self, token: IoToken) -> Vec<(GroupId, Ticket)> {
         let mut tickets = Vec::new();
-        while let Some((_, _, done)) = self.in_flight.pop_front_if(|(waits, _, _)| *waits <= token)
+        while let Some((_, since, done)) =
+            self.in_flight.pop_front_if(|(waits, _, _)| *waits <= token)
         {
+            self.seconds.observe(since.elapsed().as_secs_f64());
             tickets.extend(done.tickets);
             for removed in done.removed {
                 let _ = removed.send(Ok(()));

@@ -73,8 +73,8 @@ impl Driver {
         let Some((_, proposal)) = self.forwards.open.remove(&reply.id) else { return };
         let error = match reply.outcome {
             ForwardOutcome::Placed { term, index } => {
-                let Proposal { group, reply, span, .. } = proposal;
-                let waiter = Waiter::new(index, term, reply, span);
+                let Proposal { group, reply, span, since, .. } = proposal;
+                let waiter = Waiter::new((index, term), since, reply, span);
                 return self.waiters.entry(group).or_default().push(waiter);
             }
             ForwardOutcome::NotLeader { leader } => ProposeError::NotLeader { leader },

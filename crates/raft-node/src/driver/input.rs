@@ -8,6 +8,7 @@ use consensus::{
 use std::ops::RangeInclusive;
 use telemetry::trace::ActiveSpan;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::apply::AnyApplied;
 use crate::error::{ProposeError, QueryError, RemoveError};
@@ -89,6 +90,8 @@ pub(crate) struct Proposal {
     pub(crate) group: GroupId,
     pub(crate) command: Bytes,
     pub(crate) reply: ReplySender,
+    /// When it was handed over.
+    pub(crate) since: Instant,
     /// It lets others go: it may use the reserve of a full disk.
     pub(crate) freeing: bool,
     /// The proposer's span, if anybody will see it: it travels along and notes what it waited for.

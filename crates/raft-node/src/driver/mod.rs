@@ -13,6 +13,7 @@ mod contacts;
 mod disk;
 mod forward;
 mod input;
+mod observe;
 mod propose;
 mod read;
 mod snapshot;
@@ -34,10 +35,12 @@ use crate::error::ProposeError;
 use crate::group::Leadership;
 use crate::identity::NodeCard;
 use crate::member::MemberInfo;
+use crate::metrics::Metrics;
 use crate::transport::{Incoming, PeerFrame, Transport};
 use disk::Disk;
 use forward::Forwards;
 pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
+use observe::Observed;
 use propose::Held;
 use read::Reads;
 use snapshot::Fetched;
@@ -68,6 +71,7 @@ pub(crate) struct Driver {
     /// Who waits for entries that are placed and not committed: handed on with the commit.
     waiters: BTreeMap<GroupId, Vec<Waiter>>,
     held: Held,
+    observed: Observed,
     /// Base URLs of the members, by group.
     addresses: BTreeMap<GroupId, BTreeMap<NodeId, String>>,
     /// Base URLs of nodes that have opened a stream and are members of nothing here.
@@ -97,6 +101,7 @@ pub(crate) struct Parts {
     pub(crate) apply: mpsc::Sender<ApplyInput>,
     pub(crate) tasks: TaskTracker,
     pub(crate) adopt: Adopt,
+    pub(crate) metrics: Metrics,
     /// A write that takes longer hangs.
     pub(crate) disk_patience: Duration,
     pub(crate) started: Instant,
@@ -115,6 +120,7 @@ impl Driver {
             apply,
             tasks,
             adopt,
+            metrics,
             started,
             disk_patience,
         } = parts;
@@ -125,7 +131,7 @@ impl Driver {
             transport,
             apply,
             apply_backlog: VecDeque::new(),
-            disk: Disk::new(wal),
+            disk: Disk::new(wal, metrics.persist_seconds.clone()),
             reads: Reads::default(),
             forwards: Forwards::new(),
             fetched: BTreeMap::new(),
@@ -134,6 +140,7 @@ impl Driver {
             applied: BTreeMap::new(),
             waiters: BTreeMap::new(),
             held: Held::default(),
+            observed: Observed::new(metrics),
             addresses: BTreeMap::new(),
             strangers: BTreeMap::new(),
             started,
@@ -191,6 +198,7 @@ impl Driver {
             self.handle_inputs(inputs.drain(..));
             self.place_held();
             self.make_way();
+            self.look(Instant::now());
             self.flush();
         }
     }
@@ -212,6 +220,7 @@ impl Driver {
             if let Some(raft) = self.multi.touch(group) {
                 raft.handle_persisted(ticket);
             }
+            self.end_marks(group);
         }
     }
 
@@ -223,7 +232,9 @@ impl Driver {
                 if let Some(heartbeat) = frame.heartbeat {
                     self.multi.receive_heartbeat(from, heartbeat);
                 }
+                frame.marks.iter().for_each(|mark| self.observed.mark(mark));
                 for (group, message) in frame.messages {
+                    self.observed.note_received(from, group, &message);
                     if self.disk.takes(&message) {
                         self.multi.receive(from, group, message);
                     }

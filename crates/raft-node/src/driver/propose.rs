@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use consensus::{Entry, GroupId, Index, NodeId, ProposeRefused, Raft};
 
+use telemetry::trace::TraceContext;
+
 use super::{Driver, Proposal};
 use crate::apply::Waiter;
 use crate::error::ProposeError;
@@ -132,11 +134,17 @@ impl Driver {
 
     fn note_placed(&mut self, placing: Placing, term: consensus::Term, index: Index) {
         match placing {
-            Placing::Own(Proposal { group, reply, span, .. }) => {
-                let waiter = Waiter::new(index, term, reply, span);
+            Placing::Own(Proposal { group, reply, span, since, .. }) => {
+                if let Some(span) = &span {
+                    self.trace(group, index, span.context());
+                }
+                let waiter = Waiter::new((index, term), since, reply, span);
                 self.waiters.entry(group).or_default().push(waiter);
             }
             Placing::Forwarded { from, forward } => {
+                if let Ok(trace) = TraceContext::parse(&forward.trace) {
+                    self.trace(forward.group, index, trace);
+                }
                 let outcome = ForwardOutcome::Placed { term, index };
                 self.frame_for(from).replies.push(ForwardReply { id: forward.id, outcome });
             }

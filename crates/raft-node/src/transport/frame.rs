@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use consensus::{GroupId, Heartbeat, Index, Message, NodeId, Term};
+use telemetry::trace::TraceContext;
 
 /// Everything that goes to one peer at once, of all groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,19 @@ pub(crate) struct PeerFrame {
     pub(crate) forwards: Vec<Forward>,
     /// Answers to the receiver's forwards.
     pub(crate) replies: Vec<ForwardReply>,
+    /// Entries in these messages that somebody traces.
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// An entry that is part of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Where it belongs.
+    pub(crate) group: GroupId,
+    /// Its place in the log.
+    pub(crate) index: Index,
+    /// Its proposer's span.
+    pub(crate) trace: TraceContext,
 }
 
 /// A command that a follower passes on to the leader.

@@ -46,7 +46,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use call::{CallError, Caller};
 pub(crate) use config::TransportConfig;
-pub(crate) use frame::{Forward, ForwardOutcome, ForwardReply, Incoming, PeerFrame};
+pub(crate) use frame::{Forward, ForwardOutcome, ForwardReply, Incoming, Mark, PeerFrame};
 pub use respond::{BodyError, PeerBody};
 pub(crate) use respond::{json, problem};
 pub use service::PeerService;

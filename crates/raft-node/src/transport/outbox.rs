@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use consensus::{GroupId, Heartbeat, Message};
 use tokio::sync::Notify;
 
-use super::frame::{self, Forward, ForwardReply, PeerFrame};
+use super::frame::{self, Forward, ForwardReply, Mark, PeerFrame};
 use super::wire::FRAME_MAX;
 
 /// What is kept for a peer without a connection: enough for the votes and probes of many groups
@@ -21,6 +21,8 @@ use super::wire::FRAME_MAX;
 const UNCONNECTED_BYTES: usize = 256 * 1024;
 /// Answers may exceed the bound by this: they are short, and a caller waits for each.
 const REPLIES_EXTRA_BYTES: usize = 1 << 20;
+/// Traces that wait for a frame.
+const MARKS_MAX: usize = 64;
 /// A message that would not fit into a frame, whatever else is in it.
 const MESSAGE_MAX: usize = FRAME_MAX - (64 << 10);
 
@@ -40,6 +42,8 @@ struct Waiting {
     messages: VecDeque<(GroupId, Message)>,
     forwards: VecDeque<Forward>,
     replies: VecDeque<ForwardReply>,
+    /// They leave with the next frame, and are lost where there is no connection.
+    marks: Vec<Mark>,
     /// Of messages, forwards and replies.
     bytes: usize,
     forwards_first: bool,
@@ -76,6 +80,10 @@ impl Outbox {
             } else {
                 refused.dropped += 1;
             }
+        }
+        if waiting.is_connected {
+            let room = MARKS_MAX.saturating_sub(waiting.marks.len());
+            waiting.marks.extend(frame.marks.into_iter().take(room));
         }
         for message in frame.messages {
             let cost = frame::cost(&message);
@@ -133,7 +141,11 @@ impl Outbox {
         if waiting.heartbeat.is_none() && waiting.bytes == 0 {
             return None;
         }
-        let mut frame = PeerFrame { heartbeat: waiting.heartbeat.take(), ..PeerFrame::default() };
+        let mut frame = PeerFrame {
+            heartbeat: waiting.heartbeat.take(),
+            marks: std::mem::take(&mut waiting.marks),
+            ..PeerFrame::default()
+        };
         waiting.forwards_first = !waiting.forwards_first;
         let forwards_first = waiting.forwards_first;
         let Waiting { messages, forwards, replies, .. } = &mut *waiting;

@@ -3,7 +3,7 @@
 use consensus::{GroupId, Index, NodeId, Term};
 
 use super::schema;
-use crate::transport::frame::{Forward, ForwardOutcome, ForwardReply};
+use crate::transport::frame::{Forward, ForwardOutcome, ForwardReply, Mark};
 
 /// Numbers of the outcomes. 0 is none: an answer that left it out says nothing.
 pub(super) mod code {
@@ -14,6 +14,20 @@ pub(super) mod code {
     pub(crate) const TOO_LARGE: u32 = 5;
     pub(crate) const STOPPED: u32 = 6;
     pub(crate) const INDETERMINATE: u32 = 7;
+}
+
+impl From<&Mark> for schema::Mark {
+    fn from(mark: &Mark) -> Self {
+        Self { group: mark.group.0, index: mark.index.0, trace: mark.trace.to_string() }
+    }
+}
+
+impl schema::Mark {
+    /// `None`: the trace is not written as this release knows it.
+    pub(crate) fn read(&self) -> Option<Mark> {
+        let trace = self.trace.parse().ok()?;
+        Some(Mark { group: GroupId(self.group), index: Index(self.index), trace })
+    }
 }
 
 impl From<&Forward> for schema::Forward {

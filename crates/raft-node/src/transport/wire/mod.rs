@@ -100,6 +100,7 @@ pub(super) fn encode(frame: &PeerFrame, bytes: &mut BytesMut) {
         envelopes: frame.messages.iter().map(|(group, m)| message::encode(*group, m)).collect(),
         forwards: frame.forwards.iter().map(Into::into).collect(),
         replies: frame.replies.iter().copied().map(Into::into).collect(),
+        marks: frame.marks.iter().map(Into::into).collect(),
     };
     encode_body(&body, bytes);
 }
@@ -191,6 +192,7 @@ fn decode(body: Bytes) -> Result<Received, DecodeError> {
     }
     frame.forwards = wire.forwards.into_iter().map(Into::into).collect();
     frame.replies = wire.replies.into_iter().map(Into::into).collect();
+    frame.marks = wire.marks.iter().filter_map(schema::Mark::read).collect();
     Ok(received)
 }
 

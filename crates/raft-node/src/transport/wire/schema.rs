@@ -22,6 +22,20 @@ pub(crate) struct Frame {
     pub(crate) forwards: Vec<Forward>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) replies: Vec<ForwardReply>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// An entry that is part of a trace.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Mark {
+    #[prost(uint64, tag = "1")]
+    pub(crate) group: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) index: u64,
+    /// As in the header `traceparent`.
+    #[prost(string, tag = "3")]
+    pub(crate) trace: String,
 }
 
 /// Who opens a stream, and to whom.

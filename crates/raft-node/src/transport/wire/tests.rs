@@ -375,6 +375,7 @@ fn frame() -> impl Strategy<Value = PeerFrame> {
         vec(reply(), 0..4),
     );
     parts.prop_map(|(heartbeat, messages, forwards, replies)| PeerFrame {
+        marks: Vec::new(),
         heartbeat,
         messages,
         forwards,
