@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +15,8 @@ use raft_node::{
     Config, Group, Joining, MemberError, MemberInfo, MemberRequest, Members, PeerService,
     ProposeError, join,
 };
+use telemetry::testing::RecordedSpan;
+use telemetry::trace::{InSpan as _, Span};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -315,5 +316,26 @@ async fn nobody_takes_away_the_majority_by_mistake() {
     assert_eq!(nodes[0].lines().await, ["first"]);
     for node in nodes {
         node.stop().await;
+    }
+}
+
+/// Whoever passes a command on, every member shows when it had it on disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_traced_command_has_a_span_for_each_disk() {
+    let recorder = telemetry::testing::record();
+    let (nodes, _dirs) = trio(|config| config).await;
+    for node in &nodes {
+        node.write("before").await;
+        let span = Span::internal("caller").start();
+        let trace_id = span.context().trace_id;
+        node.write("traced").in_span(&span).await;
+        until("three disks are in the trace", async || {
+            let spans = recorder.trace(trace_id);
+            let append = spans.iter().find(|span| span.name == "append");
+            let parent = append.map(|span| span.context.span_id);
+            let persisted = |span: &&RecordedSpan| span.name == "persist" && span.parent == parent;
+            parent.is_some() && spans.iter().filter(persisted).count() == 3
+        })
+        .await;
     }
 }

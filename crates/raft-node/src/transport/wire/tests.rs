@@ -7,7 +7,7 @@ use consensus::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::frame::{Forward, ForwardOutcome, ForwardReply};
+use super::super::frame::{Forward, ForwardOutcome, ForwardReply, Mark};
 use super::*;
 
 fn encoded(frame: &PeerFrame) -> BytesMut {
@@ -141,6 +141,17 @@ fn heartbeats_and_forwards_have_these_bytes() {
         golden_frame(&frame),
         "2a0908011001180320ac022a0d080110022907000000000000002a04080110022a04080110032a04080110042a070801100530ac022a04080110062a0408011007"
     );
+}
+
+#[test]
+fn marks_come_back_and_a_trace_of_another_kind_is_skipped() {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    let mark = Mark { group: GroupId(5), index: INDEX, trace };
+    let frame = PeerFrame { marks: vec![mark], ..PeerFrame::default() };
+    let hex = golden_frame(&frame);
+    assert!(hex.starts_with("323e080510ac021a37"), "{hex}");
+    let other = schema::Mark { group: 5, index: 300, trace: "ff".to_owned() };
+    assert_eq!(other.read(), None);
 }
 
 #[test]
