@@ -1,6 +1,8 @@
 //! The host of groups over the real file system: durable, in order, rebuilt after a restart.
 
+#[cfg(test)]
 mod cluster;
+#[cfg(test)]
 mod journal;
 
 use bytes::Bytes;
