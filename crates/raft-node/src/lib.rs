@@ -21,6 +21,9 @@
 //! A command proposed on a follower travels to the leader, which only says where it stands in the
 //! log; the follower's own machine gives the reply when it applies it.
 //!
+//! Who belongs to a group changes while it runs: see [`Members`]. A new node gets its id before it
+//! has a log ([`join`]), one that was removed is told ([`Members::keep`]).
+//!
 //! **Invariant:** a command is applied only after it is durable on a majority and here, in index
 //! order, exactly once per life of the process; after a restart the machine is rebuilt from its
 //! snapshot and the log.

@@ -7,7 +7,7 @@ use consensus::{NodeId, RoleName, Status};
 use tokio::time::{Duration, Instant};
 
 use super::ask::Envelope;
-use super::{MemberError, MemberRequest, Members, info_of, others};
+use super::{Changed, MemberError, MemberRequest, Members, info_of, others};
 use crate::member::MemberInfo;
 
 /// Between two looks at the membership.
@@ -127,18 +127,20 @@ impl Keeper {
     }
 
     /// Asks the others. One that has committed a later membership than any that names this node
-    /// knows: an id is never added twice.
+    /// knows: an id is never added twice. It has to be of the same cluster: at an old address there
+    /// may be another one by now, and ids are drawn for one place in one cluster.
     async fn was_removed(&self, status: &Status) -> bool {
         let node = self.node();
         let since = self.members.shared.joined.unwrap_or_default().max(status.settled.0);
         let urls = others(&status.membership, node).into_iter().chain(self.known.iter().cloned());
         let envelope = Envelope { group: self.members.group.0, request: None, pass_on: false };
+        let known = status.membership.members();
         for url in urls.collect::<BTreeSet<_>>() {
             let told = self.members.shared.transport.ask(&url, None, &envelope, ASK).await;
-            if let Ok(Ok(told)) = told
-                && since < told.list.since
-                && told.list.member(node).is_none()
-            {
+            let Ok(Ok(Changed { list, .. })) = told else { continue };
+            let is_ours =
+                known.is_empty() || known.iter().any(|other| list.member(*other).is_some());
+            if is_ours && since < list.since && list.member(node).is_none() {
                 return true;
             }
         }
