@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::args::CoordinatorArgs;
 use super::super::host;
@@ -35,6 +35,10 @@ const WRITERS: u64 = 64;
 const KEYS: u64 = 100;
 /// After the last put is acknowledged, watchers get so long for what is still on its way.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Putting may take so many times as long as it should.
+const LATE_MAX: u32 = 3;
+/// How often to look whether all is seen.
+const LOOK: Duration = Duration::from_millis(5);
 /// All watches have to be open by then.
 const OPENING_MAX: Duration = Duration::from_secs(60);
 
@@ -108,14 +112,14 @@ async fn watch_all(
         epoch: Instant::now(),
     });
     let (opened, mut open) = watch::channel(0);
-    let (give_up, deadline) = oneshot::channel();
+    let (finish, expected) = oneshot::channel();
     let (sender, result) = oneshot::channel();
     let thread_job = job.clone();
     std::thread::Builder::new()
         .name("watchers".to_owned())
         .spawn(move || {
             // Nobody listens any more after Ctrl-C.
-            let _ = sender.send(run_watchers(&thread_job, &opened, deadline));
+            let _ = sender.send(run_watchers(&thread_job, &opened, expected));
         })
         .context("cannot start a thread")?;
     tokio::time::timeout(OPENING_MAX, open.wait_for(|open| *open == job.watchers))
@@ -124,10 +128,10 @@ async fn watch_all(
 
     let times = || (cluster.cpu_times(leader), host::cpu_time(std::process::id()));
     let (began, before) = (Instant::now(), times());
-    let failed = put_all(&job).await?;
+    let sent = put_all(&job).await?;
     let putting = began.elapsed();
-    // The watchers may all be done.
-    let _ = give_up.send(Instant::now() + PATIENCE);
+    // If they have panicked, the next line says so.
+    let _ = finish.send(sent.puts - sent.failed);
     let board = result.await.context("the watchers panicked")??;
     let (took, after) = (began.elapsed().as_secs_f64(), times());
     let sum = |times: &Option<Vec<Duration>>| times.as_ref().map(|all| all.iter().sum());
@@ -139,11 +143,11 @@ async fn watch_all(
         system: cluster.system,
         api: api.watch(),
         watchers: job.watchers,
-        puts: job.puts,
-        puts_per_second: job.puts as f64 / putting.as_secs_f64(),
+        puts: sent.puts,
+        puts_per_second: sent.puts as f64 / putting.as_secs_f64(),
         delivered,
-        failed_puts: failed.puts,
-        missing: board.missing(job.puts - failed.puts),
+        failed_puts: sent.failed,
+        missing: board.missing(sent.puts - sent.failed),
         elections: cluster.term().await?.saturating_sub(term),
         disordered: board.watchers.iter().map(|watcher| watcher.disordered).sum(),
         p50_ms: board.tally.quantile_ms(0.5),
@@ -151,45 +155,52 @@ async fn watch_all(
         max_ms: board.tally.max_ms(),
         server_cores: cores(sum(&before.0), sum(&after.0)),
         generator_cores: cores(before.1, after.1),
-        first_error: board.tally.first_error.or(failed.first),
+        first_error: board.tally.first_error.or(sent.first_error),
     })
 }
 
-/// Every writer keeps its own timetable; one that is late sends at once.
-async fn put_all(job: &Arc<Job>) -> anyhow::Result<Failed> {
+/// Every writer keeps its own timetable; one that is late sends at once, but not for ever.
+async fn put_all(job: &Arc<Job>) -> anyhow::Result<Sent> {
     let begin = Instant::now();
+    let stop = begin + Duration::from_secs(job.puts / PUTS_PER_SECOND) * LATE_MAX;
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let job = job.clone();
         writers.spawn(async move {
-            let mut failed = Failed::default();
+            let mut sent = Sent::default();
             let target = &job.targets[writer as usize % job.targets.len()];
             let mut open = None;
             for put in (writer..job.puts).step_by(WRITERS as usize) {
                 sleep_until(begin + Duration::from_micros(put * 1_000_000 / PUTS_PER_SECOND)).await;
+                if stop <= Instant::now() {
+                    break;
+                }
+                sent.puts += 1;
                 if let Err(error) = job.put(target, &mut open, put).await {
-                    failed.puts += 1;
-                    failed.first.get_or_insert(format!("a put at {target}: {error:#}"));
+                    sent.failed += 1;
+                    sent.first_error.get_or_insert(format!("a put at {target}: {error:#}"));
                     open = None;
                 }
             }
-            failed
+            sent
         });
     }
-    let mut all = Failed::default();
+    let mut all = Sent::default();
     while let Some(ended) = writers.join_next().await {
         let ended = ended.context("a writer panicked")?;
         all.puts += ended.puts;
-        all.first = all.first.or(ended.first);
+        all.failed += ended.failed;
+        all.first_error = all.first_error.or(ended.first_error);
     }
     Ok(all)
 }
 
-/// Nobody knows whether these happened.
 #[derive(Default)]
-struct Failed {
+struct Sent {
     puts: u64,
-    first: Option<String>,
+    /// Nobody knows whether these happened.
+    failed: u64,
+    first_error: Option<String>,
 }
 
 impl Job {
@@ -249,11 +260,11 @@ struct Watcher {
     disordered: u64,
 }
 
-/// Until all have seen everything, or the time after `deadline` is over.
+/// Until all have seen as many events as are `expected`, or [`PATIENCE`] is over.
 fn run_watchers(
     job: &Arc<Job>,
     opened: &watch::Sender<u64>,
-    deadline: oneshot::Receiver<Instant>,
+    expected: oneshot::Receiver<u64>,
 ) -> anyhow::Result<Board> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -271,13 +282,11 @@ fn run_watchers(
                 }
             });
         }
-        let mut all = async || while watching.join_next().await.is_some() {};
-        tokio::select! {
-            () = all() => {}
-            // Nobody sets a deadline if the writers fail: then nobody waits for us either.
-            deadline = deadline => if let Ok(deadline) = deadline {
-                let _ = timeout_at(deadline, all()).await;
-            },
+        // Without a number the writers have failed: then nobody waits for us either.
+        let Ok(expected) = expected.await else { return };
+        let deadline = Instant::now() + PATIENCE;
+        while 0 < board.borrow().missing(expected) && Instant::now() < deadline {
+            sleep(LOOK).await;
         }
     });
     let empty = Board { watchers: Vec::new(), tally: Tally::new() };
@@ -312,9 +321,6 @@ async fn watch_one(
             watcher.newest = watcher.newest.max(event.revision);
             watcher.seen += 1;
         });
-        if job.puts <= watcher.seen {
-            return Ok(());
-        }
     }
     anyhow::bail!("the stream ends")
 }
