@@ -66,7 +66,8 @@ pub struct Multi {
 
 #[derive(Clone, Debug)]
 struct Hosted {
-    raft: Raft,
+    /// Boxed: the nodes of the tree are half empty.
+    raft: Box<Raft>,
     /// As it stands in `timers`.
     deadline_ms: Option<u64>,
     /// The members it was last known to have.
@@ -100,6 +101,7 @@ impl Multi {
         for node in self.liveness.down() {
             raft.handle_node_down(node);
         }
+        let raft = Box::new(raft);
         self.groups.insert(group, Hosted { raft, deadline_ms: None, members: BTreeSet::new() });
         self.touched.insert(group);
         self.watch_members(group);
@@ -115,7 +117,7 @@ impl Multi {
         for node in &hosted.members {
             self.liveness.release(*node);
         }
-        Some(hosted.raft)
+        Some(*hosted.raft)
     }
 
     /// A group, to look at.
@@ -126,7 +128,7 @@ impl Multi {
 
     /// All of them, ascending.
     pub fn groups(&self) -> impl Iterator<Item = (GroupId, &Raft)> {
-        self.groups.iter().map(|(group, hosted)| (*group, &hosted.raft))
+        self.groups.iter().map(|(group, hosted)| (*group, &*hosted.raft))
     }
 
     /// A group, to give it inputs; it is flushed with the next [`flush`](Self::flush).

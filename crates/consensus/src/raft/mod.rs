@@ -274,6 +274,8 @@ impl Raft {
         }
         self.flush_leader();
         effects.append(&mut self.effects);
+        // An idle group holds on to nothing.
+        self.effects = Vec::new();
     }
 
     /// Takes `payloads` as the next entries, in order.

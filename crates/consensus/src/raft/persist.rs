@@ -45,6 +45,16 @@ impl Pending {
         self.issued
     }
 
+    /// The room of empty queues, which an idle group would keep.
+    fn let_go(&mut self) {
+        if self.writes.is_empty() {
+            self.writes = VecDeque::new();
+        }
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
+        }
+    }
+
     /// See [`Raft::forget_time`].
     pub(super) fn forget_count(&mut self) -> u64 {
         let by = self.durable.0;
@@ -97,6 +107,7 @@ impl Raft {
         {
             self.release(to, message);
         }
+        self.pending.let_go();
         if self.is_leader() {
             self.advance_commit();
         }
