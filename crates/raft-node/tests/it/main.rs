@@ -1,5 +1,4 @@
 //! The host of groups over the real file system: durable, in order, rebuilt after a restart.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 #[cfg(test)]
 mod cluster;
