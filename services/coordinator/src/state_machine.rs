@@ -118,6 +118,7 @@ impl StateMachine for Machine {
         });
         let mut state = self.0.lock();
         state.snapshot = None;
+        state.store.enter_term(entry.term.0, stamp);
         let reply = state.store.apply_for(caller, stamp, command);
         self.0.note(&state.store);
         reply

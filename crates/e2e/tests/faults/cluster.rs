@@ -18,6 +18,8 @@ use crate::network::{Kind, MEMBERS, Network};
 const HEARTBEAT_MS: u64 = 60;
 const ELECTION_MS: u64 = 600;
 
+/// So that members restart from snapshots, and get them from others.
+const SNAPSHOT_ENTRIES: u64 = 300;
 /// Room for the first segments of a log, and for their reserve.
 const DISK: &str = "size=256m";
 /// More than that, in commands of a mebibyte.
@@ -50,6 +52,7 @@ impl Cluster {
             .collect();
         let settings = format!(
             "[cluster]\nheartbeat_ms = {HEARTBEAT_MS}\nelection_ms = {ELECTION_MS}\n\
+             snapshot_entries = {SNAPSHOT_ENTRIES}\n\
              [cluster.initial_peers]\n{peers}"
         );
         let member = |(number, place)| Member::new(name(number), place, settings.clone());

@@ -56,6 +56,21 @@ impl Fault {
         }
     }
 
+    /// Whose process it is about.
+    fn members(&self) -> &[usize] {
+        match self {
+            Self::Kill(which) => which,
+            Self::Terminate(number) | Self::Pause(number) => std::slice::from_ref(number),
+            Self::Cut(_) | Self::Slow(_) | Self::FillDisk(_) | Self::MoveClock(..) => &[],
+        }
+    }
+
+    /// Whether both can be there at once.
+    fn goes_with(&self, other: &Self) -> bool {
+        let is_same_kind = std::mem::discriminant(self) == std::mem::discriminant(other);
+        !is_same_kind && self.members().iter().all(|member| !other.members().contains(member))
+    }
+
     async fn strike(&self, cluster: &mut Cluster) {
         match self {
             Self::Kill(which) => {
@@ -91,16 +106,25 @@ impl Fault {
     }
 }
 
-/// So many faults, one after the other; between them the cluster works.
+/// So many faults, one or two at a time; between them the cluster works.
 pub(crate) async fn torment(run: &mut Run, faults: usize) {
     for _ in 0..faults {
         let leader = run.cluster.leader().await;
-        let fault = Fault::draw(&mut run.rng, &run.cluster, leader);
+        let [fault, other] = [(); 2].map(|()| Fault::draw(&mut run.rng, &run.cluster, leader));
+        let other = (run.rng.chance(1, 3) && fault.goes_with(&other)).then_some(other);
         let lasts = Duration::from_millis(run.rng.range(LASTS_MS));
-        println!("{}: {fault:?} for {lasts:?}; member {leader} leads", run.name());
+        println!("{}: {fault:?}, {other:?} for {lasts:?}; {leader} leads", run.name());
         fault.strike(&mut run.cluster).await;
+        if let Some(other) = &other {
+            sleep(lasts / 2).await;
+            other.strike(&mut run.cluster).await;
+        }
         sleep(lasts).await;
         fault.pass(&mut run.cluster).await;
+        if let Some(other) = &other {
+            sleep(lasts / 2).await;
+            other.pass(&mut run.cluster).await;
+        }
         run.progress(15).await;
     }
 }

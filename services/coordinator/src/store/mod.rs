@@ -70,6 +70,8 @@ pub struct Store {
     cluster_id: u64,
     /// The highest stamp seen.
     now_ms: u64,
+    /// In which the last command was made. 0: before terms were noted.
+    term: u64,
 }
 
 /// The answer to a command, in its own variant.
@@ -113,6 +115,7 @@ impl Default for Store {
             space_wanted: None,
             cluster_id: 0,
             now_ms: 0,
+            term: 0,
         }
     }
 }
@@ -149,6 +152,17 @@ impl Store {
     /// This store without what must not be shown or compared.
     fn without_secrets(&self) -> Self {
         Self { auth: self.auth.without_secrets(), ..self.clone() }
+    }
+
+    /// Before each command: in which term it was made. The clock of a new leader may be ahead of
+    /// the old one's, and in between nobody could renew: leases go on from the last command.
+    pub fn enter_term(&mut self, term: u64, stamp: Stamp) {
+        // Not only later ones: a backup may have been made in a later term than the first one here.
+        if self.term != term {
+            self.term = term;
+            self.leases.shift(stamp.now_ms.saturating_sub(self.now_ms));
+            self.now_ms = self.now_ms.max(stamp.now_ms);
+        }
     }
 
     /// Carries out one command of the node itself.

@@ -41,6 +41,8 @@ const AUTH: u8 = 2;
 const SPACE: u8 = 3;
 /// Leases that end with their last key.
 const SCOPED_LEASES: u8 = 4;
+/// In which term the last command was made.
+const TERM: u8 = 5;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -121,6 +123,9 @@ impl Store {
         if !scoped.is_empty() {
             sections.push(section(SCOPED_LEASES, write(&scoped, Vec::new())));
         }
+        if self.term != 0 {
+            sections.push(section(TERM, write(&self.term, Vec::new())));
+        }
         sections
     }
 
@@ -130,6 +135,7 @@ impl Store {
             AUTH => self.auth = Auth::from_image(read(&section.body)?),
             SPACE => self.space_wanted = Some(read(&section.body)?),
             SCOPED_LEASES => self.leases.set_scoped(read(&section.body)?),
+            TERM => self.term = read(&section.body)?,
             tag => return Err(SnapshotError::Section(tag)),
         }
         Ok(())
@@ -203,6 +209,23 @@ mod tests {
     }
 
     /// What the first programs wrote: disks hold it.
+    #[test]
+    fn no_lease_runs_between_two_leaders_whatever_their_clocks_say() {
+        let at = |now_ms| Stamp { now_ms, quota_bytes: u64::MAX };
+        let mut store = Store::default();
+        store.enter_term(1, at(1_000));
+        let grant = Command::Grant { id: LeaseId(7), ttl_seconds: 2 };
+        store.apply(at(1_000), grant);
+        // Whoever reads a snapshot knows in which term it was made.
+        let mut store = Store::decode(&store.encode()).unwrap();
+        store.enter_term(1, at(1_500));
+        store.apply(at(1_500), Command::Tick);
+        store.enter_term(2, at(9_000));
+        store.apply(at(9_000), Command::Tick);
+        let left = store.leases.get(LeaseId(7)).unwrap().deadline_ms - store.now_ms();
+        assert_eq!(left, 1_500);
+    }
+
     #[test]
     fn a_snapshot_of_version_1_is_read() {
         let mut store = Store::default();

@@ -138,8 +138,10 @@ fn free_subnet(wish: u32) -> Result<u8, String> {
 /// Of runs that were killed before they could.
 fn remove_leftovers() {
     let lives = |pid: &str| {
-        let name = fs::read_to_string(Path::new("/proc").join(pid).join("comm"));
-        name.is_ok_and(|name| name.starts_with("faults"))
+        // Of one that has ended and was not waited for, there is no such file.
+        let program = fs::read_link(Path::new("/proc").join(pid).join("exe"));
+        let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("faults");
+        program.is_ok_and(|program| program.file_name().is_some_and(is_ours))
     };
     remove(|name| {
         let rest = name.strip_prefix(PREFIX);
