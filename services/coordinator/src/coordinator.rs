@@ -82,8 +82,7 @@ pub enum CommandError<E: std::error::Error> {
 
 impl Coordinator {
     pub(crate) fn new(
-        group: Group<Machine>,
-        newest: Newest,
+        (group, newest): (Group<Machine>, Newest),
         (published, subscribed): (watch::Receiver<Snapshot>, Arc<Notify>),
         time: Time,
         quota_bytes: u64,

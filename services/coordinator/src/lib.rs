@@ -79,7 +79,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let subscribed = Arc::new(Notify::new());
     let watched = (published, Arc::clone(&subscribed));
     let (coordinator, used_tokens) =
-        Coordinator::new(group.clone(), newest.clone(), watched, time, quota, metrics);
+        Coordinator::new((group.clone(), newest.clone()), watched, time, quota, metrics);
     Metrics::observe(&context.metrics, newest.clone(), group.leadership(), quota);
     let mut leading = Leading::new(coordinator.clone());
     if member.is_alone {
