@@ -14,15 +14,16 @@ use tokio_util::sync::CancellationToken;
 use crate::state_machine::{Machine, Newest};
 use crate::store::Snapshot;
 
-/// Time between two wake-ups for each watcher there is: about what one of them costs.
-const PAUSE_PER_WATCHER: Duration = Duration::from_micros(20);
+/// Time between two wake-ups for each watcher there is: several times what one of them costs, so
+/// that the wake-ups of a crowd take a small part of a core.
+const PAUSE_PER_WATCHER: Duration = Duration::from_micros(100);
 /// While nobody watches: as long as a clone of the store lives, each change copies what it touches.
 /// But what was published last must not keep for ever what has been deleted since.
 const UNWATCHED: Duration = Duration::from_secs(1);
 /// Below this, pausing would cost more than it saves.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// What a change may wait for because of all others that watch.
-const PAUSE_MAX: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(40);
 
 pub(crate) async fn run(
     group: Group<Machine>,
@@ -70,8 +71,8 @@ mod tests {
     #[test]
     fn few_watchers_see_each_change_and_many_see_several_at_once() {
         assert_eq!(pause(0), None);
-        assert_eq!(pause(49), None);
-        assert_eq!(pause(50), Some(PAUSE_MIN));
+        assert_eq!(pause(9), None);
+        assert_eq!(pause(10), Some(PAUSE_MIN));
         assert_eq!(pause(1_000), Some(PAUSE_MAX));
         assert_eq!(pause(usize::MAX), Some(PAUSE_MAX));
     }

@@ -51,14 +51,14 @@ impl Mvcc {
     fn trim(&mut self, key: &[u8], at: Revision) {
         let Some(history) = self.keys.get_mut(key) else { return };
         let mut freed = 0;
-        while let Some(first) = history.front() {
+        while let Some(first) = history.first() {
             let superseded = history.get(1).is_some_and(|next| next.mod_revision <= at);
             let gone = first.is_delete() && first.mod_revision < at;
             if !superseded && !gone {
                 break;
             }
             freed += first.cost();
-            history.pop_front();
+            history.pop_first();
         }
         let empty = history.is_empty();
         self.bytes -= freed;

@@ -155,7 +155,7 @@ impl Store {
     /// Puts a key and hangs it on a lease that exists.
     pub(super) fn put_leased(&mut self, key: &Bytes, value: Bytes, lease: LeaseId) -> Revision {
         let mut writer = self.mvcc.write();
-        let previous = writer.put(key.clone(), value, lease);
+        let (previous, _) = writer.put(key.clone(), value, lease);
         let revision = writer.finish();
         self.leases.attach(lease, key);
         if let Some(previous) = previous.filter(|previous| previous.lease != lease) {

@@ -20,6 +20,7 @@ mod line;
 mod mvcc;
 mod quota;
 mod range;
+mod records;
 mod registration;
 mod requests;
 mod restore;

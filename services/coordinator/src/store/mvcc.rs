@@ -10,10 +10,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use imbl::{OrdMap, Vector};
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{KeyRange, LeaseId, Revision};
+use super::records::Records;
 
 /// What one record costs besides its key and value: map nodes, counters, shared pointers.
 const RECORD_OVERHEAD_BYTES: u64 = 160;
@@ -50,9 +51,6 @@ pub(super) const fn record_cost(key: usize, value: usize) -> u64 {
     key as u64 + value as u64 + RECORD_OVERHEAD_BYTES
 }
 
-/// All changes of one key that can still be read, oldest first.
-type History = Vector<Arc<Record>>;
-
 /// The revision asked for cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RevisionError {
@@ -67,8 +65,9 @@ pub struct Mvcc {
     pub(super) revision: Revision,
     /// 0 when nothing was compacted.
     pub(super) compacted: Revision,
-    pub(super) keys: OrdMap<Bytes, History>,
-    pub(super) log: OrdMap<Revision, Vector<Arc<Record>>>,
+    /// All changes of each key that can still be read, oldest first.
+    pub(super) keys: OrdMap<Bytes, Records>,
+    pub(super) log: OrdMap<Revision, Records>,
     /// Keys that exist now.
     live: u64,
     pub(super) bytes: u64,
@@ -147,7 +146,7 @@ impl Mvcc {
     /// Begins the changes of the next revision.
     pub(super) fn write(&mut self) -> Writer<'_> {
         let revision = self.revision.next();
-        Writer { mvcc: self, revision, changes: Vector::new() }
+        Writer { mvcc: self, revision, changes: Records::default() }
     }
 
     /// Puts back a record from a snapshot. Records of one key come oldest first.
@@ -155,12 +154,12 @@ impl Mvcc {
         let record = Arc::new(record);
         if self.compacted <= record.mod_revision {
             let changes = self.log.entry(record.mod_revision).or_default();
-            changes.insert_ord_by_key(Arc::clone(&record), |change| change.order);
+            changes.insert_in_order(Arc::clone(&record));
         }
         let was_live = self.get(&record.key).is_some();
         self.count(was_live, !record.is_delete());
         self.bytes += record.cost();
-        self.keys.entry(record.key.clone()).or_default().push_back(record);
+        self.keys.entry(record.key.clone()).or_default().push(record);
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
@@ -177,16 +176,10 @@ impl Mvcc {
 }
 
 /// The last record not after `revision`, unless it is a deletion.
-fn visible(history: &History, revision: Option<Revision>) -> Option<&Arc<Record>> {
+fn visible(history: &Records, revision: Option<Revision>) -> Option<&Arc<Record>> {
     let newest = history.last()?;
     let record = match revision {
-        Some(revision) if revision < newest.mod_revision => {
-            let at = match history.binary_search_by_key(&revision, |record| record.mod_revision) {
-                Ok(at) => at,
-                Err(after) => after.checked_sub(1)?,
-            };
-            history.get(at)?
-        }
+        Some(revision) if revision < newest.mod_revision => history.at(revision)?,
         _ => newest,
     };
     (!record.is_delete()).then_some(record)
@@ -197,7 +190,7 @@ fn visible(history: &History, revision: Option<Revision>) -> Option<&Arc<Record>
 pub(super) struct Writer<'a> {
     pub(super) mvcc: &'a mut Mvcc,
     revision: Revision,
-    changes: Vector<Arc<Record>>,
+    changes: Records,
 }
 
 impl Writer<'_> {
@@ -206,14 +199,19 @@ impl Writer<'_> {
         if self.changes.is_empty() { self.mvcc.revision } else { self.revision }
     }
 
-    /// Writes a value and returns what it replaces.
-    pub(super) fn put(&mut self, key: Bytes, value: Bytes, lease: LeaseId) -> Option<Arc<Record>> {
+    /// Writes a value and returns what it replaces, and what is there now.
+    pub(super) fn put(
+        &mut self,
+        key: Bytes,
+        value: Bytes,
+        lease: LeaseId,
+    ) -> (Option<Arc<Record>>, Arc<Record>) {
         let previous = self.mvcc.get(&key).cloned();
         let (create_revision, version) = match &previous {
             Some(previous) => (previous.create_revision, previous.version + 1),
             None => (self.revision, 1),
         };
-        self.push(Record {
+        let record = Record {
             key,
             value,
             create_revision,
@@ -221,15 +219,16 @@ impl Writer<'_> {
             version,
             lease,
             order: self.order(),
-        });
-        previous
+        };
+        let record = self.push(record, previous.is_some());
+        (previous, record)
     }
 
     /// Deletes every key of the range and returns what they were, in key order.
     pub(super) fn delete(&mut self, range: &KeyRange) -> Vec<Arc<Record>> {
         let previous: Vec<_> = self.mvcc.scan(range, None).cloned().collect();
         for record in &previous {
-            self.push(Record {
+            let deletion = Record {
                 key: record.key.clone(),
                 value: Bytes::new(),
                 create_revision: Revision(0),
@@ -237,7 +236,8 @@ impl Writer<'_> {
                 version: 0,
                 lease: LeaseId::NONE,
                 order: self.order(),
-            });
+            };
+            self.push(deletion, true);
         }
         previous
     }
@@ -255,9 +255,8 @@ impl Writer<'_> {
         u32::try_from(self.changes.len()).expect("a transaction changes fewer than 2^32 keys")
     }
 
-    fn push(&mut self, record: Record) {
+    fn push(&mut self, record: Record, was_live: bool) -> Arc<Record> {
         let record = Arc::new(record);
-        let was_live = self.mvcc.get(&record.key).is_some();
         self.mvcc.count(was_live, !record.is_delete());
         self.mvcc.bytes += record.cost();
         let history = self.mvcc.keys.entry(record.key.clone()).or_default();
@@ -265,8 +264,9 @@ impl Writer<'_> {
             history.last().is_none_or(|last| last.mod_revision < record.mod_revision),
             "a key changes once per revision"
         );
-        history.push_back(Arc::clone(&record));
-        self.changes.push_back(record);
+        history.push(Arc::clone(&record));
+        self.changes.push(Arc::clone(&record));
+        record
     }
 }
 

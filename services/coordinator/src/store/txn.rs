@@ -297,16 +297,15 @@ impl Run<'_> {
         let value = put.value.clone().or_else(|| kept.map(|record| record.value.clone()));
         let lease = put.lease.or_else(|| kept.map(|record| record.lease));
         let (value, lease) = (value.unwrap_or_default(), lease.unwrap_or_default());
-        let previous = self.writer.put(put.key.clone(), value, lease);
+        let (previous, record) = self.writer.put(put.key.clone(), value, lease);
         self.leases.attach(lease, &put.key);
         // A lease may end with its last key: only one that the key leaves loses it.
         if let Some(previous) = previous.as_ref().filter(|previous| previous.lease != lease) {
             self.leases.detach(previous.lease, &put.key);
         }
-        let record = self.writer.mvcc.get(&put.key).expect("it was just written");
         OpResult::Put {
             revision: self.writer.revision(),
-            record: Arc::clone(record),
+            record,
             previous: previous.filter(|_| put.previous),
         }
     }
