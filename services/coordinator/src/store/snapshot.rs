@@ -75,7 +75,9 @@ impl Store {
     /// Equal stores give equal bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut all = Vec::new();
+        // What the quota counts is somewhat more than this takes, and untouched pages cost nothing:
+        // growing step by step would hold it twice.
+        let mut all = Vec::with_capacity(usize::try_from(self.used_bytes()).unwrap_or(0));
         let outcome: Result<(), Infallible> = self.encode_to(|bytes| {
             all.extend_from_slice(bytes);
             Ok(())
