@@ -120,7 +120,7 @@ def coordinator_leader():
     for port in COORDINATORS:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/cluster", timeout=2) as answer:
-                return json.load(answer)["leader"]
+                return json.load(answer).get("leader")
         except OSError:
             continue
     return None
