@@ -12,31 +12,24 @@ use crate::run::Run;
 /// on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_with_a_full_disk_holds_nobody_up_and_catches_up() {
-    for seed in seeds(1) {
-        let mut cluster = Cluster::prepared(Kind::Cuttable).await;
-        if !cluster.give_disks() {
-            return;
-        }
-        let run = Run::with("full-follower", seed, cluster).await;
-        let full = (run.cluster.leader().await + 1) % 3;
-        run.cluster.disk(full).fill();
-        run.cluster.fill_log(full).await;
-        run.progress(30).await;
-        run.cluster.disk(full).clear();
-        run.finish().await;
-    }
+    a_full_disk("full-follower", |leader| (leader + 1) % 3).await;
 }
 
 /// With a leader that takes nothing, nothing is taken; the others have space.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_with_a_full_disk_makes_way_for_one_that_has_space() {
+    a_full_disk("full-leader", |leader| leader).await;
+}
+
+/// Writes have to go on while one disk is full: `whose`, of the leader's place.
+async fn a_full_disk(scenario: &'static str, whose: fn(usize) -> usize) {
     for seed in seeds(1) {
         let mut cluster = Cluster::prepared(Kind::Cuttable).await;
         if !cluster.give_disks() {
             return;
         }
-        let run = Run::with("full-leader", seed, cluster).await;
-        let full = run.cluster.leader().await;
+        let run = Run::with(scenario, seed, cluster).await;
+        let full = whose(run.cluster.leader().await);
         run.cluster.disk(full).fill();
         run.cluster.fill_log(full).await;
         run.progress(30).await;

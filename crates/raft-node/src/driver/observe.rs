@@ -4,7 +4,7 @@
 //! in the frame that carries it, and each member makes a span of its own. Marks may be lost, and
 //! nothing depends on them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::{AppendOutcome, GroupId, Index, Message, NodeId, Term};
 use telemetry::trace::{ActiveSpan, Span, TraceContext};
@@ -29,6 +29,8 @@ pub(super) struct Observed {
     /// Traced entries that are not durable here yet.
     marks: VecDeque<(GroupId, Index, ActiveSpan)>,
     lag_at: Option<Instant>,
+    /// Whose lag is shown: of a peer that this node leads nothing for, it knows none.
+    lagging: BTreeSet<NodeId>,
 }
 
 struct Sample {
@@ -45,6 +47,7 @@ impl Observed {
             samples: BTreeMap::new(),
             marks: VecDeque::new(),
             lag_at: None,
+            lagging: BTreeSet::new(),
         }
     }
 
@@ -134,14 +137,19 @@ impl Driver {
             led += 1;
             let status = raft.status();
             for peer in &status.peers {
-                *lags.entry(peer.node).or_default() += status.last.0 - peer.matched.0;
+                *lags.entry(peer.node).or_default() += status.last.0.saturating_sub(peer.matched.0);
             }
         }
         let metrics = &self.observed.metrics;
         metrics.groups.set_count(self.leadership.len() as u64);
         metrics.groups_led.set_count(led);
-        for (node, lag) in lags {
-            metrics.lag_entries.with(&[&node.to_string()]).set_count(lag);
+        for (node, lag) in &lags {
+            metrics.lag_entries.with(&[&node.to_string()]).set_count(*lag);
         }
+        let lagging = lags.into_keys().collect();
+        for gone in self.observed.lagging.difference(&lagging) {
+            metrics.lag_entries.remove(&[&gone.to_string()]);
+        }
+        self.observed.lagging = lagging;
     }
 }

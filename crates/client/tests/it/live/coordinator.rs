@@ -117,9 +117,12 @@ async fn locks_and_elections() {
     let wait = LockRequest { wait_seconds: Some(30), ..ask };
     let waiting = coordinator.lock("jobs/a", &wait);
     let (second, released) = tokio::join!(waiting, async {
-        while coordinator.lock_state("jobs/a").await.unwrap().waiters.is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        in_time("the second waits", async {
+            while coordinator.lock_state("jobs/a").await.unwrap().waiters.is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await;
         coordinator.unlock("jobs/a", first.lease).await
     });
     released.unwrap();
