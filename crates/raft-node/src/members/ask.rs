@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::{Begun, Changed, MemberError, MemberList, MemberRequest, Members, Rules, info_of};
-use crate::driver::{Control, Input};
+use crate::driver::{Control, Input, PendingRead};
+use crate::error::QueryError;
 use crate::transport::CallError;
 
 /// How long a leader is waited for, another change, or a learner that has nearly caught up.
@@ -59,9 +60,38 @@ impl Members {
                 Err(error) if error.may_pass() && Instant::now() < deadline => {
                     tokio::time::sleep(LOOK).await;
                 }
+                // Whoever led may be cut off by now, or removed: then the others know.
+                Err(MemberError::Indeterminate) if pass_on => {
+                    return self.what_became(request).await;
+                }
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Waits until this node sees that what was begun elsewhere is through.
+    async fn what_became(&self, request: &MemberRequest) -> Outcome {
+        let deadline = Instant::now() + THROUGH;
+        while Instant::now() < deadline {
+            let is_current = tokio::time::timeout_at(deadline, self.barrier()).await;
+            let status = self.status().await?;
+            let (since, membership) = &status.settled;
+            let is_settled = is_current.is_ok_and(|read| read.is_ok()) && !membership.is_joint();
+            if is_settled && request.is_done(&status, membership) {
+                let list = MemberList::of(*since, membership);
+                return Ok(Changed { node: request.subject(membership), list });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(MemberError::Indeterminate)
+    }
+
+    /// Everything that is committed now is known here afterwards.
+    async fn barrier(&self) -> Result<(), QueryError> {
+        let (done, outcome) = oneshot::channel();
+        let input = Input::Read(PendingRead { group: self.group, done });
+        self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
+        outcome.await.map_err(|_| QueryError::Stopped)?
     }
 
     pub(super) async fn status(&self) -> Result<Status, MemberError> {
@@ -102,7 +132,7 @@ impl Members {
                     false => Err(MemberError::NoLeader),
                 };
             }
-            if deadline <= Instant::now() {
+            if status.role != RoleName::Leader || deadline <= Instant::now() {
                 return Err(MemberError::Indeterminate);
             }
             tokio::time::sleep(LOOK).await;

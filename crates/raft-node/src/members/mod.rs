@@ -324,6 +324,22 @@ impl MemberList {
 }
 
 impl MemberRequest {
+    /// Whom it is about; of a claim, whoever has got the place.
+    fn subject(&self, membership: &Membership) -> NodeId {
+        match self {
+            Self::Add { node, .. }
+            | Self::Promote { node }
+            | Self::Remove { node, .. }
+            | Self::Move { node, .. }
+            | Self::Transfer { to: node }
+            | Self::Announce { node, .. } => *node,
+            Self::Claim { life, .. } => {
+                let has = |node: &NodeId| info_of(membership, *node).life == Some(*life);
+                membership.members().into_iter().find(has).unwrap_or(*life)
+            }
+        }
+    }
+
     /// Whether it is carried out in this membership.
     fn is_done(&self, status: &Status, membership: &Membership) -> bool {
         let info = |node| info_of(membership, node);
