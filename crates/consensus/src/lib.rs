@@ -31,6 +31,7 @@
 //! **Absent:** forwarding of commands (there is a hint who leads), reads by lease, witnesses.
 
 mod ids;
+mod sorted;
 
 mod entry;
 mod membership;
@@ -65,3 +66,4 @@ pub use raft::{
     ChangeRefused, Config, PeerStatus, ProposeRefused, Proposed, Raft, Restored, RoleName, Status,
     TransferRefused,
 };
+pub use sorted::{NodeMap, NodeSet};

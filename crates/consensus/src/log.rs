@@ -195,6 +195,11 @@ impl Log {
         Slice::Entries(entries)
     }
 
+    #[cfg(test)]
+    pub(crate) fn holds_entries(&self) -> bool {
+        !self.recent.is_empty()
+    }
+
     /// Bytes of the entries behind `index` that are in memory.
     pub(crate) fn bytes_after(&self, index: Index) -> usize {
         self.recent.iter().rev().take_while(|entry| index < entry.index).map(Entry::cost).sum()

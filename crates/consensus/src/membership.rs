@@ -6,14 +6,13 @@
 //! others committed entries (two leaders that each change one voter). Learners come and go without
 //! it, for they count nowhere.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::NodeId;
 use crate::mutants::{self, Mutant};
 use crate::quorum::{VoteResult, reached_by_majority, tally};
+use crate::sorted::{NodeMap, NodeSet};
 
 /// First byte of an encoded membership.
 const VERSION: u8 = 1;
@@ -22,13 +21,13 @@ const VERSION: u8 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// Those whose majority decides; while joint, the new ones.
-    pub voters: BTreeSet<NodeId>,
+    pub voters: NodeSet,
     /// While joint, the old voters, whose majority decides as well. Else empty.
-    pub outgoing: BTreeSet<NodeId>,
+    pub outgoing: NodeSet,
     /// They get the log and count nowhere.
-    pub learners: BTreeSet<NodeId>,
+    pub learners: NodeSet,
     /// What the host knows of each member: name, addresses. Opaque here.
-    pub info: BTreeMap<NodeId, Bytes>,
+    pub info: NodeMap<Bytes>,
 }
 
 /// One wish about one member.
@@ -83,8 +82,8 @@ pub enum ChangeError {
 impl Membership {
     /// A group founded by these voters.
     pub fn of(voters: impl IntoIterator<Item = (NodeId, Bytes)>) -> Self {
-        let info: BTreeMap<_, _> = voters.into_iter().collect();
-        Self { voters: info.keys().copied().collect(), info, ..Self::default() }
+        let info: NodeMap<_> = voters.into_iter().collect();
+        Self { voters: info.keys().collect(), info, ..Self::default() }
     }
 
     /// Two majorities decide.
@@ -106,14 +105,14 @@ impl Membership {
     }
 
     /// All who get the log, each once, ascending.
-    pub fn members(&self) -> BTreeSet<NodeId> {
+    pub fn members(&self) -> NodeSet {
         self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
     }
 
     /// The highest value that was reached by every majority that decides.
     pub fn reached(&self, reached: impl Fn(NodeId) -> u64) -> u64 {
         if mutants::is(Mutant::LearnersCount) {
-            let all = self.voters.union(&self.learners).copied().collect();
+            let all = self.voters.iter().chain(&self.learners).copied().collect();
             return reached_by_majority(&all, &reached);
         }
         if mutants::is(Mutant::NewMajorityOnly) {
@@ -153,7 +152,7 @@ impl Membership {
             // Who leaves is still to be reached until the joint phase is over.
             let leaving = self.info.iter().filter(|(node, _)| self.voters.contains(node));
             for (node, info) in leaving {
-                next.info.entry(*node).or_insert_with(|| info.clone());
+                next.info.insert_new(*node, info.clone());
             }
         }
         Ok(next)
@@ -202,7 +201,7 @@ impl Membership {
     #[must_use]
     pub fn leave_joint(&self) -> Self {
         let mut next = self.clone();
-        next.outgoing.clear();
+        next.outgoing = NodeSet::default();
         let members = next.members();
         next.info.retain(|node, _| members.contains(node));
         next
@@ -234,7 +233,7 @@ mod tests {
         Membership::of(voters.iter().map(|node| (NodeId(*node), Bytes::new())))
     }
 
-    fn set(nodes: &[u64]) -> BTreeSet<NodeId> {
+    fn set(nodes: &[u64]) -> NodeSet {
         nodes.iter().copied().map(NodeId).collect()
     }
 

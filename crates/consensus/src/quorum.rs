@@ -3,10 +3,9 @@
 //! Both questions are answered by counting, without sorting or keeping anything between calls:
 //! clusters are small, and an incremental answer is where others went wrong.
 
-use std::collections::BTreeSet;
-
 use crate::ids::NodeId;
 use crate::mutants::{self, Mutant};
+use crate::sorted::NodeSet;
 
 /// How an election stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +29,7 @@ pub fn majority(voters: usize) -> usize {
 
 /// The highest value that a majority of the voters has reached. An empty set does not hold anybody
 /// back: `u64::MAX`.
-pub fn reached_by_majority(voters: &BTreeSet<NodeId>, reached: impl Fn(NodeId) -> u64) -> u64 {
+pub fn reached_by_majority(voters: &NodeSet, reached: impl Fn(NodeId) -> u64) -> u64 {
     if voters.is_empty() {
         return u64::MAX;
     }
@@ -44,7 +43,7 @@ pub fn reached_by_majority(voters: &BTreeSet<NodeId>, reached: impl Fn(NodeId) -
 }
 
 /// Counts votes; `None` has not answered. An empty set is always for it.
-pub fn tally(voters: &BTreeSet<NodeId>, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
+pub fn tally(voters: &NodeSet, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
     let needed = if voters.is_empty() { 0 } else { majority(voters.len()) };
     let count = |wanted| voters.iter().filter(|voter| vote(**voter) == wanted).count();
     if needed <= count(Some(true)) {
@@ -60,7 +59,7 @@ pub fn tally(voters: &BTreeSet<NodeId>, vote: impl Fn(NodeId) -> Option<bool>) -
 mod tests {
     use super::*;
 
-    fn voters(count: u64) -> BTreeSet<NodeId> {
+    fn voters(count: u64) -> NodeSet {
         (1..=count).map(NodeId).collect()
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use consensus::{GroupId, Index, NodeId};
+use consensus::{GroupId, Index, NodeId, NodeSet};
 use serde::{Deserialize, Serialize};
 use storage::FileSystem;
 
@@ -43,7 +43,7 @@ impl NodeCard {
         Some(members.iter().filter_map(|id| parse_id(id)).collect())
     }
 
-    pub(crate) fn set_members(&mut self, group: GroupId, members: &BTreeSet<NodeId>) {
+    pub(crate) fn set_members(&mut self, group: GroupId, members: &NodeSet) {
         let ids = members.iter().map(|node| format!("{:016x}", node.0)).collect();
         self.groups.insert(group.to_string(), ids);
     }

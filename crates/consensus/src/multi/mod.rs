@@ -18,6 +18,7 @@ use crate::ids::{GroupId, NodeId};
 use crate::message::Message;
 use crate::mutants::{self, Mutant};
 use crate::raft::Raft;
+use crate::sorted::NodeSet;
 
 /// Settings of a process. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,8 +71,8 @@ struct Hosted {
     raft: Box<Raft>,
     /// As it stands in `timers`.
     deadline_ms: Option<u64>,
-    /// The members it was last known to have.
-    members: BTreeSet<NodeId>,
+    /// Those members of it are watched.
+    watched: NodeSet,
 }
 
 impl Multi {
@@ -102,7 +103,7 @@ impl Multi {
             raft.handle_node_down(node);
         }
         let raft = Box::new(raft);
-        self.groups.insert(group, Hosted { raft, deadline_ms: None, members: BTreeSet::new() });
+        self.groups.insert(group, Hosted { raft, deadline_ms: None, watched: NodeSet::default() });
         self.touched.insert(group);
         self.watch_members(group);
     }
@@ -114,7 +115,7 @@ impl Multi {
             self.timers.remove(&(deadline_ms, group));
         }
         self.touched.remove(&group);
-        for node in &hosted.members {
+        for node in &hosted.watched {
             self.liveness.release(*node);
         }
         Some(*hosted.raft)
@@ -241,7 +242,7 @@ impl Multi {
         let Some(hosted) = self.groups.get_mut(&group) else { return };
         let mut members = hosted.raft.status().membership.members();
         members.remove(&self.config.node);
-        for node in members.difference(&hosted.members) {
+        for node in members.difference(&hosted.watched) {
             self.liveness.retain(*node, self.now_ms);
             // The group may have known it before, and not have been told since.
             if mutants::is(Mutant::UnreachableKept) {
@@ -253,10 +254,10 @@ impl Multi {
             }
             self.touched.insert(group);
         }
-        for node in hosted.members.difference(&members) {
+        for node in hosted.watched.difference(&members) {
             self.liveness.release(*node);
         }
-        hosted.members = members;
+        hosted.watched = members;
     }
 
     fn apply_changes(&mut self, changes: Vec<Change>) {
@@ -290,6 +291,7 @@ mod tests {
     use crate::raft::{Config, Restored, RoleName};
 
     const GROUP: GroupId = GroupId(7);
+    const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
     const HEARTBEAT_MS: u64 = 100;
     const ELECTION_MS: u64 = 500;
 
@@ -477,6 +479,26 @@ mod tests {
         cluster.nodes.get_mut(&leader).unwrap().touch(GROUP).unwrap().transfer(to).unwrap();
         cluster.settle();
         assert_eq!(cluster.leader(), Some(to));
+    }
+
+    #[test]
+    fn entries_stay_in_memory_only_while_a_member_lacks_them() {
+        let mut cluster = Cluster::of(3, 1);
+        cluster.run(3 * ELECTION_MS);
+        let leader = cluster.leader().expect("somebody leads");
+        let holders = |cluster: &Cluster| -> Vec<NodeId> {
+            NODES.into_iter().filter(|node| cluster.raft(*node).holds_entries()).collect()
+        };
+        cluster.propose(leader, b"everybody has it");
+        assert_eq!(holders(&cluster), []);
+        let away = NODES.into_iter().find(|node| *node != leader).unwrap();
+        cluster.dead.insert(away);
+        let last = cluster.propose(leader, b"one lacks it");
+        assert_eq!(holders(&cluster), [leader]);
+        cluster.dead.clear();
+        cluster.run(3 * ELECTION_MS);
+        assert_eq!(cluster.raft(away).status().commit, last);
+        assert_eq!(holders(&cluster), []);
     }
 
     #[test]

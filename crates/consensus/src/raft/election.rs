@@ -1,18 +1,17 @@
 //! §5.2 leader election, §5.4.1 its restriction, and the pre-vote before it: a node asks whether
 //! it would win before it disturbs anybody with a new term.
 
-use std::collections::BTreeMap;
-
 use super::{Raft, Role};
 use crate::ids::{NodeId, Term};
 use crate::message::{Message, Vote, VoteReply};
 use crate::mutants::{self, Mutant};
 use crate::quorum::VoteResult;
+use crate::sorted::NodeMap;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Candidate {
     pre: bool,
-    votes: BTreeMap<NodeId, bool>,
+    votes: NodeMap<bool>,
 }
 
 impl Raft {
@@ -45,7 +44,7 @@ impl Raft {
         if !pre {
             self.promise(term, Some(me));
         }
-        self.role = Role::Candidate(Candidate { pre, votes: BTreeMap::new() });
+        self.role = Role::Candidate(Candidate { pre, votes: NodeMap::default() });
         self.arm_election();
         let (last_index, last_term) = (self.log.last(), self.log.last_term());
         let vote = Vote { term, last_index, last_term, pre, transfer };
@@ -123,7 +122,7 @@ impl Raft {
         if candidate.pre != reply.pre || (reply.granted && reply.term != asked) {
             return;
         }
-        candidate.votes.entry(from).or_insert(reply.granted);
+        candidate.votes.insert_new(from, reply.granted);
         match membership.tally(|voter| candidate.votes.get(&voter).copied()) {
             VoteResult::Won if candidate.pre => self.campaign(false, false),
             VoteResult::Won => self.become_leader(),

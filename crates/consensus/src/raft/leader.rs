@@ -13,13 +13,14 @@ use crate::message::{AppendOutcome, AppendReply, Message, StepDown};
 use crate::mutants::{self, Mutant};
 use crate::progress::{Mode, Progress};
 use crate::quorum::VoteResult;
+use crate::sorted::NodeMap;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leader {
     /// The first entry of the term.
     pub(super) term_start: Index,
-    /// All members but this node, ascending.
-    pub(super) peers: Vec<(NodeId, Progress)>,
+    /// All members but this node.
+    pub(super) peers: NodeMap<Progress>,
     pub(super) reads: Reads,
     pub(super) transfer: Option<Transfer>,
     /// An open [`Effect::Load`](crate::Effect::Load), and what it has brought.
@@ -55,13 +56,11 @@ pub enum ProposeRefused {
 
 impl Leader {
     pub(super) fn peer(&mut self, node: NodeId) -> Option<&mut Progress> {
-        let at = self.peers.binary_search_by_key(&node, |(node, _)| *node).ok()?;
-        Some(&mut self.peers[at].1)
+        self.peers.get_mut(&node)
     }
 
     pub(super) fn progress(&self, node: NodeId) -> Option<&Progress> {
-        let at = self.peers.binary_search_by_key(&node, |(node, _)| *node).ok()?;
-        Some(&self.peers[at].1)
+        self.peers.get(&node)
     }
 
     /// This member should hear something soon.
@@ -240,12 +239,11 @@ impl Raft {
         let (me, next) = (self.node(), self.log.last().next());
         let unreachable = &self.unreachable;
         let Role::Leader(leader) = &mut self.role else { return };
-        leader.peers.retain(|(node, _)| membership.is_member(*node));
+        leader.peers.retain(|node, _| membership.is_member(*node));
         for node in membership.members() {
             if node != me && leader.progress(node).is_none() {
                 let progress = Progress::new(next, !unreachable.contains(&node));
-                leader.peers.push((node, progress));
-                leader.peers.sort_by_key(|(node, _)| *node);
+                leader.peers.insert(node, progress);
             }
         }
     }

@@ -16,7 +16,7 @@ mod status;
 mod term;
 mod transfer;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::ids::{HardState, Index, NodeId, Term};
 use crate::log::{Log, TermRun};
 use crate::membership::Membership;
 use crate::message::{Message, SnapshotMeta};
+use crate::sorted::NodeSet;
 use election::Candidate;
 use follower::Ack;
 use leader::Leader;
@@ -53,7 +54,7 @@ pub struct Config {
     pub max_in_flight_appends: usize,
     /// See [`max_in_flight_appends`](Self::max_in_flight_appends).
     pub max_in_flight_bytes: usize,
-    /// Entries kept in memory after they are settled.
+    /// Entries kept in memory after they are settled, while a member may ask for them.
     pub recent_bytes: usize,
     /// Proposals that are not committed yet; more are refused.
     pub max_uncommitted_bytes: usize,
@@ -132,7 +133,7 @@ pub struct Raft {
     role: Role,
     leader: Option<NodeId>,
     /// Nodes that the host does not hear.
-    unreachable: BTreeSet<NodeId>,
+    unreachable: NodeSet,
     now_ms: u64,
     /// When to act unless something happens: to campaign, to send again, to give reads up.
     deadline_ms: Option<u64>,
@@ -179,7 +180,7 @@ impl Raft {
             snapshot,
             role: Role::Follower,
             leader: None,
-            unreachable: BTreeSet::new(),
+            unreachable: NodeSet::default(),
             now_ms,
             deadline_ms: None,
             random: seed,
@@ -268,8 +269,7 @@ impl Raft {
             self.flush_transfer();
             self.flush_remote_reads();
             self.flush_commit();
-            let settled = self.settled();
-            self.log.shrink(self.config.recent_bytes, settled);
+            self.shrink_log();
             self.arm_retry();
         }
         self.flush_leader();
@@ -318,6 +318,18 @@ impl Raft {
     /// Up to here nothing can change any more and nothing needs it in memory for its safety.
     fn settled(&self) -> Index {
         self.commit().min(self.log.durable())
+    }
+
+    /// Nobody will ask for entries that every member has, or that a follower has settled: whoever
+    /// leads next reads them from its disk, if a member should lack one.
+    fn shrink_log(&mut self) {
+        let (last, settled) = (self.log.last(), self.settled());
+        let all_have_it = match &self.role {
+            Role::Leader(leader) => leader.peers.values().all(|peer| peer.matched == last),
+            Role::Follower | Role::Candidate(_) => true,
+        };
+        let is_at_rest = settled == last && all_have_it;
+        self.log.shrink(if is_at_rest { 0 } else { self.config.recent_bytes }, settled);
     }
 
     fn send(&mut self, to: NodeId, message: Message) {

@@ -111,7 +111,7 @@ impl Raft {
     pub(super) fn handle_retry_time(&mut self) {
         let (last, commit) = (self.log.last(), self.commit());
         let Role::Leader(role) = &mut self.role else { return };
-        for (_, progress) in &mut role.peers {
+        for progress in role.peers.values_mut() {
             if !progress.heard && progress.is_waiting(last, commit) {
                 progress.retry();
             }

@@ -97,6 +97,12 @@ impl Raft {
         self.log.term(index)
     }
 
+    /// There are entries in memory.
+    #[cfg(test)]
+    pub(crate) fn holds_entries(&self) -> bool {
+        self.log.holds_entries()
+    }
+
     /// Everything at once.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -17,7 +17,7 @@ impl Driver {
         let addresses: BTreeMap<NodeId, String> = membership
             .info
             .iter()
-            .filter(|(node, _)| **node != me)
+            .filter(|(node, _)| *node != me)
             .filter_map(|(node, info)| Some((*node, MemberInfo::decode(info)?.peer_url)))
             .collect();
         let before = self.addresses.insert(group, addresses).unwrap_or_default();

@@ -1,10 +1,8 @@
 //! What a request means for the membership as it is, and whether it may be. Everything in here
 //! happens in one step of the driver, so nothing changes in between.
 
-use std::collections::BTreeSet;
-
 use consensus::{
-    Change, ChangeError, ChangeRefused, Index, Membership, NodeId, Raft, RoleName, Status,
+    Change, ChangeError, ChangeRefused, Index, Membership, NodeId, NodeSet, Raft, RoleName, Status,
     TransferRefused, majority,
 };
 use http::Uri;
@@ -193,7 +191,7 @@ impl Plan<'_> {
     }
 
     /// Whoever is to decide must be able to.
-    fn check_healthy(&self, voters: &BTreeSet<NodeId>) -> Result<(), MemberError> {
+    fn check_healthy(&self, voters: &NodeSet) -> Result<(), MemberError> {
         let healthy = voters.iter().filter(|voter| self.answers(**voter)).count();
         let (voters, needed) = (voters.len(), majority(voters.len()));
         match needed <= healthy {

@@ -5,10 +5,8 @@ mod machine;
 mod oracle;
 mod store;
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
-use consensus::{Membership, NodeId};
+use consensus::{Membership, NodeId, NodeSet};
 
 pub(crate) use machine::{Command, Machine, REGISTERS, mix};
 pub(crate) use oracle::Oracle;
@@ -20,9 +18,10 @@ pub(crate) fn founders(voters: impl IntoIterator<Item = u64>) -> Membership {
 }
 
 /// Whether these nodes are a majority of every set of voters that decides.
-pub(crate) fn is_quorum(membership: &Membership, nodes: &BTreeSet<NodeId>) -> bool {
-    let majority = |voters: &BTreeSet<NodeId>| {
-        voters.is_empty() || voters.len() < 2 * voters.intersection(nodes).count()
+pub(crate) fn is_quorum(membership: &Membership, nodes: &NodeSet) -> bool {
+    let majority = |voters: &NodeSet| {
+        voters.is_empty()
+            || voters.len() < 2 * voters.iter().filter(|voter| nodes.contains(voter)).count()
     };
     majority(&membership.voters) && majority(&membership.outgoing)
 }

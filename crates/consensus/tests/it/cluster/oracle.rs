@@ -3,13 +3,13 @@
 //! The oracle remembers what the nodes may forget: who led each term, who was voted for, what was
 //! committed. It looks only at what a step has changed, so that it costs little.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use consensus::{
-    AppendOutcome, Effect, Entry, HardState, Index, Message, NodeId, Persist, Raft, RoleName,
-    SnapshotMeta, Term, VoteReply,
+    AppendOutcome, Effect, Entry, HardState, Index, Message, NodeId, NodeSet, Persist, Raft,
+    RoleName, SnapshotMeta, Term, VoteReply,
 };
 
 use super::machine::content;
@@ -277,7 +277,7 @@ impl Oracle {
         let (id, term) = (store.id, raft.hard_state().term);
         let last = *self.committed.last().expect("it was just added");
         ensure!(last == term, "{id} commits {commit} of term {last} in term {term}");
-        let have: BTreeSet<NodeId> =
+        let have: NodeSet =
             others.filter(|other| other.disk.has(commit, last)).map(|other| other.id).collect();
         let membership = &store.membership;
         ensure!(is_quorum(membership, &have), "{id} commits {commit}, durable only on {have:?}");

@@ -1,9 +1,7 @@
 //! What goes wrong, and what operators do meanwhile.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
-use consensus::{Change, Membership, NodeId};
+use consensus::{Change, Membership, NodeId, NodeSet};
 
 use super::plan::Fault;
 use super::world::{Check, ELECTION_MS, Event, GROUP, MAX_NODES, Node, World};
@@ -143,7 +141,7 @@ impl World {
     }
 
     /// The nodes that still have their disks, without `but`.
-    fn kept(&self, but: Option<usize>) -> BTreeSet<NodeId> {
+    fn kept(&self, but: Option<usize>) -> NodeSet {
         let kept = |(at, node): &(usize, &Node)| !node.is_wiped && Some(*at) != but;
         self.nodes.iter().enumerate().filter(kept).map(|(_, node)| node.store.id).collect()
     }
