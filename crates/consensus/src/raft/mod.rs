@@ -301,7 +301,9 @@ impl Raft {
         self.hard_state.term
     }
 
-    fn commit(&self) -> Index {
+    /// As far as this node knows.
+    #[must_use]
+    pub fn commit(&self) -> Index {
         self.hard_state.commit
     }
 

@@ -73,8 +73,11 @@ async fn flipped_padding_is_logged_and_everything_served() {
     fs::write(&file, bytes).unwrap();
     coordinator.restart().await;
     let name = file.file_name().unwrap().to_str().unwrap();
-    let log = coordinator.log();
-    assert!(log.contains("the log is damaged") && log.contains(name), "{log}");
+    until("the damage is logged", || async {
+        let log = coordinator.log();
+        log.contains("the log is damaged") && log.contains(name)
+    })
+    .await;
     for number in 0..WRITES {
         let value = ok(coordinator.get(&format!("/v1/kv/key-{number}"))).await;
         assert_eq!(value.text().await.unwrap(), VALUE);

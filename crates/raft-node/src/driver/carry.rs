@@ -4,6 +4,7 @@ use consensus::{Effect, GroupEffect, GroupId, NodeId, Output};
 
 use super::Driver;
 use crate::apply::ApplyInput;
+use crate::error::ProposeError;
 use crate::group::Leadership;
 use crate::transport::PeerFrame;
 
@@ -64,8 +65,10 @@ impl Driver {
 
     fn send_frames(&mut self) {
         for (to, frame) in std::mem::take(&mut self.frames) {
-            // Messages may be lost; forwards are not sent from here.
-            let _lost = self.transport.send(to, frame);
+            // Messages may be lost.
+            for id in self.transport.send(to, frame) {
+                self.fail_forward(id, ProposeError::Overloaded);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::propose::{Placing, refuse};
 use super::{Driver, Proposal};
 use crate::apply::Waiter;
 use crate::error::ProposeError;
-use crate::transport::{Forward, ForwardOutcome, ForwardReply, PeerFrame};
+use crate::transport::{Forward, ForwardOutcome, ForwardReply};
 
 /// Commands that may be on their way to leaders.
 const MAX: usize = 16 << 10;
@@ -27,35 +27,35 @@ impl Forwards {
     pub(super) fn new() -> Self {
         Self { next: 0, open: BTreeMap::new() }
     }
+
+    /// Nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
 }
 
 impl Driver {
-    pub(super) fn forward(&mut self, leader: NodeId, proposals: Vec<Proposal>) {
-        if MAX < self.forwards.open.len() + proposals.len() {
+    /// Passes a command on with the next frame.
+    pub(super) fn forward(&mut self, leader: NodeId, proposal: Proposal) {
+        if MAX <= self.forwards.open.len() {
             // Who asked may have left.
             self.forwards.open.retain(|_, (_, proposal)| !proposal.reply.is_closed());
         }
-        if MAX < self.forwards.open.len() + proposals.len() {
-            return refuse(proposals, &ProposeError::Overloaded);
+        if MAX <= self.forwards.open.len() {
+            return refuse(vec![proposal], &ProposeError::Overloaded);
         }
-        let mut frame = PeerFrame::default();
-        for proposal in proposals {
-            self.forwards.next += 1;
-            let id = self.forwards.next;
-            let trace = proposal.span.as_ref().map(|span| span.context().to_string());
-            frame.forwards.push(Forward {
-                id,
-                group: proposal.group,
-                command: proposal.command.clone(),
-                freeing: proposal.freeing,
-                trace: trace.map_or_else(Bytes::new, Bytes::from),
-            });
-            self.forwards.open.insert(id, (leader, proposal));
-        }
-        for id in self.transport.send(leader, frame) {
-            // It never left this node.
-            self.fail_forward(id, ProposeError::Overloaded);
-        }
+        self.forwards.next += 1;
+        let id = self.forwards.next;
+        let trace = proposal.span.as_ref().map(|span| span.context().to_string());
+        let forward = Forward {
+            id,
+            group: proposal.group,
+            command: proposal.command.clone(),
+            freeing: proposal.freeing,
+            trace: trace.map_or_else(Bytes::new, Bytes::from),
+        };
+        self.frame_for(leader).forwards.push(forward);
+        self.forwards.open.insert(id, (leader, proposal));
     }
 
     pub(super) fn fail_forward(&mut self, id: u64, error: ProposeError) {

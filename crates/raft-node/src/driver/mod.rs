@@ -211,7 +211,7 @@ impl Driver {
         let timer = self.multi.deadline_ms().map(|ms| self.started + Duration::from_millis(ms));
         let far = Instant::now() + Duration::from_secs(1);
         let retry = self.disk.is_behind().then(|| Instant::now() + RETRY);
-        [timer, retry].into_iter().flatten().min().unwrap_or(far).min(far)
+        [timer, retry, self.held.wake].into_iter().flatten().min().unwrap_or(far).min(far)
     }
 
     /// The log has come this far.

@@ -1,31 +1,44 @@
 //! Commands: to the log where this node leads, else to the leader.
 //!
-//! While the disk writes, commands wait here and become one batch: one submission to the log, one
-//! frame to each member, one fsync on each. Placed one by one they would wait for the same fsync,
-//! and cost every member as many wake-ups as there are commands.
+//! They go in rounds. While a round is under way, commands wait here and become one batch: one
+//! submission to the log, one frame to each member, one fsync on each. Placed one by one they would
+//! wait for the same fsync, and cost every member as many wake-ups as there are commands.
+//!
+//! A round of a leader lasts until it is committed, one of a follower until the leader has placed
+//! what was passed on. Where members are far apart that is long, so the next round begins after
+//! [`ROUND`] in any case, but for a leader whose own disk is still writing.
 
 use std::collections::BTreeMap;
 
 use consensus::{Entry, GroupId, Index, NodeId, ProposeRefused, Raft};
-
 use telemetry::trace::TraceContext;
+use tokio::time::{Duration, Instant};
 
 use super::{Driver, Proposal};
 use crate::apply::Waiter;
 use crate::error::ProposeError;
 use crate::transport::{Forward, ForwardOutcome, ForwardReply};
 
-/// Commands that may wait for the disk.
+/// The longest that a round keeps the next one waiting. Members in one place are through sooner; to
+/// those elsewhere it adds little.
+const ROUND: Duration = Duration::from_millis(5);
+/// Commands that may wait.
 const HELD_MAX: usize = 16 << 10;
 /// More than this does not wait: it is a batch.
 const HELD_BYTES: usize = 1 << 20;
 
-/// Commands for groups that this node leads, in the order of their arrival.
+/// Commands that wait for their round, in the order of their arrival.
 #[derive(Default)]
 pub(super) struct Held {
     by_group: BTreeMap<GroupId, Vec<Placing>>,
     count: usize,
     bytes: usize,
+    /// When the last round began.
+    began: Option<Instant>,
+    /// What it ends with, where this node leads.
+    ends: Vec<(GroupId, Index)>,
+    /// When those that wait go in any case; nothing if they wait for the disk.
+    pub(super) wake: Option<Instant>,
 }
 
 /// A command that is about to get its place.
@@ -61,20 +74,13 @@ impl Placing {
 impl Driver {
     pub(super) fn propose_all(&mut self, proposals: BTreeMap<GroupId, Vec<Proposal>>) {
         for (group, proposals) in proposals {
-            self.propose(group, proposals);
-        }
-    }
-
-    fn propose(&mut self, group: GroupId, proposals: Vec<Proposal>) {
-        let Some(raft) = self.multi.group(group) else {
-            return refuse(proposals, &ProposeError::Stopped);
-        };
-        match raft.leader() {
-            _ if raft.is_leader() => {
-                proposals.into_iter().for_each(|own| self.hold(group, Placing::Own(own)));
+            match self.multi.group(group).map(Raft::leader) {
+                None => refuse(proposals, &ProposeError::Stopped),
+                Some(None) => refuse(proposals, &ProposeError::NotLeader { leader: None }),
+                Some(Some(_)) => {
+                    proposals.into_iter().for_each(|own| self.hold(group, Placing::Own(own)));
+                }
             }
-            Some(leader) => self.forward(leader, proposals),
-            None => refuse(proposals, &ProposeError::NotLeader { leader: None }),
         }
     }
 
@@ -87,19 +93,63 @@ impl Driver {
         self.held.by_group.entry(group).or_default().push(placing);
     }
 
-    /// Places what waits, unless the disk is busy: then it waits on, where this node still leads.
+    /// Begins a round with what waits, unless one is under way.
     pub(super) fn place_held(&mut self) {
-        let may_wait = self.disk.is_writing() && self.held.bytes < HELD_BYTES;
-        let leads = |group| self.multi.group(group).is_some_and(Raft::is_leader);
-        if may_wait && self.held.by_group.keys().all(|group| leads(*group)) {
+        self.held.wake = None;
+        if self.held.count == 0 || self.waits_for_disk() {
             return;
         }
-        self.place_all();
+        match self.round_ends() {
+            Some(at) if self.is_round_open() && Instant::now() < at => self.held.wake = Some(at),
+            _ => self.place_all(),
+        }
+    }
+
+    /// A leader's own disk is the pace of its groups.
+    fn waits_for_disk(&self) -> bool {
+        let leads = |group| self.multi.group(group).is_some_and(Raft::is_leader);
+        self.disk.is_writing()
+            && self.held.bytes < HELD_BYTES
+            && self.held.by_group.keys().all(|group| leads(*group))
+    }
+
+    fn is_round_open(&self) -> bool {
+        let is_open = |&(group, end): &(GroupId, Index)| {
+            self.multi.group(group).is_some_and(|raft| raft.is_leader() && raft.commit() < end)
+        };
+        let is_under_way = self.disk.is_writing()
+            || !self.forwards.is_empty()
+            || self.held.ends.iter().any(is_open);
+        is_under_way && self.held.bytes < HELD_BYTES
+    }
+
+    /// When the last round keeps nobody waiting any longer.
+    fn round_ends(&self) -> Option<Instant> {
+        self.held.began.map(|began| began + ROUND)
     }
 
     pub(super) fn place_all(&mut self) {
-        for (group, placing) in std::mem::take(&mut self.held).by_group {
-            self.place(group, placing);
+        let began = Some(Instant::now());
+        let held = std::mem::replace(&mut self.held, Held { began, ..Held::default() });
+        for (group, placing) in held.by_group {
+            match self.multi.group(group).map(Raft::leader) {
+                Some(Some(leader)) if leader != self.multi.node() => {
+                    self.pass_on(leader, placing);
+                }
+                _ => self.place(group, placing),
+            }
+        }
+    }
+
+    fn pass_on(&mut self, leader: NodeId, placing: Vec<Placing>) {
+        for placing in placing {
+            match placing {
+                Placing::Own(proposal) => self.forward(leader, proposal),
+                // Whoever passed it on knows the new leader soon: once is enough.
+                Placing::Forwarded { .. } => {
+                    self.decline(placing, &ProposeError::NotLeader { leader: Some(leader) });
+                }
+            }
         }
     }
 
@@ -124,6 +174,8 @@ impl Driver {
         };
         match placed {
             Ok(placed) => {
+                let last = Index(placed.first.0 + taken.len() as u64 - 1);
+                self.held.ends.push((group, last));
                 for (placing, index) in taken.into_iter().zip(placed.first.0..) {
                     self.note_placed(placing, placed.term, Index(index));
                 }
