@@ -61,7 +61,7 @@ pub use founding::FoundingError;
 pub use group::{Applied, Group, Leadership};
 pub use groups::{Groups, Host};
 pub use join::{JoinError, Joining, join};
-pub use machine::{RestoreError, StateMachine};
+pub use machine::{Encode, RestoreError, StateMachine};
 pub use member::MemberInfo;
 pub use members::{Changed, MemberEntry, MemberError, MemberList, MemberRequest, Members, Removed};
 pub use seed::{Seed, SeedError, plant, seed};

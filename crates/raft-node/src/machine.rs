@@ -1,11 +1,14 @@
 //! What a service replicates.
 
 use std::any::Any;
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
 
-use bytes::Bytes;
 use consensus::Index;
 use storage::Entry;
+
+/// Writes a state, in pieces of any size. Fails only if the writer does.
+pub type Encode = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// A deterministic state machine: the same entries give the same state and the same replies on
 /// every node and after every restart. Time and randomness reach it only inside commands.
@@ -22,8 +25,8 @@ pub trait StateMachine: Send + 'static {
     fn apply(&mut self, entry: &Entry) -> Self::Reply;
 
     /// Takes the state as of the last applied entry. The clone must be cheap; the returned
-    /// closure encodes it on another thread.
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send>;
+    /// closure encodes it on another thread, straight to the disk.
+    fn snapshot(&self) -> Encode;
 
     /// Becomes the state that `snapshot` encodes, whatever it was: a fresh machine at a start, or
     /// one that lags behind its leader.
@@ -53,7 +56,7 @@ pub(crate) trait AnyMachine: Send {
     fn apply(&mut self, entry: &Entry) -> Box<dyn Any + Send>;
     /// For replay, where nobody waits for the reply.
     fn replay(&mut self, entry: &Entry);
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send>;
+    fn snapshot(&self) -> Encode;
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
     fn retained(&self) -> Vec<RangeInclusive<Index>>;
     fn as_any(&mut self) -> &mut dyn Any;
@@ -68,7 +71,7 @@ impl<M: StateMachine> AnyMachine for M {
         StateMachine::apply(self, entry);
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+    fn snapshot(&self) -> Encode {
         StateMachine::snapshot(self)
     }
 

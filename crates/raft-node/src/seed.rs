@@ -171,8 +171,10 @@ async fn begin(
     snapshot: Bytes,
 ) -> Result<(), SeedError> {
     let (index, term) = FIRST;
-    let bytes = Envelope { membership: Arc::new(members), machine: snapshot }.encode();
-    snapshots.save(group, &Snapshot { index, term, bytes })?;
+    snapshots.save_with(group, FIRST, |file| {
+        Envelope::write_head(&members, file)?;
+        file.write_all(&snapshot)
+    })?;
     let hard_state = HardState { term, voted_for: None, commit: index };
     let token = wal.submit(vec![
         Write::Reset { group, next: index.next(), term },

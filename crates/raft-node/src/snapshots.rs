@@ -1,9 +1,10 @@
 //! Snapshots: when the log has grown, the machine's state goes to a file, and what it covers may
 //! leave the log. A member that lags behind what is left gets the file.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use consensus::{GroupId, Membership, SnapshotMeta, Ticket};
 use storage::snapshot::{Snapshot, SnapshotStore};
 use tokio::sync::{Semaphore, mpsc};
@@ -27,13 +28,12 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    pub(crate) fn encode(&self) -> Bytes {
-        let membership = self.membership.encode();
-        let mut bytes = BytesMut::with_capacity(4 + membership.len() + self.machine.len());
-        bytes.put_u32_le(u32::try_from(membership.len()).expect("a membership is small"));
-        bytes.put_slice(&membership);
-        bytes.put_slice(&self.machine);
-        bytes.freeze()
+    /// What precedes the machine's bytes.
+    pub(crate) fn write_head(membership: &Membership, to: &mut dyn Write) -> io::Result<()> {
+        let membership = membership.encode();
+        let len = u32::try_from(membership.len()).expect("a membership is small");
+        to.write_all(&len.to_le_bytes())?;
+        to.write_all(&membership)
     }
 
     pub(crate) fn decode(bytes: &Bytes) -> Result<Self, RestoreError> {
@@ -79,11 +79,13 @@ impl Snapshotter {
         let (encode, keep) = (machine.snapshot(), machine.retained());
         let (store, apply, driver) = (self.store.clone(), self.apply.clone(), self.driver.clone());
         self.tasks.spawn_blocking(move || {
-            let membership = snapshot.membership.clone();
-            let bytes = Envelope { membership, machine: encode() }.encode();
-            let (index, term, len) = (snapshot.index, snapshot.term, bytes.len() as u64);
-            let result = match store.save(group, &Snapshot { index, term, bytes }) {
-                Ok(()) => {
+            let (index, term) = (snapshot.index, snapshot.term);
+            let saved = store.save_with(group, (index, term), |file| {
+                Envelope::write_head(&snapshot.membership, file)?;
+                encode(file)
+            });
+            let result = match saved {
+                Ok(len) => {
                     // The file first: the log may forget only what is durable elsewhere.
                     send(&driver, Input::Snapshotted(Snapshotted { group, snapshot, keep }));
                     Ok((index, len))

@@ -1,13 +1,13 @@
 //! Snapshots of state machines: one checksummed file per group, replaced atomically.
 //!
-//! A snapshot is written under a temporary name, synced, renamed over the old one, and the
-//! directory is synced: after a crash there is the old one or the new one. The log may be compacted
-//! only after [`SnapshotStore::save`] has returned.
+//! A snapshot is written under a temporary name, piece by piece, its header last; then it is synced,
+//! renamed over the old one, and the directory is synced: after a crash there is the old one or the
+//! new one. The log may be compacted only after [`SnapshotStore::save`] has returned.
 //!
 //! **Invariant:** [`SnapshotStore::load`] returns exactly the bytes that were saved, or an error
 //! that names the file. A damaged snapshot is never treated as a missing one.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ const MAGIC: [u8; 8] = *b"QTSNAPSH";
 const VERSION: u32 = 1;
 /// Magic 8, version 4, header crc 4, group 8, index 8, term 8, body length 8, body crc 4.
 const HEADER: usize = 52;
+/// Bytes written to the file at a time, and held in memory until then.
+const PIECE: usize = 256 * 1024;
 const SUFFIX: &str = ".snapshot";
 const TEMPORARY: &str = ".snapshot-new";
 
@@ -122,23 +124,47 @@ impl SnapshotStore {
     /// Saves the state of a group as of `snapshot.index` and drops the former one. Durable once it
     /// returns.
     pub fn save(&self, group: GroupId, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let Snapshot { index, term, bytes } = snapshot;
+        self.save_with(group, (*index, *term), |body| body.write_all(bytes))?;
+        Ok(())
+    }
+
+    /// As [`save`](Self::save), but the state is written by `encode`, in pieces of any size, so
+    /// that nobody has to hold all of it. When `encode` fails, the former snapshot stays. Returns
+    /// the length of the encoding in bytes.
+    pub fn save_with(
+        &self,
+        group: GroupId,
+        through: (Index, Term),
+        encode: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<u64, SnapshotError> {
         let temporary = self.dir.join(format!("{:016x}{TEMPORARY}", group.0));
         let path = self.path(group);
-        let written = self.write(&temporary, group, snapshot);
+        let written = self.write(&temporary, (group, through), encode);
         if written.is_err() {
             // Half a file only takes space; the next open would remove it as well.
             let _ = self.file_system.remove(&temporary);
         }
-        written?;
+        let len = written?;
         self.file_system.rename(&temporary, &path).map_err(io_error("rename", &temporary))?;
-        self.file_system.sync_dir(&self.dir).map_err(io_error("sync", &self.dir))
+        self.file_system.sync_dir(&self.dir).map_err(io_error("sync", &self.dir))?;
+        Ok(len)
     }
 
-    fn write(&self, path: &Path, group: GroupId, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+    fn write(
+        &self,
+        path: &Path,
+        (group, (index, term)): (GroupId, (Index, Term)),
+        encode: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<u64, SnapshotError> {
         let file = self.file_system.create(path).map_err(io_error("create", path))?;
-        file.write_at(&header(group, snapshot), 0).map_err(io_error("write", path))?;
-        file.write_at(&snapshot.bytes, HEADER as u64).map_err(io_error("write", path))?;
-        file.sync_data().map_err(io_error("sync", path))
+        let mut body = BodyWriter::new(&*file);
+        let written = encode(&mut body).and_then(|()| body.flush());
+        written.map_err(io_error("write", path))?;
+        let header = Header { group, index, term, len: body.written, crc: body.crc };
+        file.write_at(&header.encode(), 0).map_err(io_error("write", path))?;
+        file.sync_data().map_err(io_error("sync", path))?;
+        Ok(header.len)
     }
 
     /// The newest snapshot of a group, or `None` if there never was one.
@@ -204,18 +230,66 @@ fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Snapshot
     move |source| SnapshotError::Io { action, path: path.clone(), source }
 }
 
-fn header(group: GroupId, snapshot: &Snapshot) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    header[0..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[16..24].copy_from_slice(&group.0.to_le_bytes());
-    header[24..32].copy_from_slice(&snapshot.index.0.to_le_bytes());
-    header[32..40].copy_from_slice(&snapshot.term.0.to_le_bytes());
-    header[40..48].copy_from_slice(&(snapshot.bytes.len() as u64).to_le_bytes());
-    header[48..52].copy_from_slice(&crc32c::crc32c(&snapshot.bytes).to_le_bytes());
-    let crc = header_crc(&header);
-    header[12..16].copy_from_slice(&crc.to_le_bytes());
-    header
+/// The body of a snapshot on its way to the file. It is behind the place of the header, which
+/// follows when length and checksum are known.
+struct BodyWriter<'a> {
+    file: &'a dyn File,
+    /// Less than [`PIECE`].
+    piece: Vec<u8>,
+    /// Bytes that are in the file.
+    written: u64,
+    /// Of those.
+    crc: u32,
+}
+
+impl<'a> BodyWriter<'a> {
+    fn new(file: &'a dyn File) -> Self {
+        Self { file, piece: Vec::with_capacity(PIECE), written: 0, crc: 0 }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(bytes, HEADER as u64 + self.written)?;
+        self.written += bytes.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, bytes);
+        Ok(())
+    }
+}
+
+impl Write for BodyWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if PIECE <= self.piece.len() + bytes.len() {
+            self.flush()?;
+        }
+        match PIECE <= bytes.len() {
+            true => self.append(bytes)?,
+            false => self.piece.extend_from_slice(bytes),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut piece = std::mem::take(&mut self.piece);
+        let appended = if piece.is_empty() { Ok(()) } else { self.append(&piece) };
+        piece.clear();
+        self.piece = piece;
+        appended
+    }
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.group.0.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.index.0.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.term.0.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.len.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.crc.to_le_bytes());
+        let crc = header_crc(&bytes);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
 }
 
 /// Covers all of the header but itself.
@@ -327,6 +401,56 @@ mod tests {
         store(dir.path()).remove(GROUP).unwrap();
         store(dir.path()).remove(GROUP).unwrap();
         assert_eq!(store(dir.path()).load(GROUP).unwrap(), None);
+    }
+
+    /// A body whose pieces fit those of the file in no way.
+    fn encode(body: &mut dyn Write) -> io::Result<()> {
+        for at in 0..40 {
+            body.write_all(&vec![at; usize::from(at) * 1_999])?;
+        }
+        body.write_all(&[255; 2 * PIECE + 1])?;
+        body.write_all(b"end")
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_is_loaded_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut bytes) = (store(dir.path()), Vec::new());
+        encode(&mut bytes).unwrap();
+        let len = store.save_with(GROUP, (Index(7), Term(2)), encode).unwrap();
+        assert_eq!(len, bytes.len() as u64);
+        let expected = Snapshot { index: Index(7), term: Term(2), bytes: bytes.into() };
+        assert!(store.load(GROUP).unwrap() == Some(expected));
+    }
+
+    #[test]
+    fn a_snapshot_that_breaks_off_leaves_the_former_one_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.save(GROUP, &snapshot(7, b"seven")).unwrap();
+        let broken = store.save_with(GROUP, (Index(8), Term(2)), |body| {
+            encode(body)?;
+            Err(io::Error::other("the state cannot be encoded"))
+        });
+        assert!(matches!(broken, Err(SnapshotError::Io { action: "write", .. })));
+        assert_eq!(store.load(GROUP).unwrap(), Some(snapshot(7, b"seven")));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_damaged_piece_is_reported_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.save_with(GROUP, (Index(7), Term(2)), encode).unwrap();
+        let path = store.path(GROUP);
+        let good = std::fs::read(&path).unwrap();
+        for at in (HEADER..good.len()).step_by(PIECE / 3).chain([good.len() - 1]) {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            let loaded = store.load(GROUP);
+            assert!(matches!(loaded, Err(SnapshotError::Corrupt { .. })), "byte {at}");
+        }
     }
 
     #[test]

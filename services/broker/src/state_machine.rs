@@ -2,13 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use bytes::Bytes;
 use consensus::Index;
 use messaging::catalog::{Catalog, CatalogReply};
 use messaging::ids::Epoch;
 use messaging::partition::{Partition, PartitionReply};
 use messaging::queue::{Queue, QueueReply};
-use raft_node::{Entry, Group, Groups, RestoreError, StartError, StateMachine};
+use raft_node::{Encode, Entry, Group, Groups, RestoreError, StartError, StateMachine};
 
 /// What exists.
 #[derive(Debug, Default)]
@@ -47,9 +46,9 @@ impl StateMachine for CatalogMachine {
         self.0.apply(&entry.payload)
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+    fn snapshot(&self) -> Encode {
         let encode = self.0.snapshot();
-        Box::new(move || Bytes::from(encode()))
+        Box::new(move |file| file.write_all(&encode()))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
@@ -64,9 +63,9 @@ impl StateMachine for PartitionMachine {
         self.0.apply(entry.index, &entry.payload)
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+    fn snapshot(&self) -> Encode {
         let encode = self.0.snapshot();
-        Box::new(move || Bytes::from(encode()))
+        Box::new(move |file| file.write_all(&encode()))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
@@ -91,9 +90,9 @@ impl StateMachine for QueueMachine {
         self.0.apply(entry.index, &entry.payload)
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+    fn snapshot(&self) -> Encode {
         let encode = self.0.snapshot();
-        Box::new(move || Bytes::from(encode()))
+        Box::new(move |file| file.write_all(&encode()))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {

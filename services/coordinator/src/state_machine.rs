@@ -7,8 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use raft_node::{Entry, Group, RestoreError, StateMachine};
+use raft_node::{Encode, Entry, Group, RestoreError, StateMachine};
 
 use crate::store::{Command, Reply, Snapshot, Store};
 
@@ -124,9 +123,9 @@ impl StateMachine for Machine {
         reply
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+    fn snapshot(&self) -> Encode {
         let store = self.newest();
-        Box::new(move || store.encode().into())
+        Box::new(move |file| store.encode_to(|bytes| file.write_all(bytes)))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {

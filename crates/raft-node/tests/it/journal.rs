@@ -3,9 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use bytes::Bytes;
 use consensus::Index;
-use raft_node::{Entry, RestoreError, StateMachine};
+use raft_node::{Encode, Entry, RestoreError, StateMachine};
 
 #[derive(Default)]
 pub(crate) struct Journal {
@@ -66,12 +65,12 @@ impl StateMachine for Journal {
         self.lines.len() as u64
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+    fn snapshot(&self) -> Encode {
         let (first, lines) = (self.first.unwrap_or_default(), self.lines.clone());
         let gate = self.gate.clone();
-        Box::new(move || {
+        Box::new(move |file| {
             gate.inspect(|gate| gate.pass());
-            format!("{first}\n{}", lines.join("\n")).into()
+            write!(file, "{first}\n{}", lines.join("\n"))
         })
     }
 
