@@ -165,6 +165,10 @@ impl<M: StateMachine> Group<M> {
         const PAUSE: Duration = Duration::from_millis(20);
         let mut leadership = self.leadership.clone();
         tokio::time::sleep(PAUSE).await;
+        // One who is known and cannot be reached is no reason to try for ever.
+        if deadline <= Instant::now() {
+            return None;
+        }
         let known = leadership.wait_for(|now| now.leader.is_some());
         tokio::time::timeout_at(deadline, known).await.ok()?.ok()?;
         Some(())
@@ -182,7 +186,9 @@ impl<M: StateMachine> Group<M> {
             let (done, outcome) = oneshot::channel();
             let input = Input::Read(PendingRead { group: self.id, done });
             self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
-            match outcome.await.map_err(|_| QueryError::Stopped)? {
+            let unanswered = || Ok(Err(QueryError::NotLeader { leader: None }));
+            let outcome = tokio::time::timeout_at(deadline, outcome).await;
+            match outcome.unwrap_or_else(|_| unanswered()).map_err(|_| QueryError::Stopped)? {
                 Err(QueryError::NotLeader { leader }) => {
                     let error = QueryError::NotLeader { leader };
                     self.wait_for_leader(deadline).await.ok_or(error)?;

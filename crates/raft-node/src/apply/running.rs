@@ -126,43 +126,41 @@ impl Running {
         self.applied = entry.index;
         self.term = entry.term;
         self.log_bytes += entry.cost() as u64;
+        let waiter = self.take_waiter(entry);
         match entry.kind {
             EntryKind::Command => {}
-            EntryKind::Blank => {
-                self.disappoint(entry);
-                return None;
-            }
+            EntryKind::Blank => return None,
             EntryKind::Membership => {
                 if let Some(membership) = Membership::decode(&entry.payload) {
                     self.membership = Arc::new(membership);
                 }
-                self.disappoint(entry);
                 return None;
             }
         }
-        let is_awaited = self
-            .waiters
-            .front()
-            .is_some_and(|waiter| waiter.index == entry.index && waiter.term == entry.term);
-        if !is_awaited {
+        let Some(mut waiter) = waiter else {
             self.machine.replay(entry);
-            self.disappoint(entry);
             return None;
-        }
+        };
         let reply = self.machine.apply(entry);
-        let mut waiter = self.waiters.pop_front().expect("there is a first one");
         if let Some(span) = &mut waiter.span {
             span.event("applied", []);
         }
-        self.disappoint(entry);
         Some((waiter, AnyApplied { index: entry.index, reply }))
     }
 
-    /// Another entry stands where these were to stand: their commands were never committed.
-    fn disappoint(&mut self, entry: &Entry) {
+    /// Whoever waits for just this entry. For all others up to here another entry stands where
+    /// theirs were to stand: those were never committed. There may be some of both at one index, for
+    /// who lost the lead may pass on to the next leader while older commands of its own still wait.
+    fn take_waiter(&mut self, entry: &Entry) -> Option<Waiter> {
+        let mut own = None;
         while let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.index <= entry.index) {
-            let _ = waiter.reply.send(Err(ProposeError::NotLeader { leader: None }));
+            if (waiter.index, waiter.term) == (entry.index, entry.term) {
+                own = Some(waiter);
+            } else {
+                let _ = waiter.reply.send(Err(ProposeError::NotLeader { leader: None }));
+            }
         }
+        own
     }
 
     fn serve_visits(&mut self) {
@@ -243,5 +241,78 @@ impl Running {
         if let Some(file) = self.to_keep.take() {
             self.keep(file, group, snapshotter);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+
+    use telemetry::metrics::Registry;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::machine::StateMachine;
+
+    /// Counts what it applies.
+    #[derive(Default)]
+    struct Counter(usize);
+
+    impl StateMachine for Counter {
+        type Reply = usize;
+
+        fn apply(&mut self, _entry: &Entry) -> usize {
+            self.0 += 1;
+            self.0
+        }
+
+        fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
+            Box::new(Bytes::new)
+        }
+
+        fn restore(&mut self, _snapshot: &[u8]) -> Result<(), RestoreError> {
+            Ok(())
+        }
+
+        fn retained(&self) -> Vec<RangeInclusive<Index>> {
+            Vec::new()
+        }
+    }
+
+    fn counting(applied: u64) -> Running {
+        let machine = Box::new(Counter::default());
+        let membership = Arc::default();
+        Running::new(Restored { machine, applied: Index(applied), term: Term(1), membership })
+    }
+
+    fn entry(index: u64, term: u64, kind: EntryKind) -> Entry {
+        Entry { index: Index(index), term: Term(term), kind, payload: Bytes::new() }
+    }
+
+    #[test]
+    fn a_lost_leaders_own_commands_hide_none_that_it_has_passed_on_since() {
+        let registry = Registry::default();
+        let seconds = registry.histogram("apply_seconds", "", &[1.0]);
+        let mut running = counting(4);
+        let mut waits = |index: u64, term: u64| {
+            let (reply, answer) = oneshot::channel();
+            let since = tokio::time::Instant::now();
+            running.wait(vec![Waiter::new((Index(index), Term(term)), since, reply, None)]);
+            answer
+        };
+        // Placed while it led in term 2; the next leader's blank took the first place.
+        let mut lost: Vec<_> = [5, 6, 7].map(|index| waits(index, 2)).into();
+        let mut passed_on = waits(6, 3);
+        running.commit(Index(6));
+        let entries = vec![entry(5, 3, EntryKind::Blank), entry(6, 3, EntryKind::Command)];
+        running.apply(entries, &seconds);
+        let answer = passed_on.try_recv().expect("it is answered");
+        assert_eq!(answer.map(|applied| applied.index), Ok(Index(6)), "told as applied");
+        for gone in &mut lost[..2] {
+            let told = gone.try_recv().expect("it is answered");
+            let refused = ProposeError::NotLeader { leader: None };
+            assert_eq!(told.map(|applied| applied.index), Err(refused));
+        }
+        assert!(lost[2].try_recv().is_err(), "its place is still open");
     }
 }

@@ -66,8 +66,13 @@ impl Driver {
     fn send_frames(&mut self) {
         for (to, frame) in std::mem::take(&mut self.frames) {
             // Messages may be lost.
-            for id in self.transport.send(to, frame) {
-                self.fail_forward(id, ProposeError::Overloaded);
+            let unsent = self.transport.send(to, frame);
+            let error = match unsent.is_unconnected {
+                true => ProposeError::NotLeader { leader: None },
+                false => ProposeError::Overloaded,
+            };
+            for id in unsent.forwards {
+                self.fail_forward(id, error.clone());
             }
         }
     }

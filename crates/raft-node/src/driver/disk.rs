@@ -78,6 +78,16 @@ impl Disk {
         !self.in_flight.is_empty()
     }
 
+    /// The last that is on its way.
+    pub(super) fn newest(&self) -> Option<IoToken> {
+        self.in_flight.back().map(|(token, _, _)| *token)
+    }
+
+    /// It is not durable yet.
+    pub(super) fn awaits(&self, token: IoToken) -> bool {
+        self.in_flight.front().is_some_and(|(oldest, _, _)| *oldest <= token)
+    }
+
     /// The log had no room for something: it has to be tried again, before anything new.
     pub(super) fn is_behind(&self) -> bool {
         self.is_refused

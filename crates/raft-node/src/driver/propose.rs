@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use consensus::{Entry, GroupId, Index, NodeId, ProposeRefused, Raft};
+use storage::IoToken;
 use telemetry::trace::TraceContext;
 use tokio::time::{Duration, Instant};
 
@@ -37,6 +38,9 @@ pub(super) struct Held {
     began: Option<Instant>,
     /// What it ends with, where this node leads.
     ends: Vec<(GroupId, Index)>,
+    /// What the disk was writing when the first of them came. Not what came later: the members of
+    /// other groups keep a disk busy for ever.
+    behind: Option<IoToken>,
     /// When those that wait go in any case; nothing if they wait for the disk.
     pub(super) wake: Option<Instant>,
 }
@@ -88,6 +92,9 @@ impl Driver {
         if HELD_MAX <= self.held.count || !self.apply_backlog.is_empty() {
             return self.decline(placing, &ProposeError::Overloaded);
         }
+        if self.held.count == 0 {
+            self.held.behind = self.disk.newest();
+        }
         self.held.count += 1;
         self.held.bytes += placing.cost();
         self.held.by_group.entry(group).or_default().push(placing);
@@ -108,7 +115,7 @@ impl Driver {
     /// A leader's own disk is the pace of its groups.
     fn waits_for_disk(&self) -> bool {
         let leads = |group| self.multi.group(group).is_some_and(Raft::is_leader);
-        self.disk.is_writing()
+        self.held.behind.is_some_and(|token| self.disk.awaits(token))
             && self.held.bytes < HELD_BYTES
             && self.held.by_group.keys().all(|group| leads(*group))
     }

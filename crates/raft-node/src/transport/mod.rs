@@ -68,6 +68,13 @@ pub(crate) struct Host {
     pub(crate) stop: CancellationToken,
 }
 
+/// Forwards that were not sent, and never will be.
+pub(crate) struct Unsent {
+    pub(crate) forwards: Vec<u64>,
+    /// The peer is not connected; else there is no room for them.
+    pub(crate) is_unconnected: bool,
+}
+
 /// The driver's handle. Clones share the connections.
 #[derive(Clone)]
 pub(crate) struct Transport {
@@ -103,10 +110,11 @@ impl Transport {
     /// that the newest heartbeat always gets its place. Returns the ids of forwards that will not
     /// be sent, because there is no connection or no room: their callers have to hear of it.
     #[must_use = "callers wait for the forwards that were not sent"]
-    pub(crate) fn send(&self, to: NodeId, frame: PeerFrame) -> Vec<u64> {
+    pub(crate) fn send(&self, to: NodeId, frame: PeerFrame) -> Unsent {
         let peers = self.shared.peers.load();
         let Some(peer) = peers.get(&to) else {
-            return frame.forwards.iter().map(|forward| forward.id).collect();
+            let forwards = frame.forwards.iter().map(|forward| forward.id).collect();
+            return Unsent { forwards, is_unconnected: true };
         };
         let refused = peer.outbox.put(frame);
         if 0 < refused.dropped {
@@ -115,7 +123,7 @@ impl Transport {
         if 0 < refused.too_long {
             tracing::error!(peer = %to, "a message is longer than a frame can be: not sent");
         }
-        refused.unsent
+        Unsent { forwards: refused.unsent, is_unconnected: refused.is_unconnected }
     }
 
     /// Whom to talk to, by base URL, such as `http://10.0.0.1:2380`. Connects to who is new,

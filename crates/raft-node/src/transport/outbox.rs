@@ -54,6 +54,8 @@ struct Waiting {
 pub(super) struct Refused {
     /// Forwards that will not be written.
     pub(super) unsent: Vec<u64>,
+    /// For want of a connection; else for want of room.
+    pub(super) is_unconnected: bool,
     /// Messages and answers that are gone, older ones included.
     pub(super) dropped: u64,
     /// Of these, messages that no frame could hold.
@@ -97,6 +99,7 @@ impl Outbox {
                 refused.dropped += 1;
             }
         }
+        refused.is_unconnected = !waiting.is_connected;
         for forward in frame.forwards {
             let cost = forward.cost();
             if waiting.is_connected && cost <= MESSAGE_MAX && waiting.bytes + cost <= max {
@@ -182,7 +185,7 @@ impl Outbox {
         waiting.bytes -= forwards.iter().map(Forward::cost).sum::<usize>();
         let dropped = waiting.trim(UNCONNECTED_BYTES.min(self.max_bytes));
         let unsent = forwards.iter().map(|forward| forward.id).collect();
-        (was_connected, Refused { unsent, dropped, too_long: 0 })
+        (was_connected, Refused { unsent, dropped, is_unconnected: true, ..Refused::default() })
     }
 
     /// Never held across an await, and consistent after a panic elsewhere.

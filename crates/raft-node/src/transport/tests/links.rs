@@ -164,7 +164,7 @@ async fn peers_move_come_and_leave_while_it_runs() {
 
     one.know(&[]);
     assert_eq!(one.next().await, Incoming::Disconnected { node, unsent: vec![] });
-    assert_eq!(one.transport.send(node, forward(9)), [9]);
+    assert_eq!(one.transport.send(node, forward(9)).forwards, [9]);
     one.know(&[(two.id, two.address)]);
     one.until_connected(node).await;
 }

@@ -23,7 +23,7 @@ async fn a_full_outbox_drops_messages_and_heartbeats_pass() {
     eventually(|| 0 < figures.dropped_messages.get()).await;
     let mut long = forward(9);
     long.forwards[0].command = Bytes::from(vec![7; 3 << 20]);
-    assert_eq!(one.transport.send(two.id, long), [9], "no room");
+    assert_eq!(one.transport.send(two.id, long).forwards, [9], "no room");
     let mut got = Vec::new();
     loop {
         let Incoming::Frame { frame, .. } = two.next().await else { continue };
@@ -138,9 +138,9 @@ async fn no_forward_is_both_named_unsent_and_received() {
     let mut one = Node::start(1).await;
     let mut two = Node::start_with(config(2), 1).await;
     let proxy = Proxy::to(two.address).await;
-    assert_eq!(one.transport.send(two.id, forward(1)), [1], "unknown peer");
+    assert_eq!(one.transport.send(two.id, forward(1)).forwards, [1], "unknown peer");
     one.know(&[(two.id, proxy.address)]);
-    assert_eq!(one.transport.send(two.id, forward(2)), [2], "no connection yet");
+    assert_eq!(one.transport.send(two.id, forward(2)).forwards, [2], "no connection yet");
     one.until_connected(two.id).await;
     // The second node reads nothing any more, so the rest stays in the outbox.
     let payload = Bytes::from(vec![7; 1 << 20]);

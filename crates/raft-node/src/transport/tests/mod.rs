@@ -145,7 +145,7 @@ impl Node {
 
     /// Sends, and expects that forwards are under way.
     fn send(&self, to: NodeId, frame: PeerFrame) {
-        assert!(self.transport.send(to, frame).is_empty());
+        assert!(self.transport.send(to, frame).forwards.is_empty());
     }
 
     fn figures(&self, node: NodeId) -> metrics::PeerMetrics {
