@@ -248,7 +248,7 @@ impl Apply {
     fn handle_saved(&mut self, group: GroupId, ticket: Ticket, snapshot: &SnapshotMeta) {
         match self.groups.get_mut(&group) {
             Some(running) => {
-                running.handle_saved(snapshot.index);
+                running.handle_saved(snapshot.index, group, &self.snapshotter);
                 self.snapshotter.tell_installed(group, ticket, snapshot);
             }
             None => self.snapshotter.discard(group),

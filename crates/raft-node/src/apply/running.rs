@@ -206,9 +206,17 @@ impl Running {
         }
     }
 
-    pub(super) fn handle_saved(&mut self, index: Index) {
-        self.is_snapshotting = false;
+    pub(super) fn handle_saved(&mut self, index: Index, group: GroupId, snapshotter: &Snapshotter) {
         self.snapshotted = self.snapshotted.max(index);
+        self.end_snapshot(group, snapshotter);
+    }
+
+    /// A file is written; if a newer snapshot was fetched meanwhile, it is the next one.
+    fn end_snapshot(&mut self, group: GroupId, snapshotter: &Snapshotter) {
+        self.is_snapshotting = false;
+        if let Some(file) = self.to_keep.take() {
+            self.keep(file, group, snapshotter);
+        }
     }
 
     pub(super) fn snapshot(&mut self, group: GroupId, snapshotter: &Snapshotter) {
@@ -233,14 +241,11 @@ impl Running {
         group: GroupId,
         snapshotter: &Snapshotter,
     ) {
-        self.is_snapshotting = false;
         if let Ok((index, bytes)) = result {
             self.snapshot_bytes = bytes;
             self.snapshotted = self.snapshotted.max(index);
         }
-        if let Some(file) = self.to_keep.take() {
-            self.keep(file, group, snapshotter);
-        }
+        self.end_snapshot(group, snapshotter);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use consensus::{Entry, GroupId, Index, Message, Persist, Term, Ticket};
+use consensus::{Entry, GroupId, HardState, Index, Message, Persist, Term, Ticket};
 use storage::{Durable, IoToken, SubmitError, Wal, Write};
 use telemetry::metrics::Histogram;
 use tokio::sync::{oneshot, watch};
@@ -26,10 +26,20 @@ pub(super) struct Disk {
     in_flight: VecDeque<(IoToken, Instant, Done)>,
     /// Collected by this flush, and what the log had no room for before.
     waiting: VecDeque<Chunk>,
-    /// Groups that wait for a snapshot to be written, with what comes behind it.
-    installing: BTreeMap<GroupId, Vec<Persist>>,
+    /// Groups that wait for a snapshot to be written.
+    installing: BTreeMap<GroupId, Hold>,
     poisoned: BTreeSet<GroupId>,
     is_refused: bool,
+}
+
+/// A group whose log waits for a snapshot.
+struct Hold {
+    /// Of the newest snapshot: an older one does not count any more.
+    ticket: Ticket,
+    /// What was promised since an older one.
+    promise: Option<HardState>,
+    /// What comes behind the snapshot.
+    behind: Vec<Persist>,
 }
 
 /// Writes that go together, and what is durable with them.
@@ -136,8 +146,8 @@ impl Disk {
     }
 
     pub(super) fn persist(&mut self, group: GroupId, persist: Persist) {
-        if let Some(behind) = self.installing.get_mut(&group) {
-            return behind.push(persist);
+        if let Some(hold) = self.installing.get_mut(&group) {
+            return hold.behind.push(persist);
         }
         let Persist { ticket, hard_state, truncate_from, entries } = persist;
         if let Some(hard_state) = hard_state {
@@ -170,12 +180,18 @@ impl Disk {
         self.waiting.back_mut().expect("there is one now")
     }
 
-    /// From here on the group's log waits for its snapshot.
-    pub(super) fn hold(&mut self, group: GroupId) {
-        self.installing.entry(group).or_default();
+    /// From here on the group's log waits for its snapshot. If it waits for an older one, the
+    /// entries behind that are not needed any more, but what was promised is.
+    pub(super) fn hold(&mut self, group: GroupId, ticket: Ticket) {
+        let older = self.installing.remove(&group);
+        let promise = older.and_then(|hold| {
+            let promises = hold.behind.iter().filter_map(|persist| persist.hard_state);
+            promises.last().or(hold.promise)
+        });
+        self.installing.insert(group, Hold { ticket, promise, behind: Vec::new() });
     }
 
-    /// The snapshot is on disk: the log goes on behind it.
+    /// The snapshot is on disk: the log goes on behind it, unless it waits for a newer one.
     pub(super) fn handle_installed(
         &mut self,
         group: GroupId,
@@ -183,7 +199,12 @@ impl Disk {
         next: Index,
         term: Term,
     ) {
-        let behind = self.installing.remove(&group).unwrap_or_default();
+        let is_newest = |_: &GroupId, hold: &mut Hold| hold.ticket == ticket;
+        let hold = self.installing.extract_if(group..=group, is_newest).next();
+        let Some((_, Hold { promise, behind, .. })) = hold else { return };
+        if let Some(hard_state) = promise {
+            self.collect(Write::HardState { group, hard_state }, 64);
+        }
         self.collect(Write::Reset { group, next, term }, 64);
         self.chunk().done.tickets.push((group, ticket));
         behind.into_iter().for_each(|persist| self.persist(group, persist));
@@ -283,4 +304,69 @@ fn split(entries: Vec<Entry>) -> Vec<(Vec<Entry>, usize)> {
         }
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use storage::RealFileSystem;
+    use telemetry::metrics::Registry;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn disk(dir: &TempDir) -> Disk {
+        let config = storage::Config::default();
+        let (wal, _) = Wal::open(Arc::new(RealFileSystem), dir.path(), config).unwrap();
+        Disk::new(wal, Metrics::new(&Registry::default()).persist_seconds)
+    }
+
+    fn persist(ticket: u64, term: Option<u64>, indexes: std::ops::RangeInclusive<u64>) -> Persist {
+        let promise = |term| HardState { term: Term(term), ..HardState::default() };
+        let entry = |index| Entry::command(Term(1), Index(index), Bytes::from_static(b"x"));
+        Persist {
+            ticket: Ticket(ticket),
+            hard_state: term.map(promise),
+            truncate_from: None,
+            entries: indexes.map(entry).collect(),
+        }
+    }
+
+    /// What is durable when all that the log was handed is.
+    async fn settled(disk: &mut Disk) -> Vec<Ticket> {
+        disk.submit();
+        let Some(last) = disk.in_flight.back().map(|(token, _, _)| *token) else {
+            return Vec::new();
+        };
+        let now = disk.durable().wait_for(|now| last <= now.token).await.unwrap().token;
+        disk.finished(now).into_iter().map(|(_, ticket)| ticket).collect()
+    }
+
+    #[tokio::test]
+    async fn a_log_that_waits_for_a_newer_snapshot_does_not_go_on_behind_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut disk = disk(&dir);
+        disk.persist(GROUP, persist(1, Some(2), 1..=3));
+        disk.hold(GROUP, Ticket(2));
+        disk.persist(GROUP, persist(3, Some(5), 11..=12));
+        disk.persist(GROUP, persist(4, None, 13..=14));
+        disk.hold(GROUP, Ticket(5));
+        disk.persist(GROUP, persist(6, None, 21..=22));
+        assert_eq!(settled(&mut disk).await, [Ticket(1)]);
+
+        disk.handle_installed(GROUP, Ticket(2), Index(11), Term(1));
+        disk.persist(GROUP, persist(7, None, 23..=23));
+        assert_eq!(settled(&mut disk).await, [], "the newer one is on no disk");
+
+        disk.handle_installed(GROUP, Ticket(5), Index(21), Term(1));
+        assert_eq!(settled(&mut disk).await, [Ticket(5), Ticket(6), Ticket(7)]);
+        let group = disk.wal().group(GROUP).unwrap();
+        assert_eq!((group.first, group.last), (Index(21), Index(23)));
+        assert_eq!(group.hard_state.term, Term(5), "what was promised meanwhile");
+    }
 }

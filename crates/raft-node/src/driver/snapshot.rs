@@ -90,7 +90,7 @@ impl Driver {
     pub(super) fn install(&mut self, group: GroupId, ticket: Ticket, snapshot: SnapshotMeta) {
         let fetched = self.fetched.remove(&group).expect("only what was fetched is installed");
         debug_assert_eq!(fetched.snapshot, snapshot);
-        self.disk.hold(group);
+        self.disk.hold(group, ticket);
         let file = FetchedFile { ticket, snapshot, bytes: fetched.bytes };
         self.hand_to_apply(ApplyInput::Install { group, file });
     }

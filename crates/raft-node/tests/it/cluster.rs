@@ -202,6 +202,50 @@ async fn a_snapshot_that_a_fetched_one_overtakes_cuts_nothing() {
     }
 }
 
+/// While the disk of a member takes no snapshot, the leader offers a newer one: that one counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetched_snapshot_that_a_newer_one_overtakes_holds_nobody_up() {
+    let short = |config| Config { snapshot_entries: 20, ..config };
+    let (mut nodes, mut dirs) = trio(short).await;
+    nodes[0].write("early").await;
+    let (late, dir) = (nodes.pop().unwrap(), dirs.pop().unwrap());
+    until("the third has it", async || late.lines().await == ["early"]).await;
+    let address = late.stop().await;
+    for n in 0..100 {
+        nodes[0].write(&format!("later {n}")).await;
+    }
+
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let config = place.config();
+    let (mut late, dir) = Node::open(place, config.clone()).await;
+    // Where the file would be written there is something else.
+    let in_the_way = dir.path().join(format!("snapshots/{:016x}.snapshot-new", GROUP.0));
+    std::fs::create_dir(&in_the_way).unwrap();
+    late.start(Journal::default(), Membership::default()).await;
+    let group = late.group.clone().unwrap();
+    let restored = async || group.local(|journal| journal.restored).await.unwrap();
+    until("a snapshot is installed", async || 0 < restored().await).await;
+    let first = restored().await;
+    for n in 0..100 {
+        nodes[0].write(&format!("last {n}")).await;
+    }
+    until("a newer one is installed", async || first < restored().await).await;
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let expected = nodes[0].lines().await;
+    until("it goes on behind it", async || late.lines().await == expected).await;
+    drop(group);
+
+    let address = late.stop().await;
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let (mut late, _dir) = Node::open(place, config).await;
+    late.start(Journal::default(), Membership::default()).await;
+    assert_eq!(late.lines().await, expected);
+    late.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 /// All of a member's life: a place is made, claimed by one life only, becomes a voter, leads, and
 /// is removed by itself.
 #[tokio::test(flavor = "multi_thread")]
