@@ -5,6 +5,7 @@
 //! then it has no log, no listener for peers and no groups: nobody can take it for somebody else.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use consensus::GroupId;
@@ -109,8 +110,13 @@ fn prepare(joining: &Joining) -> Result<Option<Identity>, JoinError> {
     let failed = |source| JoinError::Directory { dir: dir.clone(), source };
     RealFileSystem.create_dir_all(dir).map_err(failed)?;
     let identity = identity::load_or_draw(&RealFileSystem, dir)?;
-    let names = RealFileSystem.list(dir).map_err(failed)?;
-    let is_used = identity.joined.is_some() || names.iter().any(|name| name == "wal");
+    // A founder was given no place, but it has a log.
+    let has_log = match RealFileSystem.list(&dir.join("wal")) {
+        Ok(names) => !names.is_empty(),
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(failed(error)),
+    };
+    let is_used = identity.joined.is_some() || has_log;
     Ok((!is_used).then_some(identity))
 }
 

@@ -257,7 +257,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::machine::StateMachine;
+    use crate::machine::{Encode, StateMachine};
 
     /// Counts what it applies.
     #[derive(Default)]
@@ -271,8 +271,8 @@ mod tests {
             self.0
         }
 
-        fn snapshot(&self) -> Box<dyn FnOnce() -> Bytes + Send> {
-            Box::new(Bytes::new)
+        fn snapshot(&self) -> Encode {
+            Box::new(|_| Ok(()))
         }
 
         fn restore(&mut self, _snapshot: &[u8]) -> Result<(), RestoreError> {

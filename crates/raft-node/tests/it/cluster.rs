@@ -306,6 +306,36 @@ async fn a_place_belongs_to_whoever_claims_it_first() {
     }
 }
 
+/// A founder has its place and needs no other, whatever its settings say by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_founder_that_is_told_to_join_what_it_has_founded_goes_on_with_its_data() {
+    let (mut nodes, mut dirs) = trio(|config| config).await;
+    nodes[0].write("first").await;
+    let (founder, dir) = (nodes.pop().unwrap(), dirs.pop().unwrap());
+    let node = founder.node();
+    let address = founder.stop().await;
+
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let joining = Joining {
+        data_dir: place.dir.path().to_owned(),
+        cluster_id: 7,
+        group: GROUP,
+        own: place.info(),
+        peers: BTreeSet::from([format!("http://{}", nodes[0].address)]),
+    };
+    let waits = |reason: &str| panic!("nothing to wait for: {reason}");
+    join(&joining, &TaskTracker::new(), waits).await.unwrap();
+    let config = place.config();
+    let (mut founder, _dir) = Node::open(place, config).await;
+    assert_eq!((founder.node(), founder.host.groups.was_added()), (node, false));
+    founder.start(Journal::default(), Membership::default()).await;
+    assert_eq!(founder.lines().await, ["first"]);
+    founder.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 /// A follower that was away while it was removed cannot know: it asks.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_was_removed_while_away_is_told() {
