@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     pub(crate) groups: Gauge,
     pub(crate) groups_led: Gauge,
     pub(crate) leader_changes: Counter,
+    pub(crate) stalls: Counter,
     /// From the hand-over of a command until its reply is here, for those that were applied.
     pub(crate) proposal_seconds: Histogram,
     /// From the hand-over of a batch to the log until it is durable here.
@@ -31,6 +32,10 @@ impl Metrics {
             groups_led: gauge("raft_groups_led", "Groups that this node leads."),
             leader_changes: registry
                 .counter("raft_leader_changes", "How often a group got another leader."),
+            stalls: registry.counter(
+                "raft_stalls",
+                "How often this node did not get to its timers in time: too little CPU, or a pause.",
+            ),
             proposal_seconds: registry.histogram(
                 "raft_proposal_seconds",
                 "Time until a command was durable on a majority and applied here.",

@@ -186,6 +186,7 @@ impl Driver {
                 }
                 () = tokio::time::sleep_until(wake) => {}
             }
+            self.observed.note_woken(wake, Instant::now());
             // Whatever else is there already shares the flush.
             while frames.len() < BATCH_MAX
                 && let Ok(frame) = self.incoming.try_recv()

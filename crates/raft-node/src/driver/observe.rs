@@ -18,6 +18,10 @@ use crate::transport::Mark;
 const MARKS_MAX: usize = 64;
 /// A sample that is not answered for so long was lost on the way.
 const SAMPLE_LIFE: Duration = Duration::from_secs(10);
+/// A timer that is later than this is a stall: some of them together are an election.
+const LATE: Duration = Duration::from_millis(200);
+/// Between two warnings about stalls.
+const WARN_PERIOD: Duration = Duration::from_secs(10);
 /// How often the peers' lag is looked at.
 const LAG_PERIOD: Duration = Duration::from_secs(2);
 
@@ -29,6 +33,7 @@ pub(super) struct Observed {
     /// Traced entries that are not durable here yet.
     marks: VecDeque<(GroupId, Index, ActiveSpan)>,
     lag_at: Option<Instant>,
+    stall_warned_at: Option<Instant>,
     /// Whose lag is shown: of a peer that this node leads nothing for, it knows none.
     lagging: BTreeSet<NodeId>,
 }
@@ -47,6 +52,7 @@ impl Observed {
             samples: BTreeMap::new(),
             marks: VecDeque::new(),
             lag_at: None,
+            stall_warned_at: None,
             lagging: BTreeSet::new(),
         }
     }
@@ -57,6 +63,23 @@ impl Observed {
         }
         self.term = self.term.max(term);
         self.metrics.term.set_count(self.term.0);
+    }
+
+    /// The driver was to look at its timers at `due`, and does so `now`. Other nodes take one that is
+    /// late again and again for dead, and its own log would say nothing of it.
+    pub(super) fn note_woken(&mut self, due: Instant, now: Instant) {
+        let late = now.saturating_duration_since(due);
+        if late < LATE {
+            return;
+        }
+        self.metrics.stalls.inc();
+        if self.stall_warned_at.is_none_or(|at| at + WARN_PERIOD < now) {
+            self.stall_warned_at = Some(now);
+            tracing::warn!(
+                late_ms = late.as_millis() as u64,
+                "this node was held up: it gets too little CPU, or was paused; leaders are lost so"
+            );
+        }
     }
 
     /// Something is sent to a peer.
@@ -151,5 +174,25 @@ impl Driver {
             metrics.lag_entries.remove(&[&gone.to_string()]);
         }
         self.observed.lagging = lagging;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::metrics::{Format, Registry};
+
+    use super::*;
+
+    #[test]
+    fn who_comes_late_is_counted() {
+        let registry = Registry::default();
+        let mut observed = Observed::new(Metrics::new(&registry));
+        let due = Instant::now();
+        for late in [Duration::ZERO, LATE / 2, LATE, 5 * LATE] {
+            observed.note_woken(due, due + late);
+        }
+        observed.note_woken(due + LATE, due);
+        let metrics = registry.encode(Format::Prometheus);
+        assert!(metrics.contains("raft_stalls_total 2\n"), "{metrics}");
     }
 }
