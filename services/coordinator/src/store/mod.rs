@@ -17,6 +17,7 @@ mod hash;
 mod ids;
 mod lease;
 mod line;
+mod log;
 mod mvcc;
 mod quota;
 mod range;

@@ -1,7 +1,7 @@
 //! Keys with their history: every change since the last compaction can be read again.
 //!
-//! Two persistent maps hold the same records: by key (to read at any revision) and by revision
-//! (to watch). Cloning both is O(1), so a reader, a watcher and a backup each take a clone and
+//! Two persistent structures hold the same records: by key (to read at any revision) and by
+//! revision (to watch). Cloning both is O(1), so a reader, a watcher and a backup each take a clone and
 //! never hold up a write.
 //!
 //! **Invariant:** a key changes at most once per revision.
@@ -14,6 +14,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{KeyRange, LeaseId, Revision};
+use super::log::Log;
 use super::records::Records;
 
 /// What one record costs besides its key and value: map nodes, counters, shared pointers.
@@ -67,7 +68,7 @@ pub struct Mvcc {
     pub(super) compacted: Revision,
     /// All changes of each key that can still be read, oldest first.
     pub(super) keys: OrdMap<Bytes, Records>,
-    pub(super) log: OrdMap<Revision, Records>,
+    pub(super) log: Log,
     /// Keys that exist now.
     live: u64,
     pub(super) bytes: u64,
@@ -79,7 +80,7 @@ impl Mvcc {
             revision: Revision::FIRST,
             compacted: Revision(0),
             keys: OrdMap::new(),
-            log: OrdMap::new(),
+            log: Log::new(),
             live: 0,
             bytes: 0,
         }
@@ -149,13 +150,20 @@ impl Mvcc {
         Writer { mvcc: self, revision, changes: Records::default() }
     }
 
+    /// Without records yet: those from a snapshot follow, `count` of them. `None` if they cannot
+    /// be so many as there have been revisions.
+    pub(super) fn between(compacted: Revision, revision: Revision, count: u64) -> Option<Self> {
+        let first = compacted.max(Revision::FIRST.next());
+        // The one that was compacted may have no changes any more.
+        let is_plausible = revision.0.saturating_sub(first.0) <= count;
+        let log = is_plausible.then(|| Log::spanning(first, revision))?;
+        Some(Self { revision, compacted, log, ..Self::new() })
+    }
+
     /// Puts back a record from a snapshot. Records of one key come oldest first.
     pub(super) fn load(&mut self, record: Record) {
         let record = Arc::new(record);
-        if self.compacted <= record.mod_revision {
-            let changes = self.log.entry(record.mod_revision).or_default();
-            changes.insert_in_order(Arc::clone(&record));
-        }
+        self.log.insert(Arc::clone(&record));
         let was_live = self.get(&record.key).is_some();
         self.count(was_live, !record.is_delete());
         self.bytes += record.cost();
@@ -246,7 +254,7 @@ impl Writer<'_> {
     pub(super) fn finish(self) -> Revision {
         if !self.changes.is_empty() {
             self.mvcc.revision = self.revision;
-            self.mvcc.log.insert(self.revision, self.changes);
+            self.mvcc.log.push(self.revision, self.changes);
         }
         self.mvcc.revision
     }

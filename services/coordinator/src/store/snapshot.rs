@@ -88,17 +88,7 @@ impl Store {
 
     /// As [`Store::encode`], a record at a time, so that nobody holds all of it.
     pub fn encode_to<E>(&self, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let (leases_chosen, leases) = self.leases.image();
-        let head = Head {
-            now_ms: self.now_ms,
-            cluster_id: self.cluster_id,
-            revision: self.mvcc.revision,
-            compacted: self.mvcc.compacted,
-            leases_chosen,
-            leases,
-            alarms: self.alarms.iter().copied().collect(),
-        };
-        let mut buffer = write(&head, vec![VERSION]);
+        let mut buffer = write(&self.head(), vec![VERSION]);
         buffer = write(&(self.mvcc.record_count() as u64), buffer);
         sink(&buffer)?;
         for record in self.mvcc.records() {
@@ -107,6 +97,19 @@ impl Store {
             sink(&buffer)?;
         }
         sink(&write(&self.sections(), Vec::new()))
+    }
+
+    fn head(&self) -> Head {
+        let (leases_chosen, leases) = self.leases.image();
+        Head {
+            now_ms: self.now_ms,
+            cluster_id: self.cluster_id,
+            revision: self.mvcc.revision,
+            compacted: self.mvcc.compacted,
+            leases_chosen,
+            leases,
+            alarms: self.alarms.iter().copied().collect(),
+        }
     }
 
     fn sections(&self) -> Vec<Section> {
@@ -161,9 +164,8 @@ impl Store {
     /// The store with its records, and what follows them.
     fn from_head(head: Head, rest: &[u8]) -> Result<(Self, &[u8]), SnapshotError> {
         let (count, mut rest) = postcard::take_from_bytes::<u64>(rest)?;
-        let mut mvcc = Mvcc::new();
-        mvcc.revision = head.revision;
-        mvcc.compacted = head.compacted;
+        let mvcc = Mvcc::between(head.compacted, head.revision, count);
+        let mut mvcc = mvcc.ok_or(SnapshotError::Inconsistent("there are too few records"))?;
         for _ in 0..count {
             let (record, behind) = postcard::take_from_bytes::<Record>(rest)?;
             if head.revision < record.mod_revision {
@@ -273,6 +275,9 @@ mod tests {
         }
         assert!(matches!(Store::decode(&[]), Err(SnapshotError::Empty)));
         assert!(matches!(Store::decode(&[3]), Err(SnapshotError::Version(3))));
+        let head = Head { revision: Revision(u64::MAX), ..Store::default().head() };
+        let endless = write(&(head, 0u64), vec![VERSION]);
+        assert!(matches!(Store::decode(&endless), Err(SnapshotError::Inconsistent(_))));
         let unknown = [&encoded[..encoded.len() - 1], &[1, 99, 0]].concat();
         assert!(matches!(Store::decode(&unknown), Err(SnapshotError::Section(99))));
     }

@@ -61,7 +61,7 @@ impl Mvcc {
         }
         let mut batch = Batch { events: Vec::new(), next: from };
         let mut bytes = 0;
-        for (revision, changes) in self.log.range(from..).take(SCAN_MAX) {
+        for (revision, changes) in self.log.since(from).take(SCAN_MAX) {
             for record in changes.iter().filter(|record| filter.wants(record)) {
                 let previous = filter.previous.then(|| self.before(record)).flatten();
                 bytes += record.key.len() + record.value.len();
