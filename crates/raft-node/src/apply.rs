@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use consensus::{Entry, GroupId, Index, Membership, SnapshotMeta, Term, Ticket};
-use storage::Wal;
+use storage::{ReadError, Wal};
 use telemetry::metrics::Histogram;
 use telemetry::trace::ActiveSpan;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -62,8 +62,8 @@ pub(crate) enum ApplyInput {
         ticket: Ticket,
         snapshot: SnapshotMeta,
     },
-    /// The group takes part no more.
-    Poisoned {
+    /// The group takes part no more; what it has on disk stays.
+    Ended {
         group: GroupId,
     },
     Remove {
@@ -128,6 +128,9 @@ pub(crate) struct Apply {
     groups: BTreeMap<GroupId, Running>,
     /// Groups with more to apply than one turn.
     behind: Vec<GroupId>,
+    /// Groups that have ended while a snapshot of theirs was being written, and whether it is to
+    /// be deleted.
+    ended: BTreeMap<GroupId, bool>,
     /// How long commands take, for those who wait here.
     seconds: Histogram,
 }
@@ -149,6 +152,7 @@ impl Apply {
             snapshot_interval: config.snapshot_interval,
             groups: BTreeMap::new(),
             behind: Vec::new(),
+            ended: BTreeMap::new(),
             seconds,
         }
     }
@@ -174,7 +178,8 @@ impl Apply {
     async fn handle(&mut self, input: ApplyInput) {
         match input {
             ApplyInput::Start { group, machine, done } => {
-                let running = Running::new(machine);
+                let is_snapshotting = self.ended.remove(&group).is_some();
+                let running = Running::new(machine, is_snapshotting);
                 // The starter may have left; the group runs all the same.
                 let _ = done.send(running.published());
                 self.groups.insert(group, running);
@@ -198,12 +203,28 @@ impl Apply {
             ApplyInput::Saved { group, ticket, snapshot } => {
                 self.handle_saved(group, ticket, &snapshot);
             }
-            ApplyInput::Poisoned { group } => drop(self.groups.remove(&group)),
+            ApplyInput::Ended { group } => self.end(group),
             ApplyInput::Remove { group, done } => {
-                self.groups.remove(&group);
+                self.end(group);
+                if let Some(is_removed) = self.ended.get_mut(&group) {
+                    *is_removed = true;
+                }
                 let _ = done.send(());
             }
         }
+    }
+
+    fn end(&mut self, group: GroupId) {
+        let running = self.groups.remove(&group);
+        if running.is_some_and(|running| running.is_snapshotting()) {
+            self.ended.insert(group, false);
+        }
+    }
+
+    /// A group that cannot go on here: the others must not wait for it.
+    fn give_up(&mut self, group: GroupId) {
+        self.end(group);
+        self.snapshotter.tell_broken(group);
     }
 
     /// Applies what is committed, but not more than one turn.
@@ -211,8 +232,15 @@ impl Apply {
         let Some(running) = self.groups.get_mut(&group) else { return };
         let Some(next) = running.next() else { return };
         let entries = match self.wal.cached(group, next, TURN_BYTES) {
-            Some(entries) => entries,
+            Some(entries) => Ok(entries),
             None => read_back(&self.wal, group, next).await,
+        };
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(ReadError::Io { .. }) => Vec::new(),
+            Err(ReadError::Corrupt { .. } | ReadError::UnknownGroup { .. }) => {
+                return self.give_up(group);
+            }
         };
         let Some(running) = self.groups.get_mut(&group) else { return };
         if entries.first().is_none_or(|entry| entry.index != next) {
@@ -239,8 +267,7 @@ impl Apply {
         if let Err(error) = running.restore(&file.snapshot, &file.bytes) {
             // The leader runs another program. Going on would give another state.
             tracing::error!(%group, %error, "the leader's snapshot cannot be taken over");
-            self.groups.remove(&group);
-            return;
+            return self.give_up(group);
         }
         running.keep(file, group, &self.snapshotter);
     }
@@ -251,7 +278,7 @@ impl Apply {
                 running.handle_saved(snapshot.index, group, &self.snapshotter);
                 self.snapshotter.tell_installed(group, ticket, snapshot);
             }
-            None => self.snapshotter.discard(group),
+            None => self.handle_late(group),
         }
     }
 
@@ -266,21 +293,24 @@ impl Apply {
     fn handle_snapshotted(&mut self, group: GroupId, result: Result<(Index, u64), Index>) {
         match self.groups.get_mut(&group) {
             Some(running) => running.handle_snapshotted(result, group, &self.snapshotter),
-            // Removed while its snapshot was written: the file must not outlive the group.
-            None => self.snapshotter.discard(group),
+            None => self.handle_late(group),
+        }
+    }
+
+    /// A group has ended while its snapshot was written. If it was removed, the file must not
+    /// outlive it; else it may be all that is left.
+    fn handle_late(&mut self, group: GroupId) {
+        if self.ended.remove(&group) == Some(true) {
+            self.snapshotter.discard(group);
         }
     }
 }
 
-async fn read_back(wal: &Wal, group: GroupId, from: Index) -> Vec<Entry> {
+async fn read_back(wal: &Wal, group: GroupId, from: Index) -> Result<Vec<Entry>, ReadError> {
     let wal = wal.clone();
     let read = tokio::task::spawn_blocking(move || wal.read(group, from, TURN_BYTES)).await;
-    match read {
-        Ok(Ok(entries)) => entries,
-        Ok(Err(error)) => {
-            tracing::error!(%group, %error, "committed entries cannot be read");
-            Vec::new()
-        }
-        Err(_stopping) => Vec::new(),
-    }
+    // If there is no outcome, the process is stopping.
+    read.unwrap_or_else(|_stopping| Ok(Vec::new())).inspect_err(|error| {
+        tracing::error!(%group, %error, "committed entries cannot be read");
+    })
 }

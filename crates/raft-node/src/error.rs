@@ -1,5 +1,7 @@
 //! What can go wrong, one enum per operation.
 
+use std::sync::Arc;
+
 use consensus::{GroupId, NodeId};
 
 use crate::machine::RestoreError;
@@ -21,6 +23,20 @@ pub enum OpenError {
         /// What is wrong.
         source: std::io::Error,
     },
+}
+
+/// Why the process has to end.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// A write whose fsync failed may or may not survive, and nothing after it can be promised.
+    #[error("the log failed: {0}")]
+    Log(Arc<storage::WriteError>),
+    /// Whoever waits for it would wait for ever.
+    #[error("the {0} task has panicked; report it with the log of this process")]
+    Task(&'static str),
+    /// The only group of this process has ended here: its log or its machine is of no use.
+    #[error("group {0} cannot go on here, the log of this process says why")]
+    Group(GroupId),
 }
 
 /// Why a group did not start.

@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::apply::{ApplyInput, Visit};
 use crate::driver::{Control, Input, PendingRead, Proposal};
-use crate::error::{ControlError, ProposeError, QueryError};
+use crate::error::{ControlError, Failure, ProposeError, QueryError};
 use crate::groups::Shared;
 use crate::machine::StateMachine;
 
@@ -231,6 +231,21 @@ impl<M: StateMachine> Group<M> {
         let input = ApplyInput::Visit { group: self.id, from: Index::ZERO, visits: vec![visit] };
         self.shared.apply.send(input).await.map_err(|_| QueryError::Stopped)?;
         answer.await.map_err(|_| QueryError::Stopped)
+    }
+
+    /// Resolves when the group takes part no more on this node: it was removed, or it cannot go on
+    /// because its log or its machine is of no use. Never while the process stops on purpose.
+    pub fn ended(&self) -> impl Future<Output = Failure> + Send + 'static {
+        let (id, mut leadership) = (self.id, self.leadership.clone());
+        let driver = self.shared.driver.downgrade();
+        async move {
+            while leadership.changed().await.is_ok() {}
+            // Else all groups end with the driver, which is another matter.
+            if driver.upgrade().is_none_or(|driver| driver.is_closed()) {
+                std::future::pending::<()>().await;
+            }
+            Failure::Group(id)
+        }
     }
 
     /// A moment in the life of the group.

@@ -1,12 +1,14 @@
 //! Handles: what services hold. Cloneable, bounded, no lock.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use consensus::{
     Config as RaftConfig, GroupId, Index, Membership, Multi, MultiConfig, NodeId, Raft, Term,
 };
+use futures_util::FutureExt as _;
 use storage::snapshot::SnapshotStore;
-use storage::{RealFileSystem, Recovery, SubmitError, Wal, WriteError};
+use storage::{RealFileSystem, Recovery, SubmitError, Wal};
 use telemetry::metrics::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::apply::{Apply, ApplyInput, Restored};
 use crate::driver::{Driver, Input, Parts};
-use crate::error::{OpenError, RemoveError, StartError};
+use crate::error::{Failure, OpenError, RemoveError, StartError};
 use crate::group::{Group, Leadership};
 use crate::identity::Identity;
 use crate::machine::StateMachine;
@@ -56,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) recovery: Recovery,
     pub(crate) config: Config,
     pub(crate) started: Instant,
+    /// The owner task that has panicked.
+    broken: watch::Sender<Option<&'static str>>,
 }
 
 /// What the process lends to its groups.
@@ -130,8 +134,9 @@ impl Groups {
         );
         let apply =
             Apply::new(&config, wal.clone(), apply_inbox, snapshotter, figures.proposal_seconds);
-        tasks.spawn(driver.run(stop.clone()));
-        tasks.spawn(apply.run(stop));
+        let (broken, _) = watch::channel(None);
+        tasks.spawn(watched("driver", broken.clone(), driver.run(stop.clone())));
+        tasks.spawn(watched("apply", broken.clone(), apply.run(stop)));
         let shared = Shared {
             node,
             joined,
@@ -143,6 +148,7 @@ impl Groups {
             recovery,
             config,
             started,
+            broken,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -343,21 +349,38 @@ impl Groups {
         Ok(())
     }
 
-    /// Resolves when the log has failed. The process must end then: a write whose fsync failed
-    /// may or may not survive, and nothing after it can be promised.
-    pub fn failed(&self) -> impl Future<Output = Arc<WriteError>> + Send + 'static {
+    /// Resolves when the process must end: the log has failed, or an owner task has panicked.
+    /// Never while it stops on purpose.
+    pub fn failed(&self) -> impl Future<Output = Failure> + Send + 'static {
         let mut durable = self.shared.wal.durable();
+        let mut broken = self.shared.broken.subscribe();
         async move {
-            loop {
-                let failed = durable.borrow_and_update().failed.clone();
-                if let Some(error) = failed {
-                    return error;
-                }
-                if durable.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+            let log = async {
+                let failed = durable.wait_for(|durable| durable.failed.is_some()).await;
+                failed.ok().and_then(|durable| durable.failed.clone())
+            };
+            let task = async {
+                let broken = broken.wait_for(Option::is_some).await;
+                broken.ok().and_then(|broken| *broken)
+            };
+            tokio::select! {
+                Some(error) = log => Failure::Log(error),
+                Some(name) = task => Failure::Task(name),
+                else => std::future::pending().await,
             }
         }
+    }
+}
+
+/// Says so when a task panics: whoever it works for must not wait for it.
+async fn watched(
+    name: &'static str,
+    broken: watch::Sender<Option<&'static str>>,
+    task: impl Future<Output = ()>,
+) {
+    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+        broken.send_replace(Some(name));
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -56,7 +56,9 @@ mod identity;
 mod transport;
 
 pub use config::{Adopt, Config};
-pub use error::{ControlError, OpenError, ProposeError, QueryError, RemoveError, StartError};
+pub use error::{
+    ControlError, Failure, OpenError, ProposeError, QueryError, RemoveError, StartError,
+};
 pub use founding::FoundingError;
 pub use group::{Applied, Group, Leadership};
 pub use groups::{Groups, Host};

@@ -141,6 +141,16 @@ impl Snapshotter {
         });
     }
 
+    /// A group cannot go on here.
+    pub(crate) fn tell_broken(&self, group: GroupId) {
+        let driver = self.driver.clone();
+        self.tasks.spawn(async move {
+            if let Some(driver) = driver.upgrade() {
+                let _ = driver.send(Input::Broken { group }).await;
+            }
+        });
+    }
+
     /// Deletes the snapshot of a group that is gone.
     pub(crate) fn discard(&self, group: GroupId) {
         let store = self.store.clone();

@@ -103,15 +103,18 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
 
     let removed = member.keep(&context);
     let identity = Identity::new(&member);
-    let failed = groups.failed();
+    let (failed, ended) = (groups.failed(), member.group.ended());
     Ok(Service {
         public: handlers::router(handlers::App::new(coordinator, identity, groups, &context)),
         peer: None,
         openapi: handlers::openapi(),
         failed: Box::pin(async move {
             tokio::select! {
-                error = failed => {
-                    format!("the log failed: {error}; what was acknowledged is safe, start again")
+                failure = failed => {
+                    format!("{failure}; what was acknowledged is safe, start again")
+                }
+                failure = ended => {
+                    format!("{failure}; the others go on without it, rebuild it from them")
                 }
                 Ok(removed) = removed => removed.to_string(),
             }

@@ -297,7 +297,9 @@ impl Raft {
         self.config.node
     }
 
-    fn term(&self) -> Term {
+    /// The newest term that this node knows.
+    #[must_use]
+    pub fn term(&self) -> Term {
         self.hard_state.term
     }
 
@@ -354,9 +356,22 @@ impl Raft {
         }
     }
 
+    /// The host lets the group go: what those who follow have to be told, for they would follow
+    /// this node for as long as it lives.
+    #[must_use]
+    pub fn end(mut self) -> Vec<(NodeId, Message)> {
+        self.step_down();
+        let sends = self.effects.into_iter().filter_map(|effect| match effect {
+            Effect::Send { to, message } => Some((to, message)),
+            _ => None,
+        });
+        sends.collect()
+    }
+
     /// What cannot happen has happened: taking part would spread it.
     fn poison(&mut self, reason: &'static str) {
         self.step_down();
+        self.forget_leader();
         self.poisoned = true;
         self.deadline_ms = None;
         self.effects.push(Effect::Poison { reason });

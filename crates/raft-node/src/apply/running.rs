@@ -37,7 +37,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(restored: Restored) -> Self {
+    /// `is_snapshotting` if the file of a former life is still being written.
+    pub(super) fn new(restored: Restored, is_snapshotting: bool) -> Self {
         let Restored { machine, applied, term, membership } = restored;
         Self {
             machine,
@@ -52,7 +53,7 @@ impl Running {
             snapshot_bytes: 0,
             snapshotted: applied,
             covered: applied,
-            is_snapshotting: false,
+            is_snapshotting,
             to_keep: None,
         }
     }
@@ -70,6 +71,10 @@ impl Running {
 
     pub(super) fn has_changed(&self) -> bool {
         self.snapshotted < self.applied
+    }
+
+    pub(super) fn is_snapshotting(&self) -> bool {
+        self.is_snapshotting
     }
 
     /// The next entry to apply, if it is committed.
@@ -287,7 +292,8 @@ mod tests {
     fn counting(applied: u64) -> Running {
         let machine = Box::new(Counter::default());
         let membership = Arc::default();
-        Running::new(Restored { machine, applied: Index(applied), term: Term(1), membership })
+        let restored = Restored { machine, applied: Index(applied), term: Term(1), membership };
+        Running::new(restored, false)
     }
 
     fn entry(index: u64, term: u64, kind: EntryKind) -> Entry {

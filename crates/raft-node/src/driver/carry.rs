@@ -1,6 +1,6 @@
 //! Carries out what the groups want done.
 
-use consensus::{Effect, GroupEffect, GroupId, NodeId, Output};
+use consensus::{Effect, GroupEffect, GroupId, Message, NodeId, Output, StepDown};
 
 use super::Driver;
 use crate::apply::ApplyInput;
@@ -53,7 +53,7 @@ impl Driver {
             Effect::Membership { membership, .. } => self.note_members(group, &membership),
             Effect::Poison { reason } => {
                 tracing::error!(%group, reason, "a group takes part no more; rebuild it");
-                self.end_poisoned(group);
+                self.end(group);
             }
         }
     }
@@ -63,7 +63,7 @@ impl Driver {
         self.frames.entry(to).or_default()
     }
 
-    fn send_frames(&mut self) {
+    pub(super) fn send_frames(&mut self) {
         for (to, frame) in std::mem::take(&mut self.frames) {
             // Messages may be lost.
             let unsent = self.transport.send(to, frame);
@@ -77,12 +77,38 @@ impl Driver {
         }
     }
 
-    pub(super) fn end_poisoned(&mut self, group: GroupId) {
-        self.multi.remove(group);
-        // Whoever watches learns that nobody leads it here.
-        self.leadership.remove(&group);
+    /// A group takes part no more, and who waits for it is told. What it has on disk stays.
+    pub(super) fn end(&mut self, group: GroupId) {
+        self.disk.forget(group);
+        self.let_go(group);
+        self.hand_to_apply(ApplyInput::Ended { group });
+    }
+
+    /// Whoever follows looks for another leader, and whoever waits here learns that in vain.
+    pub(super) fn let_go(&mut self, group: GroupId) {
+        if let Some(raft) = self.multi.remove(group) {
+            let term = raft.term();
+            if 1 < raft.status().membership.members().len() {
+                self.ended.insert(group, term);
+            }
+            for (to, message) in raft.end() {
+                self.frame_for(to).messages.push((group, message));
+            }
+            if let Some(leadership) = self.leadership.remove(&group) {
+                leadership.send_replace(Leadership { term, leader: None, is_here: false });
+            }
+        }
         self.waiters.remove(&group);
         self.applied.remove(&group);
-        self.hand_to_apply(ApplyInput::Poisoned { group });
+        self.give_up_forwards(group, None);
+        self.end_reads(group);
+    }
+
+    /// Somebody takes this node for the leader of a group that has ended here.
+    pub(super) fn refer(&mut self, from: NodeId, group: GroupId) {
+        if let Some(term) = self.ended.get(&group).copied() {
+            let message = Message::StepDown(StepDown { term });
+            self.frame_for(from).messages.push((group, message));
+        }
     }
 }

@@ -66,12 +66,17 @@ impl Driver {
 
     /// A follower passes a command on.
     pub(super) fn handle_forward(&mut self, from: NodeId, forward: Forward) {
+        self.refer(from, forward.group);
         self.hold(forward.group, Placing::Forwarded { from, forward });
     }
 
     pub(super) fn handle_forward_reply(&mut self, reply: ForwardReply) {
         let Some((_, proposal)) = self.forwards.open.remove(&reply.id) else { return };
         let error = match reply.outcome {
+            // The group has ended here since: nobody will see what becomes of it.
+            ForwardOutcome::Placed { .. } if self.multi.group(proposal.group).is_none() => {
+                ProposeError::Indeterminate
+            }
             ForwardOutcome::Placed { term, index } => {
                 let Proposal { group, reply, span, since, .. } = proposal;
                 let waiter = Waiter::new((index, term), since, reply, span);

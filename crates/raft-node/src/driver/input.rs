@@ -40,6 +40,10 @@ pub(crate) enum Input {
     Abandon {
         group: GroupId,
     },
+    /// A group cannot go on here: its machine or its log is of no use.
+    Broken {
+        group: GroupId,
+    },
     Remove {
         group: GroupId,
         done: oneshot::Sender<Result<(), RemoveError>>,

@@ -21,7 +21,7 @@ mod way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use consensus::{GroupId, Index, Multi, NodeId, Output};
+use consensus::{GroupId, Index, Message, Multi, NodeId, Output, Term};
 use storage::Wal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -53,6 +53,8 @@ const RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Driver {
     multi: Multi,
+    /// Closed before whoever watches a group is told that it is gone: so the end of the driver
+    /// differs from that of the group.
     inbox: mpsc::Receiver<Input>,
     incoming: mpsc::Receiver<Incoming>,
     transport: Transport,
@@ -66,6 +68,8 @@ pub(crate) struct Driver {
     /// Groups that run or are about to.
     reserved: BTreeSet<GroupId>,
     leadership: BTreeMap<GroupId, watch::Sender<Leadership>>,
+    /// Groups that have ended here, and their terms then.
+    ended: BTreeMap<GroupId, Term>,
     /// How far the machines are.
     applied: BTreeMap<GroupId, watch::Receiver<Index>>,
     /// Who waits for entries that are placed and not committed: handed on with the commit.
@@ -137,6 +141,7 @@ impl Driver {
             fetched: BTreeMap::new(),
             reserved: BTreeSet::new(),
             leadership: BTreeMap::new(),
+            ended: BTreeMap::new(),
             applied: BTreeMap::new(),
             waiters: BTreeMap::new(),
             held: Held::default(),
@@ -167,6 +172,7 @@ impl Driver {
             let mut synced = None;
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = apply.closed() => return,
                 changed = durable.changed() => {
                     let now = durable.borrow_and_update().clone();
                     if changed.is_err() || now.failed.is_some() {
@@ -236,9 +242,7 @@ impl Driver {
                 frame.marks.iter().for_each(|mark| self.observed.mark(mark));
                 for (group, message) in frame.messages {
                     self.observed.note_received(from, group, &message);
-                    if self.disk.takes(&message) {
-                        self.multi.receive(from, group, message);
-                    }
+                    self.receive(from, group, message);
                 }
                 frame.forwards.into_iter().for_each(|forward| self.handle_forward(from, forward));
             }
@@ -251,6 +255,13 @@ impl Driver {
                 }
                 self.give_up_forwards_to(node);
             }
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, group: GroupId, message: Message) {
+        let asks = matches!(message, Message::ReadIndex(_));
+        if self.disk.takes(&message) && !self.multi.receive(from, group, message) && asks {
+            self.refer(from, group);
         }
     }
 
@@ -276,6 +287,7 @@ impl Driver {
                     }
                 }
                 Input::Start { group, raft, leadership, applied, done } => {
+                    self.ended.remove(&group);
                     self.leadership.insert(group, leadership);
                     self.applied.insert(group, applied);
                     let membership = raft.status().membership;
@@ -289,9 +301,12 @@ impl Driver {
                     let _ = done.send(());
                 }
                 Input::Abandon { group } => {
-                    self.disk.forget(group);
-                    self.end_poisoned(group);
+                    self.end(group);
                     self.reserved.remove(&group);
+                }
+                Input::Broken { group } => {
+                    tracing::error!(%group, "a group cannot go on here; rebuild it");
+                    self.end(group);
                 }
                 Input::Remove { group, done } => {
                     // In order: what was proposed before the removal goes before it.
@@ -327,8 +342,10 @@ impl Driver {
         self.multi.flush(&mut output);
         self.carry_out(&mut output);
         self.output = output;
-        for group in self.disk.take_poisoned() {
-            self.end_poisoned(group);
+        let poisoned = self.disk.take_poisoned();
+        if !poisoned.is_empty() {
+            poisoned.into_iter().for_each(|group| self.end(group));
+            self.send_frames();
         }
     }
 
@@ -336,6 +353,7 @@ impl Driver {
     fn hand_to_apply(&mut self, mut input: ApplyInput) {
         if self.apply_backlog.is_empty() {
             match self.apply.try_send(input) {
+                // The apply task has ended: then the driver ends, too.
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
                 Err(mpsc::error::TrySendError::Full(input)) => self.apply_backlog.push_back(input),
             }

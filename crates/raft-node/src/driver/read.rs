@@ -46,6 +46,14 @@ impl Driver {
         self.hand_to_apply(ApplyInput::Visit { group, from: index, visits: vec![visit] });
     }
 
+    /// The group runs here no more.
+    pub(super) fn end_reads(&mut self, group: GroupId) {
+        let is_of_it = |reads: &Vec<PendingRead>| reads.iter().any(|read| read.group == group);
+        let open = self.reads.open.iter().filter(|(_, reads)| is_of_it(reads));
+        let ids: Vec<ReadId> = open.map(|(id, _)| *id).collect();
+        answer(self.reads.take(&ids), &Err(QueryError::Stopped));
+    }
+
     pub(super) fn fail_reads(&mut self, group: GroupId, reads: &[ReadId]) {
         let leader = self.leadership_of(group).leader;
         answer(self.reads.take(reads), &Err(QueryError::NotLeader { leader }));

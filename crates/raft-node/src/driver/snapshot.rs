@@ -4,14 +4,18 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use consensus::{GroupId, Index, NodeId, SnapshotMeta, Ticket};
-use storage::Write;
-use tokio::sync::oneshot;
+use storage::{Entry, ReadError, Write};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Duration;
 
 use super::input::{Control, Snapshotted};
 use super::{Driver, Input};
 use crate::apply::{ApplyInput, FetchedFile};
 use crate::error::RemoveError;
 use crate::members;
+
+/// Entries that could not be read are read again after this time.
+const LOAD_RETRY: Duration = Duration::from_millis(500);
 
 /// A snapshot of the leader, until it is known whether it is needed.
 pub(super) struct Fetched {
@@ -48,13 +52,26 @@ impl Driver {
     ) {
         let (wal, inbox) = (self.disk.wal().clone(), self.inputs.clone());
         let from = *entries.start();
-        self.tasks.spawn_blocking(move || {
-            let read = wal.read(group, from, max_bytes).unwrap_or_else(|error| {
-                tracing::error!(%group, %error, "entries for a member cannot be read");
-                Vec::new()
-            });
-            let fits = read.into_iter().filter(|entry| entries.contains(&entry.index)).collect();
-            send_back(&inbox, Input::Loaded { group, from, entries: fits });
+        self.tasks.spawn(async move {
+            let read = tokio::task::spawn_blocking(move || wal.read(group, from, max_bytes)).await;
+            let read = match read {
+                Ok(Ok(read)) => read,
+                Ok(Err(error)) => {
+                    tracing::error!(%group, %from, %error, "entries for a member cannot be read");
+                    if matches!(error, ReadError::Corrupt { .. }) {
+                        return send_back_soon(&inbox, Input::Broken { group }).await;
+                    }
+                    Vec::new()
+                }
+                Err(_stopping) => return,
+            };
+            let fits = |entry: &Entry| entries.contains(&entry.index);
+            let entries: Vec<Entry> = read.into_iter().filter(fits).collect();
+            if entries.is_empty() {
+                // They are asked for again at once.
+                tokio::time::sleep(LOAD_RETRY).await;
+            }
+            send_back_soon(&inbox, Input::Loaded { group, from, entries }).await;
         });
     }
 
@@ -100,10 +117,7 @@ impl Driver {
         group: GroupId,
         done: oneshot::Sender<Result<(), RemoveError>>,
     ) {
-        self.multi.remove(group);
-        self.leadership.remove(&group);
-        self.waiters.remove(&group);
-        self.applied.remove(&group);
+        self.let_go(group);
         self.reserved.remove(&group);
         self.addresses.remove(&group);
         self.connect();
@@ -134,15 +148,9 @@ fn below(keep: Vec<RangeInclusive<Index>>, through: Index) -> Vec<RangeInclusive
         .collect()
 }
 
-fn send_back(inbox: &tokio::sync::mpsc::WeakSender<Input>, input: Input) {
+async fn send_back_soon(inbox: &mpsc::WeakSender<Input>, input: Input) {
     if let Some(inbox) = inbox.upgrade() {
         // The driver may have ended.
-        let _ = inbox.blocking_send(input);
-    }
-}
-
-async fn send_back_soon(inbox: &tokio::sync::mpsc::WeakSender<Input>, input: Input) {
-    if let Some(inbox) = inbox.upgrade() {
         let _ = inbox.send(input).await;
     }
 }

@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use consensus::{Membership, NodeId};
+use consensus::{GroupId, Index, Membership, NodeId};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use raft_node::{
-    Config, Group, Joining, MemberError, MemberInfo, MemberRequest, Members, PeerService, join,
+    Config, Failure, Group, Joining, MemberError, MemberInfo, MemberRequest, Members, PeerService,
+    QueryError, ReadError, join,
 };
 use telemetry::testing::RecordedSpan;
 use telemetry::trace::{InSpan as _, Span};
@@ -22,9 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::journal::{Gate, Journal};
-use super::{GROUP, Host};
+use super::{GROUP, Host, PATIENCE};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// One node of a cluster, on a fixed address.
@@ -243,6 +244,97 @@ async fn a_fetched_snapshot_that_a_newer_one_overtakes_holds_nobody_up() {
     late.stop().await;
     for node in nodes {
         node.stop().await;
+    }
+}
+
+/// Whoever cannot take a snapshot over takes part no more, and keeps what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_machine_refuses_a_snapshot_ends_and_loses_nothing() {
+    let short = |config| Config { snapshot_entries: 20, ..config };
+    let (mut nodes, mut dirs) = trio(short).await;
+    nodes[0].write("early").await;
+    let (late, dir) = (nodes.pop().unwrap(), dirs.pop().unwrap());
+    until("the third has it", async || late.lines().await == ["early"]).await;
+    let address = late.stop().await;
+    for n in 0..100 {
+        nodes[0].write(&format!("later {n}")).await;
+    }
+
+    // Meanwhile it writes a snapshot of its own.
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let config = Config { snapshot_entries: 1, ..place.config() };
+    let gate = Gate::closed();
+    let machine = Journal { gate: Some(gate.clone()), refuses: true, ..Journal::default() };
+    let (mut late, dir) = Node::open(place, config.clone()).await;
+    late.start(machine, Membership::default()).await;
+    let group = late.group.clone().unwrap();
+    let ended = tokio::time::timeout(PATIENCE, group.ended()).await.expect("it says so");
+    assert!(matches!(ended, Failure::Group(GROUP)), "{ended}");
+    assert_eq!(group.local(|_| ()).await, Err(QueryError::Stopped));
+    assert!(!group.leadership().borrow().is_here);
+    drop(group);
+    gate.open();
+    let file = dir.path().join(format!("snapshots/{:016x}.snapshot", GROUP.0));
+    until("its own snapshot is written", async || file.exists()).await;
+    // By then the end of the writing is noticed, too.
+    late.host.groups.start(GroupId(2), Journal::default()).await.unwrap();
+    nodes[0].write("last").await;
+
+    let address = late.stop().await;
+    assert!(file.exists(), "the group was not removed");
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let (mut late, _dir) = Node::open(place, config).await;
+    late.start(Journal::default(), Membership::default()).await;
+    assert_eq!(late.lines().await, nodes[0].lines().await);
+    late.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// A leader whose disk gives back other bytes than it got must not be followed for as long as its
+/// node lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_log_is_damaged_makes_way() {
+    let small = storage::Config { cache_bytes: 4 << 10, ..storage::Config::default() };
+    let (nodes, dirs) = trio(|config| Config { wal: small.clone(), ..config }).await;
+    nodes[0].write("needle").await;
+    nodes[0].write(&"x".repeat(64 << 10)).await;
+    let leads = |node: &Node| node.group.as_ref().unwrap().leadership().borrow().is_here;
+    until("somebody leads", async || nodes.iter().any(leads)).await;
+    let position = nodes.iter().position(leads).unwrap();
+    let (leader, other) = (&nodes[position], &nodes[(position + 1) % 3]);
+    damage(&dirs[position].path().join("wal"), b"needle");
+    let group = leader.group.as_ref().unwrap();
+    let ended = group.ended();
+    let read = group.read(Index(1), 1 << 20).await;
+    assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
+    // It notices with its next write, and then somebody else takes it.
+    until("somebody else takes it", async || {
+        let after = Bytes::from_static(b"after");
+        other.group.as_ref().unwrap().propose(after).await.is_ok()
+    })
+    .await;
+    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it says so");
+    assert!(matches!(ended, Failure::Group(GROUP)), "{ended}");
+    assert!(!leads(leader));
+    assert_eq!(other.lines().await.last().map(String::as_str), Some("after"));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Changes a byte of the log, wherever it holds these.
+fn damage(dir: &Path, needle: &[u8]) {
+    for file in std::fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places: Vec<usize> =
+            (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+        if !places.is_empty() {
+            places.iter().for_each(|at| bytes[*at] ^= 1);
+            std::fs::write(&path, bytes).unwrap();
+        }
     }
 }
 

@@ -6,6 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use consensus::Index;
 use raft_node::{Encode, Entry, RestoreError, StateMachine};
 
+/// A command that no journal survives.
+pub(crate) const FAULT: &str = "fault";
+
 #[derive(Default)]
 pub(crate) struct Journal {
     pub(crate) lines: Vec<String>,
@@ -60,6 +63,7 @@ impl StateMachine for Journal {
     type Reply = u64;
 
     fn apply(&mut self, entry: &Entry) -> u64 {
+        assert_ne!(entry.payload, FAULT, "told to panic");
         self.first.get_or_insert(entry.index);
         self.lines.push(String::from_utf8_lossy(&entry.payload).into_owned());
         self.lines.len() as u64

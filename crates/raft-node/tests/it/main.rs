@@ -5,20 +5,23 @@ mod cluster;
 #[cfg(test)]
 mod journal;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use consensus::{GroupId, Index};
 use futures_util::future::join_all;
 use raft_node::{
-    Config, Group, Groups, Host as Lent, OpenError, ProposeError, QueryError, StartError,
+    Config, Failure, Group, Groups, Host as Lent, OpenError, ProposeError, QueryError, StartError,
 };
 use telemetry::metrics::Registry;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use journal::Journal;
+use journal::{FAULT, Journal};
 
 const GROUP: GroupId = GroupId(1);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A host of groups that ends when told to, as a process does.
 struct Host {
@@ -240,6 +243,26 @@ async fn a_machine_that_refuses_its_snapshot_can_be_started_again() {
     let refused = host.groups.start(GROUP, refusing).await;
     assert!(matches!(refused, Err(StartError::Restore { .. })));
     assert_eq!(lines(&host.journal().await).await, ["a"]);
+    host.close().await;
+}
+
+/// Waiting for a machine that is gone would be waiting for ever.
+#[tokio::test]
+async fn a_machine_that_panics_ends_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(config(&dir));
+    let group = host.journal().await;
+    let failed = host.groups.failed();
+    let fault = group.propose(Bytes::from_static(FAULT.as_bytes())).await;
+    assert_eq!(fault, Err(ProposeError::Indeterminate));
+    let failed = tokio::time::timeout(PATIENCE, failed).await.expect("it is told");
+    assert!(matches!(failed, Failure::Task("apply")), "{failed}");
+    let end = async {
+        let more = async || group.propose(Bytes::from_static(b"more")).await;
+        while more().await != Err(ProposeError::Stopped) {}
+    };
+    tokio::time::timeout(PATIENCE, end).await.expect("the driver ends with it");
+    assert_eq!(group.query(|_| ()).await, Err(QueryError::Stopped));
     host.close().await;
 }
 

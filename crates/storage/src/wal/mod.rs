@@ -52,7 +52,7 @@ use crate::error::{Fault, OpenError, ReadError, SubmitError};
 use crate::file_system::FileSystem;
 use crate::types::{Durable, GroupState, IoToken, Write};
 use consensus::Entry;
-use writer::{Shared, Writer, work};
+use writer::{Alarm, Shared, Writer, work};
 
 /// A handle to the log of this process. Clones share it. When the last one is dropped, what is
 /// queued is written and the directory is released.
@@ -97,9 +97,19 @@ impl Wal {
             started.map_err(|source| io_error(dir, source))
         };
         let helper = Arc::clone(&shared);
+        let alarm = || Alarm { shared: Arc::clone(&shared), dir: dir.to_owned() };
+        let (writes, tidies) = (alarm(), alarm());
         let mut threads = Threads { shared, writer: None, worker: None };
-        threads.worker = Some(spawn("wal-tidy", Box::new(move || work(&helper, &jobs)))?);
-        threads.writer = Some(spawn("wal-write", Box::new(move || writer.run()))?);
+        let tidy = move || {
+            let _alarm = tidies;
+            work(&helper, &jobs);
+        };
+        let write = move || {
+            let _alarm = writes;
+            writer.run();
+        };
+        threads.worker = Some(spawn("wal-tidy", Box::new(tidy))?);
+        threads.writer = Some(spawn("wal-write", Box::new(write))?);
         Ok((Self { threads: Arc::new(threads) }, recovery))
     }
 

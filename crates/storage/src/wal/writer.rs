@@ -4,6 +4,7 @@
 //! writer alone pays one fsync per write; a thousand writers share it.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -153,6 +154,14 @@ impl Shared {
         Stats { queue_bytes: queue.bytes as u64, ..queue.stats.clone() }
     }
 
+    /// Nothing is taken any more; whoever waits is told.
+    fn fail(&self, error: Arc<WriteError>) {
+        self.queue().failed = true;
+        self.durable.send_modify(|durable| {
+            durable.failed.get_or_insert(error);
+        });
+    }
+
     /// Lets the writer finish what is queued and end.
     pub(crate) fn stop(&self) {
         self.queue().stopping = true;
@@ -173,6 +182,22 @@ pub(crate) struct Writer {
     jobs: SyncSender<Job>,
     /// When space was last looked for on a full disk.
     retried: Instant,
+}
+
+/// Held by a thread of the log: if it panics, the log has failed, and nobody waits for it for ever.
+pub(crate) struct Alarm {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) dir: PathBuf,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let source = std::io::Error::other("one of its threads has panicked");
+            let path = std::mem::take(&mut self.dir);
+            self.shared.fail(Arc::new(WriteError { action: "go on with the log", path, source }));
+        }
+    }
 }
 
 /// What the writer found in the queue.
@@ -316,8 +341,7 @@ impl Writer {
     }
 
     fn fail(&self, error: Arc<WriteError>) {
-        self.shared.queue().failed = true;
-        self.shared.durable.send_modify(|durable| durable.failed = Some(error));
+        self.shared.fail(error);
     }
 }
 

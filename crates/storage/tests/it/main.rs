@@ -16,6 +16,8 @@ mod mutants;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod snapshots;
 #[cfg(test)]
 mod wal;
