@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -37,6 +37,29 @@ enum Content {
 /// All of an event but its id, as it is written: for an event that many streams send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded(Bytes);
+
+/// What a stream sends next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Event(Event),
+    /// Events that are [`written`] already. They are sent from where they are in memory, which any
+    /// number of streams may share.
+    Written(Bytes),
+}
+
+impl From<Event> for Piece {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
+/// Events as a stream writes them, ids and all.
+#[must_use]
+pub fn written(events: impl IntoIterator<Item = Event>) -> Bytes {
+    let mut text = BytesMut::new();
+    events.into_iter().for_each(|event| event.write(&mut text));
+    text.freeze()
+}
 
 impl From<Encoded> for Event {
     fn from(encoded: Encoded) -> Self {
@@ -141,13 +164,15 @@ pub fn last_event_id(headers: &HeaderMap) -> Option<&str> {
 /// Answers with `events` until they end or the server drains. The client sees a clean end either
 /// way, and reconnects with the last id it saw.
 pub fn response(
-    events: impl Stream<Item = Event> + Send + 'static,
+    events: impl Stream<Item: Into<Piece>> + Send + 'static,
     draining: &CancellationToken,
 ) -> Response {
     let body = EventStream {
         events,
+        held: Bytes::new(),
         draining: draining.clone().cancelled_owned(),
         keep_alive: sleep(KEEP_ALIVE),
+        quiet_since: Instant::now(),
         opened: false,
         ended: false,
     };
@@ -164,16 +189,19 @@ pin_project! {
     struct EventStream<S> {
         #[pin]
         events: S,
+        // What goes out next, whatever else is there.
+        held: Bytes,
         #[pin]
         draining: WaitForCancellationFutureOwned,
         #[pin]
         keep_alive: Sleep,
+        quiet_since: Instant,
         opened: bool,
         ended: bool,
     }
 }
 
-impl<S: Stream<Item = Event>> Body for EventStream<S> {
+impl<S: Stream<Item: Into<Piece>>> Body for EventStream<S> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -193,30 +221,56 @@ impl<S: Stream<Item = Event>> Body for EventStream<S> {
             *this.ended = true;
             Bytes::from_static(b": draining, reconnect\n\n")
         } else {
-            match ready_events(this.events, this.ended, cx) {
+            match ready_events(this.events, this.held, this.ended, cx) {
                 Some(text) => text,
                 None if *this.ended => return Poll::Ready(None),
-                None if this.keep_alive.as_mut().poll(cx).is_pending() => return Poll::Pending,
-                None => Bytes::from_static(b": keep-alive\n\n"),
+                None => {
+                    ready!(poll_silence(this.keep_alive, *this.quiet_since, cx));
+                    Bytes::from_static(b": keep-alive\n\n")
+                }
             }
         };
-        this.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
-        // A reset timer is only registered when it is polled.
-        let _ = this.keep_alive.poll(cx);
+        *this.quiet_since = Instant::now();
         Poll::Ready(Some(Ok(Frame::data(text))))
     }
 }
 
+/// Until nothing was sent for [`KEEP_ALIVE`]. Setting the timer anew with everything that is sent
+/// would cost more than sending it: the timer is told when it fires too early.
+fn poll_silence(mut timer: Pin<&mut Sleep>, since: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        ready!(timer.as_mut().poll(cx));
+        let over = since + KEEP_ALIVE;
+        if over <= Instant::now() {
+            timer.reset(Instant::now() + KEEP_ALIVE);
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(over);
+    }
+}
+
 /// What is there, in one piece. `None`: nothing is, for now or, if `ended`, for ever.
-fn ready_events<S: Stream<Item = Event>>(
+fn ready_events<S: Stream<Item: Into<Piece>>>(
     mut events: Pin<&mut S>,
+    held: &mut Bytes,
     ended: &mut bool,
     cx: &mut Context<'_>,
 ) -> Option<Bytes> {
+    if !held.is_empty() {
+        return Some(std::mem::take(held));
+    }
     let mut text = BytesMut::new();
     while text.len() < PIECE_BYTES {
         match events.as_mut().poll_next(cx) {
-            Poll::Ready(Some(event)) => event.write(&mut text),
+            Poll::Ready(Some(piece)) => match piece.into() {
+                Piece::Event(event) => event.write(&mut text),
+                Piece::Written(run) if run.is_empty() => {}
+                Piece::Written(run) if text.is_empty() => return Some(run),
+                Piece::Written(run) => {
+                    *held = run;
+                    break;
+                }
+            },
             Poll::Ready(None) => {
                 *ended = true;
                 break;
@@ -280,21 +334,65 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_written_already_is_sent_in_order_and_not_copied() {
+        let run = written([Event::new("2").id(2), Event::new("3")]);
+        let pieces = [
+            Event::new("1").into(),
+            Piece::Written(run.clone()),
+            Piece::Written(Bytes::new()),
+            Piece::Written(run.clone()),
+            Event::new("4").into(),
+        ];
+        let response = response(stream::iter(pieces), &CancellationToken::new());
+        let mut body = response.into_body();
+        let mut sent = Vec::new();
+        while let Some(frame) = body.frame().await {
+            sent.push(frame.unwrap().into_data().unwrap());
+        }
+        let run_text = "id: 2\ndata: 2\n\ndata: 3\n\n";
+        assert_eq!(sent, [": open\n\n", "data: 1\n\n", run_text, run_text, "data: 4\n\n"]);
+        assert!([2, 3].iter().all(|&at| sent[at].as_ptr() == run.as_ptr()));
+    }
+
+    #[tokio::test]
     async fn a_drain_ends_an_endless_stream() {
         let draining = CancellationToken::new();
-        let endless = response(stream::pending().boxed(), &draining);
+        let endless = response(stream::pending::<Event>().boxed(), &draining);
         draining.cancel();
         assert_eq!(text(endless).await, ": open\n\n: draining, reconnect\n\n");
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_filled_with_comments() {
-        let response = response(stream::pending().boxed(), &CancellationToken::new());
+        let response = response(stream::pending::<Event>().boxed(), &CancellationToken::new());
         let mut body = response.into_body();
         body.frame().await.unwrap().unwrap();
         for _ in 0..3 {
             let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
             assert_eq!(frame, ": keep-alive\n\n");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_begins_with_the_last_event() {
+        let late = async {
+            sleep(KEEP_ALIVE / 3 * 2).await;
+            Event::new("late")
+        };
+        let events = stream::once(late).chain(stream::pending());
+        let mut body = response(events, &CancellationToken::new()).into_body();
+        let begin = Instant::now();
+        let mut sent = Vec::new();
+        for _ in 0..4 {
+            let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            sent.push((frame, begin.elapsed().as_secs()));
+        }
+        let expected = [
+            (": open\n\n", 0),
+            ("data: late\n\n", 10),
+            (": keep-alive\n\n", 25),
+            (": keep-alive\n\n", 40),
+        ];
+        assert_eq!(sent, expected.map(|(text, second)| (text.into(), second)));
     }
 }

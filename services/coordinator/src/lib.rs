@@ -37,6 +37,7 @@ mod metrics;
 mod observe;
 mod publish;
 mod ready;
+mod runs;
 mod state_machine;
 mod time;
 mod upkeep;

@@ -16,7 +16,7 @@ const BOOKMARK_PERIOD: Duration = Duration::from_secs(3600);
 pub(crate) struct Observer {
     coordinator: Coordinator,
     name: Bytes,
-    watching: Watching,
+    watching: Watching<WatchFilter>,
     /// Everybody in line, by the place in it.
     line: BTreeMap<(Revision, Bytes), Arc<Record>>,
     /// Where `line` was complete.
@@ -94,7 +94,7 @@ impl Observer {
     }
 }
 
-fn watch(coordinator: &Coordinator, name: &[u8], seen: Revision) -> Watching {
+fn watch(coordinator: &Coordinator, name: &[u8], seen: Revision) -> Watching<WatchFilter> {
     let filter = WatchFilter { range: places(name), puts: true, deletes: true, previous: false };
     Watching::new(coordinator, filter, seen.next(), BOOKMARK_PERIOD)
 }

@@ -1,23 +1,30 @@
 //! One watch outside a stream of the etcd face: it pulls events from published snapshots.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::coordinator::Coordinator;
 use crate::metrics::Metrics;
-use crate::store::{Access, Event, Revision, Rights, Snapshot, Store, WatchFilter};
+use crate::runs::{Crowd, Read};
+use crate::store::{
+    Access, Event, HistoryCompacted, KeyRange, Revision, Rights, Snapshot, Store, WatchFilter,
+};
 
 /// Bytes of keys and values read at once.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// What a watcher is told.
+/// What a watcher is told. `R`: many changes at once, if it takes them so.
 #[derive(Debug)]
-pub(crate) enum Seen {
+pub(crate) enum Seen<R> {
     /// `completes`: the last change of its revision that this watch sees.
     Change { event: Event, completes: bool },
+    /// All changes of some revisions, encoded.
+    Run(R),
     /// Everything up to here has been told.
     Bookmark(Revision),
     /// The watch fell behind a compaction and ends.
@@ -26,9 +33,42 @@ pub(crate) enum Seen {
     Denied,
 }
 
-pub(crate) struct Watching {
+/// How a watcher reads the history.
+pub(crate) trait Reader {
+    type Run;
+    fn range(&self) -> &KeyRange;
+    fn read(&self, from: Revision, store: &Store) -> Result<Read<Self::Run>, HistoryCompacted>;
+}
+
+/// Reads for itself, change by change.
+impl Reader for WatchFilter {
+    type Run = Infallible;
+
+    fn range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    fn read(&self, from: Revision, store: &Store) -> Result<Read<Infallible>, HistoryCompacted> {
+        store.mvcc.events(from, self, BATCH_BYTES).map(Read::Batch)
+    }
+}
+
+/// Reads what others have read and encoded already.
+impl<E: Fn(&[Event]) -> Bytes> Reader for Crowd<E> {
+    type Run = Bytes;
+
+    fn range(&self) -> &KeyRange {
+        &self.form.filter.range
+    }
+
+    fn read(&self, from: Revision, store: &Store) -> Result<Read<Bytes>, HistoryCompacted> {
+        self.runs.read(&self.form, from, store, &self.encode)
+    }
+}
+
+pub(crate) struct Watching<R> {
     changes: watch::Receiver<Snapshot>,
-    filter: WatchFilter,
+    reader: R,
     /// The first revision that was not read.
     next: Revision,
     /// Read and not told: one batch at most.
@@ -45,10 +85,10 @@ pub(crate) struct Watching {
     rights: Option<Rights>,
 }
 
-impl Watching {
+impl<R: Reader> Watching<R> {
     pub(crate) fn new(
         coordinator: &Coordinator,
-        filter: WatchFilter,
+        reader: R,
         from: Revision,
         bookmark_period: Duration,
     ) -> Self {
@@ -59,7 +99,7 @@ impl Watching {
             rights: None,
             coordinator: coordinator.clone(),
             changes,
-            filter,
+            reader,
             next: from,
             waiting: VecDeque::new(),
             // The first bookmark comes at once: it says from where the watch counts.
@@ -73,34 +113,26 @@ impl Watching {
     /// Tells what `store` holds first, as if it had just been put. Oldest changes come first, so
     /// that whoever resumes behind one of them misses nothing.
     pub(crate) fn beginning_with(mut self, store: &Store) -> Self {
-        let mut records: Vec<_> = store.mvcc.scan(&self.filter.range, None).cloned().collect();
+        let mut records: Vec<_> = store.mvcc.scan(self.reader.range(), None).cloned().collect();
         records.sort_by_key(|record| record.mod_revision);
         self.waiting = records.into_iter().map(|record| Event { record, previous: None }).collect();
         self
     }
 
     /// `None` when the process stops.
-    pub(crate) async fn next(&mut self) -> Option<Seen> {
+    pub(crate) async fn next(&mut self) -> Option<Seen<R::Run>> {
         loop {
-            if let Some(event) = self.waiting.pop_front() {
-                let revision = event.record.mod_revision;
-                let following = self.waiting.front();
-                let completes = following.is_none_or(|next| revision < next.record.mod_revision);
-                if completes {
-                    self.tell(revision);
-                }
-                return Some(Seen::Change { event, completes });
+            if let Some(change) = self.next_waiting() {
+                return Some(change);
             }
             let store = self.changes.borrow_and_update().clone();
             if !self.is_allowed(&store) {
                 return Some(Seen::Denied);
             }
             if self.next <= store.revision() {
-                match store.mvcc.events(self.next, &self.filter, BATCH_BYTES) {
-                    Ok(batch) => {
-                        self.next = batch.next;
-                        self.waiting = batch.events.into();
-                    }
+                match self.read(&store) {
+                    Ok(None) => {}
+                    Ok(Some(run)) => return Some(Seen::Run(run)),
                     Err(compacted) => return Some(Seen::Compacted(compacted.oldest)),
                 }
                 if self.next <= store.revision() {
@@ -123,6 +155,33 @@ impl Watching {
         }
     }
 
+    fn next_waiting(&mut self) -> Option<Seen<R::Run>> {
+        let event = self.waiting.pop_front()?;
+        let revision = event.record.mod_revision;
+        let following = self.waiting.front();
+        let completes = following.is_none_or(|next| revision < next.record.mod_revision);
+        if completes {
+            self.tell(revision);
+        }
+        Some(Seen::Change { event, completes })
+    }
+
+    /// Reads on: a run to be told at once, or changes that wait.
+    fn read(&mut self, store: &Store) -> Result<Option<R::Run>, HistoryCompacted> {
+        match self.reader.read(self.next, store)? {
+            Read::Run { run, last, next } => {
+                self.next = next;
+                self.tell(last);
+                Ok(Some(run))
+            }
+            Read::Batch(batch) => {
+                self.next = batch.next;
+                self.waiting = batch.events.into();
+                Ok(None)
+            }
+        }
+    }
+
     fn is_allowed(&mut self, store: &Store) -> bool {
         let rights = Some(store.auth.rights());
         if rights == self.rights {
@@ -133,7 +192,7 @@ impl Watching {
             let user = self.coordinator.user(store).ok().flatten();
             self.user = user.map(str::to_owned);
         }
-        let range = &self.filter.range;
+        let range = self.reader.range();
         match &self.user {
             Some(user) => store.auth.check_user(user, Access::Read, range).is_ok(),
             None => self.coordinator.may_read(store, range).is_ok(),
@@ -146,7 +205,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl<R> Drop for Watching<R> {
     fn drop(&mut self) {
         self.metrics.watchers.dec();
     }

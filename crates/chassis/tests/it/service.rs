@@ -113,5 +113,8 @@ async fn poll(State(Trial { context, .. }): State<Trial>) -> Result<Json<Option<
 }
 
 async fn events(State(Trial { context, .. }): State<Trial>) -> axum::response::Response {
-    chassis::sse::response(futures_util::stream::pending(), &context.draining)
+    chassis::sse::response(
+        futures_util::stream::pending::<chassis::sse::Event>(),
+        &context.draining,
+    )
 }

@@ -43,6 +43,7 @@ use crate::coordinator::{Coordinator, Failure};
 use crate::identity::Identity;
 use crate::line::Line;
 use crate::member::GROUP;
+use crate::runs::Runs;
 use crate::store::{Caller, KeyRange, Lease, Snapshot, Store};
 use caller::State;
 use encoded::Encoded;
@@ -68,6 +69,8 @@ struct Inner {
     tasks: TaskTracker,
     draining: CancellationToken,
     max_request_bytes: usize,
+    /// What watchers are told.
+    runs: Arc<Runs>,
     /// For `/v1/watch`.
     encoded_sse: Arc<Encoded<sse::Encoded>>,
     /// For `/v3/watch`.
@@ -88,6 +91,7 @@ impl App {
             tasks: context.tasks.clone(),
             draining: context.draining.clone(),
             max_request_bytes: context.config.max_request_bytes,
+            runs: Arc::default(),
             encoded_sse: Arc::default(),
             encoded_etcd: Encoded::default(),
         };
@@ -127,6 +131,10 @@ impl App {
 
     fn draining(&self) -> &CancellationToken {
         &self.inner.draining
+    }
+
+    fn runs(&self) -> &Arc<Runs> {
+        &self.inner.runs
     }
 
     fn encoded_sse(&self) -> &Arc<Encoded<sse::Encoded>> {

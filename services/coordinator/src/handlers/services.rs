@@ -16,10 +16,11 @@ use chassis::sse::Event;
 
 use super::idempotency::Once;
 use super::params::{Params, invalid};
-use super::watch;
+use super::watch::{self, Told};
 use super::{App, State};
 use crate::checks;
 use crate::registry::{self, InstanceName};
+use crate::runs::{Encoding, Form};
 use crate::store::{self, KeyRange, LeaseId, WatchFilter};
 
 pub(super) fn router() -> Router<App> {
@@ -149,11 +150,11 @@ pub(super) async fn watch(
     let params = Params::parse(query.as_deref(), &["from_revision"])?;
     let range = registry::keys_of(Some(&name("service", service)?));
     let filter = WatchFilter { range, puts: true, deletes: true, previous: false };
-    let watching = match watch::start(&params, &headers)? {
-        Some(from) => watch::open(&app, filter, Some(from)).await?,
-        None => watch::open_with_state(&app, filter).await?,
-    };
-    Ok(watch::stream(&app, watching, change))
+    let told = Told { form: Form { filter, encoding: Encoding::Instance }, encode: change };
+    match watch::start(&params, &headers)? {
+        Some(from) => told.open(&app, Some(from)).await,
+        None => told.open_with_state(&app).await,
+    }
 }
 
 fn change(event: &store::Event) -> Option<Event> {

@@ -9,15 +9,18 @@ use axum::extract::RawQuery;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
+use bytes::Bytes;
 use chassis::problem::Problem;
-use chassis::sse::{self, Event};
+use chassis::sse::{self, Event, Piece};
+use futures_util::Stream;
 
 use super::params::{Params, check_key, invalid};
 use super::refusal::Refusal as _;
 use super::wire::{attached, key_value};
 use super::{App, State};
-use crate::store::{self, Denied, HistoryCompacted, KeyRange, Revision, WatchFilter};
-use crate::watching::{Seen, Watching};
+use crate::runs::{Crowd, Encoding, Form};
+use crate::store::{self, Denied, HistoryCompacted, KeyRange, Revision, Store, WatchFilter};
+use crate::watching::{Reader, Seen, Watching};
 
 /// How often a quiet watch hears where the store is, if the store has moved.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
@@ -48,14 +51,15 @@ pub(super) async fn watch(
     let previous = params.flag("prev")?;
     let from = start(&params, &headers)?;
     let filter = WatchFilter { range, puts: true, deletes: true, previous };
-    let watching = open(&app, filter, from).await?;
     let encoded = Arc::clone(app.encoded_sse());
-    Ok(stream(&app, watching, move |event| {
+    let encode = move |event: &store::Event| {
         Some(match event.previous {
             None => encoded.get(&event.record, || put_or_delete(event).encode()).into(),
             Some(_) => put_or_delete(event),
         })
-    }))
+    };
+    let told = Told { form: Form { filter, encoding: Encoding::Change }, encode };
+    told.open(&app, from).await
 }
 
 /// `Last-Event-ID` wins: it is what a reconnecting client has really seen.
@@ -71,56 +75,89 @@ pub(super) fn start(params: &Params, headers: &HeaderMap) -> Result<Option<Revis
     }
 }
 
-/// Fails with 410 at once if history from there on is gone.
-pub(super) async fn open(
-    app: &App,
-    filter: WatchFilter,
-    from: Option<Revision>,
-) -> Result<Watching, Problem> {
-    let store = app.coordinator().snapshot().await?;
-    app.coordinator().may_read(&store, &filter.range)?;
-    let (now, compacted) = (store.revision(), store.mvcc.compacted());
-    let from = from.unwrap_or(now.next());
-    if from < compacted {
-        return Err(HistoryCompacted { oldest: compacted }.problem());
+/// What the watchers of a stream are told.
+pub(super) struct Told<E> {
+    pub(super) form: Form,
+    /// May drop a change by answering `None`. The same for all of the form.
+    pub(super) encode: E,
+}
+
+impl<E: Fn(&store::Event) -> Option<Event> + Clone + Send + 'static> Told<E> {
+    /// Fails with 410 at once if history from there on is gone.
+    pub(super) async fn open(self, app: &App, from: Option<Revision>) -> Result<Response, Problem> {
+        let store = app.coordinator().snapshot().await?;
+        app.coordinator().may_read(&store, &self.form.filter.range)?;
+        let (now, compacted) = (store.revision(), store.mvcc.compacted());
+        let from = from.unwrap_or(now.next());
+        if from < compacted {
+            return Err(HistoryCompacted { oldest: compacted }.problem());
+        }
+        Ok(self.stream(app, from, None))
     }
-    Ok(Watching::new(app.coordinator(), filter, from, BOOKMARK_PERIOD))
+
+    /// Begins with what is there now, then goes on with what changes.
+    pub(super) async fn open_with_state(self, app: &App) -> Result<Response, Problem> {
+        let store = app.coordinator().snapshot().await?;
+        app.coordinator().may_read(&store, &self.form.filter.range)?;
+        let from = store.revision().next();
+        Ok(self.stream(app, from, Some(&store)))
+    }
+
+    fn stream(self, app: &App, from: Revision, state: Option<&Store>) -> Response {
+        let Self { form, encode } = self;
+        let one_by_one = encode.clone();
+        let encode = move |events: &[store::Event]| run(events, &encode);
+        let crowd = Crowd { runs: Arc::clone(app.runs()), form: Arc::new(form), encode };
+        let watching = Watching::new(app.coordinator(), crowd, from, BOOKMARK_PERIOD);
+        let watching = match state {
+            Some(store) => watching.beginning_with(store),
+            None => watching,
+        };
+        sse::response(pieces(watching, one_by_one), app.draining())
+    }
 }
 
-/// Begins with what is there now, then goes on with what changes.
-pub(super) async fn open_with_state(app: &App, filter: WatchFilter) -> Result<Watching, Problem> {
-    let store = app.coordinator().snapshot().await?;
-    app.coordinator().may_read(&store, &filter.range)?;
-    let from = store.revision().next();
-    let watching = Watching::new(app.coordinator(), filter, from, BOOKMARK_PERIOD);
-    Ok(watching.beginning_with(&store))
-}
-
-/// Turns what is seen into events. `encode` may drop a change by answering `None`.
-pub(super) fn stream(
-    app: &App,
-    watching: Watching,
-    encode: impl Fn(&store::Event) -> Option<Event> + Send + 'static,
-) -> Response {
-    let events = futures_util::stream::unfold(Some((watching, encode)), async |state| {
+/// Turns what is seen into events.
+fn pieces<R: Reader<Run = Bytes> + Send>(
+    watching: Watching<R>,
+    encode: impl Fn(&store::Event) -> Option<Event> + Send,
+) -> impl Stream<Item = Piece> + Send {
+    futures_util::stream::unfold(Some((watching, encode)), async |state| {
         let (mut watching, encode) = state?;
-        let (event, ended) = loop {
+        let (piece, ended) = loop {
             match watching.next().await? {
+                Seen::Run(run) => break (Piece::Written(run), false),
                 Seen::Change { event, completes } => {
-                    let Some(encoded) = encode(&event) else { continue };
-                    // Resuming behind an id skips its revision, so only a whole one has an id.
-                    let encoded =
-                        if completes { encoded.id(event.record.mod_revision) } else { encoded };
-                    break (encoded, false);
+                    let Some(encoded) = with_id(&encode, &event, completes) else { continue };
+                    break (encoded.into(), false);
                 }
-                Seen::Bookmark(revision) => break (bookmark(revision), false),
-                Seen::Compacted(oldest) => break (compacted(oldest), true),
-                Seen::Denied => break (denied(), true),
+                Seen::Bookmark(revision) => break (bookmark(revision).into(), false),
+                Seen::Compacted(oldest) => break (compacted(oldest).into(), true),
+                Seen::Denied => break (denied().into(), true),
             }
         };
-        Some((event, (!ended).then_some((watching, encode))))
-    });
-    sse::response(events, app.draining())
+        Some((piece, (!ended).then_some((watching, encode))))
+    })
+}
+
+/// Resuming behind an id skips its revision, so only what completes one has an id.
+fn with_id(
+    encode: impl Fn(&store::Event) -> Option<Event>,
+    event: &store::Event,
+    completes: bool,
+) -> Option<Event> {
+    let encoded = encode(event)?;
+    Some(if completes { encoded.id(event.record.mod_revision) } else { encoded })
+}
+
+/// Whole revisions, as they are written.
+fn run(events: &[store::Event], encode: impl Fn(&store::Event) -> Option<Event>) -> Bytes {
+    let following = events.iter().skip(1).map(Some).chain([None]);
+    sse::written(events.iter().zip(following).filter_map(|(event, following)| {
+        let revision = event.record.mod_revision;
+        let completes = following.is_none_or(|next| revision < next.record.mod_revision);
+        with_id(&encode, event, completes)
+    }))
 }
 
 fn put_or_delete(event: &store::Event) -> Event {

@@ -13,7 +13,7 @@ use super::mvcc::{Mvcc, Record};
 const SCAN_MAX: usize = 4096;
 
 /// What a watcher wants to see.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchFilter {
     pub range: KeyRange,
     pub puts: bool,
@@ -35,6 +35,8 @@ pub struct Batch {
     pub events: Vec<Event>,
     /// Where to read on.
     pub next: Revision,
+    /// Of keys and values, those before a change included.
+    pub bytes: usize,
 }
 
 /// The history the watcher needs is gone; it must read the keys anew.
@@ -59,21 +61,26 @@ impl Mvcc {
         if from < self.compacted {
             return Err(HistoryCompacted { oldest: self.compacted });
         }
-        let mut batch = Batch { events: Vec::new(), next: from };
-        let mut bytes = 0;
+        let mut batch = Batch { events: Vec::new(), next: from, bytes: 0 };
         for (revision, changes) in self.log.since(from).take(SCAN_MAX) {
             for record in changes.iter().filter(|record| filter.wants(record)) {
                 let previous = filter.previous.then(|| self.before(record)).flatten();
-                bytes += record.key.len() + record.value.len();
-                bytes += previous.as_ref().map_or(0, |previous| previous.value.len());
+                batch.bytes += record.key.len() + record.value.len();
+                batch.bytes += previous.as_ref().map_or(0, |previous| previous.value.len());
                 batch.events.push(Event { record: Arc::clone(record), previous });
             }
             batch.next = revision.next();
-            if max_bytes <= bytes {
+            if max_bytes <= batch.bytes {
                 break;
             }
         }
         Ok(batch)
+    }
+
+    /// The first change of a revision that can still be read.
+    pub(crate) fn first_change(&self, revision: Revision) -> Option<&Arc<Record>> {
+        let (found, changes) = self.log.since(revision).next()?;
+        changes.first().filter(|_| found == revision)
     }
 
     fn before(&self, record: &Record) -> Option<Arc<Record>> {
@@ -176,6 +183,6 @@ mod tests {
     #[test]
     fn a_watch_of_the_future_waits_there() {
         let batch = sample().events(Revision(9), &filter(KeyRange::all()), 100).unwrap();
-        assert_eq!(batch, Batch { events: vec![], next: Revision(9) });
+        assert_eq!(batch, Batch { events: vec![], next: Revision(9), bytes: 0 });
     }
 }

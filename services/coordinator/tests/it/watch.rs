@@ -1,5 +1,7 @@
 //! Watches, on both faces.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::server::Server;
@@ -165,4 +167,94 @@ async fn many_watches_of_one_stream_lose_nothing() {
     }
     let all: Vec<u64> = (2..2 + CHANGES).collect();
     assert!(seen.iter().all(|revisions| *revisions == all));
+}
+
+/// Every put at its own revision, and now and then several keys at one.
+async fn write(server: &Server, rounds: u64) {
+    for round in 0..rounds {
+        server.put(&format!("/v1/kv/crowd/{}", round % 7), &format!("value {round}")).await;
+        let both = json!({ "then": [{ "put": { "key": "crowd/x", "value": "1" } },
+                                    { "put": { "key": "aside", "value": "2" } },
+                                    { "put": { "key": "crowd/y", "value": "3" } }] });
+        server.post("/v1/txn", both).await;
+    }
+}
+
+/// Watchers of one prefix share what they are told; each still hears all of it, from wherever it
+/// begins, as one does that is alone with its range.
+#[tokio::test]
+async fn a_crowd_is_told_what_one_alone_is_told() {
+    const ROUNDS: u64 = 40;
+    let server = Server::start().await;
+    let end = 1 + 2 * ROUNDS;
+    let write = write(&server, ROUNDS);
+    let crowd = (0..24).map(async |number: u64| {
+        // Some begin in the future, some resume in the middle of what others are told at once.
+        let request = server.request("GET", "/v1/watch?prefix=crowd/&from_revision=1");
+        let begin = if number.is_multiple_of(3) { 0 } else { number };
+        let request = match begin {
+            0 => request,
+            seen => request.header("last-event-id", seen.to_string()),
+        };
+        let mut watch = Lines::open(request).await;
+        let mut told = Vec::new();
+        while told.last().and_then(|(id, ..): &Told| *id) != Some(end) {
+            let event = watch.change().await;
+            told.push((event.id, event.name, event.data));
+        }
+        (begin, told)
+    });
+    let (told, ()) = tokio::join!(futures_util::future::join_all(crowd), write);
+    let mut alone =
+        Lines::open(server.request("GET", "/v1/watch?prefix=crowd/&from_revision=1&prev=true"))
+            .await;
+    let mut all: Vec<Told> = Vec::new();
+    while all.last().and_then(|(id, ..)| *id) != Some(end) {
+        let mut event = alone.change().await;
+        event.data.as_object_mut().unwrap().remove("prev");
+        all.push((event.id, event.name, event.data));
+    }
+    for (begin, told) in told {
+        let revision = |(_, _, data): &&Told| data["revision"].as_u64().unwrap();
+        let expected: Vec<_> = all.iter().filter(|event| begin < revision(event)).collect();
+        assert_eq!(told.iter().collect::<Vec<_>>(), expected, "behind {begin}");
+    }
+}
+
+type Told = (Option<u64>, String, Value);
+
+/// The same on streams of the etcd face, with several watches each.
+#[tokio::test]
+async fn streams_of_equal_watches_are_each_told_everything() {
+    const ROUNDS: u64 = 30;
+    let server = Server::start().await;
+    let encoded = |key: &str| STANDARD.encode(key);
+    let range = |start: u64| json!({ "range_end": encoded("crowd0"), "start_revision": start, "prev_kv": start == 9 });
+    let write = write(&server, ROUNDS);
+    let streams = (0..12).map(async |_| {
+        let starts = [1, 5, 5, 9];
+        let body: String =
+            starts.iter().map(|start| create(&encoded("crowd/"), range(*start))).collect();
+        let mut stream = Lines::open(server.request("POST", "/v3/watch").body(body)).await;
+        let mut seen = vec![Vec::new(); starts.len()];
+        let end = Some(1 + 2 * ROUNDS);
+        while seen.iter().any(|seen: &Vec<u64>| seen.last().copied() != end) {
+            let message = stream.message().await;
+            let id = message.get("watch_id").map_or(0, |id| id.as_str().unwrap().parse().unwrap());
+            for event in message["events"].as_array().into_iter().flatten() {
+                let revision = event["kv"]["mod_revision"].as_str().unwrap();
+                seen[id].push(revision.parse::<u64>().unwrap());
+            }
+        }
+        seen
+    });
+    let (seen, ()) = tokio::join!(futures_util::future::join_all(streams), write);
+    // One change at even revisions, two at odd ones.
+    let expected = |start: u64| -> Vec<u64> {
+        let revisions = start.max(2)..=1 + 2 * ROUNDS;
+        revisions.flat_map(|it| vec![it; if it % 2 == 0 { 1 } else { 2 }]).collect()
+    };
+    for seen in seen {
+        assert_eq!(seen, [expected(1), expected(5), expected(5), expected(9)]);
+    }
 }

@@ -19,49 +19,68 @@ pub(super) struct Event {
     pub(super) sent_us: u64,
 }
 
-/// Takes a stream apart whose chunks end anywhere.
+/// So much is added to what was cut off, to find the rest of its event.
+const STEP_BYTES: usize = 512;
+
+/// Takes a stream apart whose parts end anywhere.
 pub(super) struct Scanner {
     api: Api,
+    revision: Finder<'static>,
     value: Finder<'static>,
-    /// What was read, but not understood yet.
+    /// What was read, but not understood yet: less than one event.
     rest: Vec<u8>,
 }
 
 impl Scanner {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, value: Finder::new(b"\"value\":\""), rest: Vec::new() }
+        // What stands first in an event, and in nothing else.
+        let revision: &[u8] = match api {
+            Api::V1 => b"event: put\ndata: {\"revision\":",
+            Api::V3 => b"\"mod_revision\":\"",
+        };
+        let (revision, value) = (Finder::new(revision), Finder::new(b"\"value\":\""));
+        Self { api, revision, value, rest: Vec::new() }
     }
 
-    /// Whether a chunk says that the watch is open: the first that it sends.
-    pub(super) fn opens(&self, chunk: &[u8]) -> bool {
+    /// Whether the watch is open, by all that it has sent so far.
+    pub(super) fn opens(&self, text: &[u8]) -> bool {
         let sign: &[u8] = match self.api {
             Api::V1 => b"event: bookmark",
             Api::V3 => b"\"created\":true",
         };
-        memmem::find(chunk, sign).is_some()
+        memmem::find(text, sign).is_some()
     }
 
-    /// Hands over every event that the chunk completes.
-    pub(super) fn feed(&mut self, chunk: &[u8], mut seen: impl FnMut(Event)) {
-        self.rest.extend_from_slice(chunk);
-        let mut read = 0;
-        while let Some((event, end)) = self.next(&self.rest[read..]) {
+    /// Hands over every event that `part` completes.
+    pub(super) fn feed(&mut self, mut part: &[u8], mut seen: impl FnMut(Event)) {
+        while !self.rest.is_empty() && !part.is_empty() {
+            let (before, (step, _)) = (self.rest.len(), part.split_at(STEP_BYTES.min(part.len())));
+            self.rest.extend_from_slice(step);
+            let Some((event, end)) = self.next(&self.rest) else {
+                part = &part[step.len()..];
+                continue;
+            };
             seen(event);
-            read += end;
+            // It ends behind what was there, or it would have been found before.
+            part = &part[end - before..];
+            self.rest.clear();
         }
-        self.rest.drain(..read);
+        while let Some((event, end)) = self.next(part) {
+            seen(event);
+            part = &part[end..];
+        }
+        self.rest.extend_from_slice(part);
     }
 
+    /// The first event in `text`, and where what was needed of it ends.
     fn next(&self, text: &[u8]) -> Option<(Event, usize)> {
-        // In both APIs the revision of a change stands before its value.
-        let (revision, digits): (&[u8], _) = match self.api {
-            Api::V1 => (b"\"revision\":", TIME_DIGITS),
-            Api::V3 => (b"\"mod_revision\":\"", TIME_DIGITS / 3 * 4),
+        let revision = self.revision.find(text)? + self.revision.needle().len();
+        let value = revision + self.value.find(&text[revision..])? + self.value.needle().len();
+        let digits = match self.api {
+            Api::V1 => TIME_DIGITS,
+            Api::V3 => TIME_DIGITS / 3 * 4,
         };
-        let value = self.value.find(text)?;
-        let begin = value + self.value.needle().len();
-        let sent = text.get(begin..begin + digits)?;
-        let revision = memmem::rfind(&text[..value], revision)? + revision.len();
+        let sent = text.get(value..value + digits)?;
         let sent_us = match self.api {
             Api::V1 => number(sent),
             Api::V3 => {
@@ -70,7 +89,7 @@ impl Scanner {
                 number(&decoded)
             }
         };
-        Some((Event { revision: number(&text[revision..value]), sent_us }, begin + digits))
+        Some((Event { revision: number(&text[revision..]), sent_us }, value + digits))
     }
 }
 

@@ -4,6 +4,7 @@
 //! begins with the moment at which it was sent, so that a watcher knows how long the event took.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::BodyExt;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::args::CoordinatorArgs;
 use super::super::host;
-use super::super::load::{Connection, Tally, Target};
+use super::super::load::{Connection, Space, Stream, Tally, Target};
 use super::super::systems::{Cluster, System};
 use super::super::v3;
 use super::events::{Scanner, TIME_DIGITS};
@@ -260,6 +260,16 @@ struct Watcher {
     disordered: u64,
 }
 
+impl Watcher {
+    fn sees(&mut self, revision: u64) {
+        if revision <= self.newest {
+            self.disordered += 1;
+        }
+        self.newest = self.newest.max(revision);
+        self.seen += 1;
+    }
+}
+
 /// Until all have seen as many events as are `expected`, or [`PATIENCE`] is over.
 fn run_watchers(
     job: &Arc<Job>,
@@ -272,14 +282,15 @@ fn run_watchers(
         .context("cannot start a runtime")?;
     let watchers = vec![Watcher::default(); job.watchers as usize];
     let board = Rc::new(RefCell::new(Board { watchers, tally: Tally::new() }));
+    let space = Rc::new(Space::default());
     LocalSet::new().block_on(&runtime, async {
         let mut watching = JoinSet::new();
         for number in 0..job.watchers as usize {
             let (job, board, opened) = (job.clone(), board.clone(), opened.clone());
+            let space = space.clone();
             watching.spawn_local(async move {
-                if let Err(error) = watch_one(&job, number, &board, &opened).await {
-                    board.borrow_mut().tally.fail(1, || format!("watcher {number}: {error:#}"));
-                }
+                let Err(error) = watch_one(&job, number, &board, &space, &opened).await;
+                board.borrow_mut().tally.fail(1, || format!("watcher {number}: {error:#}"));
             });
         }
         // Without a number the writers have failed: then nobody waits for us either.
@@ -297,32 +308,34 @@ async fn watch_one(
     job: &Job,
     number: usize,
     board: &RefCell<Board>,
+    space: &Space,
     opened: &watch::Sender<u64>,
-) -> anyhow::Result<()> {
-    let mut connection = Connection::open(&job.targets[number % job.targets.len()]).await?;
-    let (status, mut body) = connection.begin(job.watch()).await?;
-    ensure!(status.is_success(), "a watch is answered {status}");
-    let (mut scanner, mut open) = (Scanner::new(job.api), false);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.context("the stream breaks off")?;
-        let Some(chunk) = frame.data_ref() else { continue };
-        if !open && scanner.opens(chunk) {
-            open = true;
-            opened.send_modify(|open| *open += 1);
-        }
-        let Board { watchers, tally } = &mut *board.borrow_mut();
-        let watcher = &mut watchers[number];
-        let now = job.epoch.elapsed();
-        scanner.feed(chunk, |event| {
-            tally.took(now.saturating_sub(Duration::from_micros(event.sent_us)));
-            if event.revision <= watcher.newest {
-                watcher.disordered += 1;
+) -> anyhow::Result<Infallible> {
+    let target = &job.targets[number % job.targets.len()];
+    let mut stream = Stream::open(target, &job.watch()).await?;
+    let mut scanner = Scanner::new(job.api);
+    // What is sent before the first put, until it says that the watch is open.
+    let mut greeting = Some(Vec::new());
+    loop {
+        let read = stream.read(space, |part| {
+            if let Some(text) = &mut greeting {
+                text.extend_from_slice(part);
+                if scanner.opens(text) {
+                    greeting = None;
+                    opened.send_modify(|open| *open += 1);
+                }
+                return;
             }
-            watcher.newest = watcher.newest.max(event.revision);
-            watcher.seen += 1;
+            let Board { watchers, tally } = &mut *board.borrow_mut();
+            let watcher = &mut watchers[number];
+            let now = job.epoch.elapsed();
+            scanner.feed(part, |event| {
+                tally.took(now.saturating_sub(Duration::from_micros(event.sent_us)));
+                watcher.sees(event.revision);
+            });
         });
+        read.await?;
     }
-    anyhow::bail!("the stream ends")
 }
 
 pub(super) fn print(all: &[Watching]) {

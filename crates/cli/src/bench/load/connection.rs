@@ -1,4 +1,4 @@
-//! A connection for what is not measured itself, and for streams.
+//! A connection for what is not measured itself.
 
 use std::fmt;
 
@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -78,21 +77,13 @@ impl Connection {
 
     /// Sends one request and reads the whole answer.
     pub(crate) async fn send(&mut self, request: Request<Bytes>) -> anyhow::Result<Answer> {
-        let (status, body) = self.begin(request).await?;
-        let body = body.collect().await.context("the answer breaks off")?.to_bytes();
-        Ok(Answer { status, body })
-    }
-
-    /// Sends one request and leaves the body to the caller: streams.
-    pub(crate) async fn begin(
-        &mut self,
-        request: Request<Bytes>,
-    ) -> anyhow::Result<(StatusCode, Incoming)> {
         let mut request = request.map(Full::new);
         request.headers_mut().insert(HOST, self.host.clone());
         self.sender.ready().await.context("the connection is closed")?;
         let response = self.sender.send_request(request).await.context("no answer")?;
-        Ok((response.status(), response.into_body()))
+        let status = response.status();
+        let body = response.into_body().collect().await.context("the answer breaks off")?;
+        Ok(Answer { status, body: body.to_bytes() })
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::{Answer, Target};
 
-const MAX_HEADERS: usize = 64;
+pub(super) const MAX_HEADERS: usize = 64;
 /// The first room for an answer; grows when needed.
 const BUFFER: usize = 8 << 10;
 
@@ -38,6 +38,17 @@ impl Written {
         }
         Self { head, body }
     }
+
+    /// Appends the whole request. `host`: that header and the end of the head.
+    pub(super) fn write(&self, host: &str, output: &mut Vec<u8>) {
+        for part in [&self.head, host.as_bytes(), &self.body] {
+            output.extend_from_slice(part);
+        }
+    }
+}
+
+pub(super) fn host(target: &Target) -> String {
+    format!("host: {target}\r\n\r\n")
 }
 
 pub(crate) struct Exchange {
@@ -49,17 +60,15 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
-        let host = format!("host: {target}\r\n\r\n");
         let input = BytesMut::with_capacity(BUFFER);
-        Ok(Self { stream: target.connect().await?, host, output: Vec::new(), input })
+        let stream = target.connect().await?;
+        Ok(Self { stream, host: host(target), output: Vec::new(), input })
     }
 
     /// Sends one request and reads the whole answer.
     pub(crate) async fn ask(&mut self, request: &Written) -> anyhow::Result<Answer> {
         self.output.clear();
-        for part in [&request.head, self.host.as_bytes(), &request.body] {
-            self.output.extend_from_slice(part);
-        }
+        request.write(&self.host, &mut self.output);
         self.stream.write_all(&self.output).await.context("cannot send")?;
         loop {
             self.input.reserve(1);

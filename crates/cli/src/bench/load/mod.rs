@@ -9,6 +9,7 @@
 mod connection;
 mod exchange;
 mod requests;
+mod stream;
 mod tally;
 
 use std::cell::RefCell;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub(crate) use connection::{Answer, Connection, Target};
 use exchange::Exchange;
 pub(crate) use requests::Requests;
+pub(crate) use stream::{Space, Stream};
 pub(crate) use tally::Tally;
 
 /// How long an answer may take that was asked for before the end.

@@ -1,5 +1,7 @@
 //! One watch of a stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::super::App;
@@ -10,16 +12,15 @@ use super::message::codec::Int;
 use super::message::{
     EncodedEvent, FilterType, WatchCreateRequest, WatchResponse, encode_event, key_range,
 };
-use crate::store::{HistoryCompacted, KeyRange, Revision, Store, WatchFilter};
+use crate::runs::{Encoding, Form, Read};
+use crate::store::{Event, HistoryCompacted, KeyRange, Revision, Store, WatchFilter};
 
-/// Bytes of keys and values read for one watch before the next one has its turn.
-const BATCH_BYTES: usize = 256 << 10;
 /// With `fragment`, messages are cut at about this size.
 const FRAGMENT_BYTES: usize = 1 << 20;
 
 pub(super) struct Watcher {
     id: i64,
-    filter: WatchFilter,
+    form: Arc<Form>,
     /// The first revision that has not been looked at.
     next: Revision,
     fragment: bool,
@@ -44,15 +45,16 @@ impl Watcher {
             return Err(EtcdError::new(GrpcCode::InvalidArgument, EMPTY));
         }
         let without = |kind| request.filters.iter().any(|filter| filter.0 == kind);
+        let filter = WatchFilter {
+            range,
+            puts: !without(FilterType::NoPut),
+            deletes: !without(FilterType::NoDelete),
+            previous: request.prev_kv,
+        };
         let start = u64::try_from(request.start_revision.0).ok().filter(|start| 0 < *start);
         Ok(Self {
             id,
-            filter: WatchFilter {
-                range,
-                puts: !without(FilterType::NoPut),
-                deletes: !without(FilterType::NoDelete),
-                previous: request.prev_kv,
-            },
+            form: Arc::new(Form { filter, encoding: Encoding::Message { watch_id: id } }),
             next: start.map_or(now.next(), Revision),
             fragment: request.fragment,
             progress_notify: request.progress_notify,
@@ -60,8 +62,8 @@ impl Watcher {
         })
     }
 
-    pub(super) const fn range(&self) -> &KeyRange {
-        &self.filter.range
+    pub(super) fn range(&self) -> &KeyRange {
+        &self.form.filter.range
     }
 
     /// Whether everything in `store` has been looked at.
@@ -75,23 +77,39 @@ impl Watcher {
         app: &App,
         store: &Store,
     ) -> Result<Vec<Bytes>, HistoryCompacted> {
-        let batch = store.mvcc.events(self.next, &self.filter, BATCH_BYTES)?;
-        self.next = batch.next;
-        if batch.events.is_empty() {
-            return Ok(Vec::new());
+        let encode = |events: &[Event]| self.tell(app, store, events, false);
+        // What goes into one run needs no fragments.
+        match app.runs().read(&self.form, self.next, store, encode)? {
+            Read::Run { run, next, .. } => {
+                self.next = next;
+                self.active = true;
+                Ok(vec![run])
+            }
+            Read::Batch(batch) => {
+                self.next = batch.next;
+                self.active |= !batch.events.is_empty();
+                Ok(self.messages(app, store, &batch.events))
+            }
         }
-        self.active = true;
+    }
+
+    fn messages(&self, app: &App, store: &Store, events: &[Event]) -> Vec<Bytes> {
+        if events.is_empty() {
+            return Vec::new();
+        }
         let limit = if self.fragment { FRAGMENT_BYTES } else { usize::MAX };
-        let parts = split(&batch.events, limit);
+        let parts = split(events, limit);
         let last = parts.len() - 1;
-        let message = |(at, events): (usize, &[crate::store::Event])| {
-            chunk(WatchResponse {
-                events: events.iter().map(|event| encoded(app, event)).collect(),
-                fragment: at < last,
-                ..self.message(app, store)
-            })
-        };
-        Ok(parts.into_iter().enumerate().map(message).collect())
+        let parts = parts.into_iter().enumerate();
+        parts.map(|(at, events)| self.tell(app, store, events, at < last)).collect()
+    }
+
+    fn tell(&self, app: &App, store: &Store, events: &[Event], fragment: bool) -> Bytes {
+        chunk(WatchResponse {
+            events: events.iter().map(|event| encoded(app, event)).collect(),
+            fragment,
+            ..self.message(app, store)
+        })
     }
 
     /// A message about this watch that says nothing yet.
@@ -104,7 +122,7 @@ impl Watcher {
     }
 }
 
-fn encoded(app: &App, event: &crate::store::Event) -> EncodedEvent {
+fn encoded(app: &App, event: &Event) -> EncodedEvent {
     match event.previous {
         None => app.encoded_etcd().get(&event.record, || encode_event(event)),
         Some(_) => encode_event(event),
@@ -112,7 +130,7 @@ fn encoded(app: &App, event: &crate::store::Event) -> EncodedEvent {
 }
 
 /// Cuts events into parts of about `limit` bytes, one event at least.
-fn split(events: &[crate::store::Event], limit: usize) -> Vec<&[crate::store::Event]> {
+fn split(events: &[Event], limit: usize) -> Vec<&[Event]> {
     let mut parts = Vec::new();
     let (mut from, mut bytes) = (0, 0);
     for (at, event) in events.iter().enumerate() {
@@ -135,7 +153,7 @@ mod tests {
     use super::*;
     use crate::store::{LeaseId, Record};
 
-    fn event(bytes: usize) -> crate::store::Event {
+    fn event(bytes: usize) -> Event {
         let record = Record {
             key: Bytes::new(),
             value: vec![0; bytes].into(),
@@ -145,7 +163,7 @@ mod tests {
             lease: LeaseId::NONE,
             order: 0,
         };
-        crate::store::Event { record: Arc::new(record), previous: None }
+        Event { record: Arc::new(record), previous: None }
     }
 
     #[test]
