@@ -111,13 +111,19 @@ fn follow(probes: &mut BTreeMap<Bytes, Probe>, store: &Store) {
     }
 }
 
-fn target(key: &Bytes, instance: &Instance, revision: Revision) -> Option<Target> {
+fn target(key: &[u8], instance: &Instance, revision: Revision) -> Option<Target> {
     let check = instance.check.as_ref()?;
     let url = url(&instance.address, instance.port, check.http.as_deref()?).ok()?;
     let interval = check.interval_seconds.map_or(DEFAULT_INTERVAL, Duration::from_secs);
     // Whoever wrote the key by hand may have written 0.
     let interval = interval.max(Duration::from_secs(1));
-    Some(Target { key: key.clone(), url, interval, status: instance.status, revision })
+    Some(Target {
+        key: Bytes::copy_from_slice(key),
+        url,
+        interval,
+        status: instance.status,
+        revision,
+    })
 }
 
 /// Starts what is due and answers when the next one is.

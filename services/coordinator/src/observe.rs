@@ -87,9 +87,9 @@ impl Observer {
     fn take(&mut self, record: Arc<Record>) {
         self.revision = record.mod_revision;
         if record.is_delete() {
-            self.line.retain(|(_, key), _| *key != record.key);
+            self.line.retain(|(_, key), _| record.key != *key);
         } else {
-            self.line.insert((record.create_revision, record.key.clone()), record);
+            self.line.insert((record.create_revision, record.key.to_bytes()), record);
         }
     }
 }
@@ -101,5 +101,5 @@ fn watch(coordinator: &Coordinator, name: &[u8], seen: Revision) -> Watching<Wat
 
 fn line(store: &Store, name: &[u8]) -> BTreeMap<(Revision, Bytes), Arc<Record>> {
     let places = store.mvcc.line(name).into_iter();
-    places.map(|record| ((record.create_revision, record.key.clone()), record)).collect()
+    places.map(|record| ((record.create_revision, record.key.to_bytes()), record)).collect()
 }

@@ -78,7 +78,7 @@ mod tests {
 
     fn put(mvcc: &mut Mvcc, key: &'static str, value: &'static str) {
         let mut writer = mvcc.write();
-        writer.put(key.into(), value.into(), LeaseId::NONE);
+        writer.put(key.as_bytes(), value.into(), LeaseId::NONE);
         writer.finish();
     }
 

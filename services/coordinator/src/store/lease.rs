@@ -166,13 +166,13 @@ impl Leases {
         Some(lease)
     }
 
-    pub(super) fn attach(&mut self, id: LeaseId, key: &Bytes) {
+    pub(super) fn attach(&mut self, id: LeaseId, key: &[u8]) {
         if let Some(lease) = self.by_id.get_mut(&id) {
-            lease.keys.insert(key.clone());
+            lease.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 
-    pub(super) fn detach(&mut self, id: LeaseId, key: &Bytes) {
+    pub(super) fn detach(&mut self, id: LeaseId, key: &[u8]) {
         if id != LeaseId::NONE
             && let Some(lease) = self.by_id.get_mut(&id)
         {

@@ -113,7 +113,7 @@ impl Store {
                     self.check_space(record_cost(record.key.len(), ask.value.len()), quota)?;
                     self.put_leased(&record.key, ask.value, ask.lease);
                 }
-                (record.key.clone(), ask.lease, record.create_revision)
+                (place_key(&ask.name, ask.lease), ask.lease, record.create_revision)
             }
             None => self.new_place(&ask, quota)?,
         };
@@ -153,9 +153,9 @@ impl Store {
     }
 
     /// Puts a key and hangs it on a lease that exists.
-    pub(super) fn put_leased(&mut self, key: &Bytes, value: Bytes, lease: LeaseId) -> Revision {
+    pub(super) fn put_leased(&mut self, key: &[u8], value: Bytes, lease: LeaseId) -> Revision {
         let mut writer = self.mvcc.write();
-        let (previous, _) = writer.put(key.clone(), value, lease);
+        let (previous, _) = writer.put(key, value, lease);
         let revision = writer.finish();
         self.leases.attach(lease, key);
         if let Some(previous) = previous.filter(|previous| previous.lease != lease) {
@@ -214,7 +214,7 @@ mod tests {
         );
         assert!(places.is_sorted_by(|a, b| a.token < b.token));
         let ahead = |store: &Store, at: usize| {
-            store.mvcc.ahead(b"l", places[at].token).map(|record| record.key.clone())
+            store.mvcc.ahead(b"l", places[at].token).map(|record| record.key.to_bytes())
         };
         assert_eq!(ahead(&store, 2), Some(places[1].key.clone()));
         // Somebody in the middle gives up: that is nobody's turn.

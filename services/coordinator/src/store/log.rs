@@ -75,7 +75,7 @@ mod tests {
     fn record(revision: u64, order: u32) -> Arc<Record> {
         let mod_revision = Revision(revision);
         Arc::new(Record {
-            key: order.to_string().into(),
+            key: "k".into(),
             value: "v".into(),
             create_revision: mod_revision,
             mod_revision,

@@ -14,6 +14,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{KeyRange, LeaseId, Revision};
+use super::key::Key;
 use super::log::Log;
 use super::records::Records;
 
@@ -23,7 +24,7 @@ const RECORD_OVERHEAD_BYTES: u64 = 160;
 /// One change of one key: a value, or its deletion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    pub key: Bytes,
+    pub key: Key,
     /// Empty when deleted.
     pub value: Bytes,
     /// Where this life of the key began; 0 when deleted.
@@ -67,7 +68,7 @@ pub struct Mvcc {
     /// 0 when nothing was compacted.
     pub(super) compacted: Revision,
     /// All changes of each key that can still be read, oldest first.
-    pub(super) keys: OrdMap<Bytes, Records>,
+    pub(super) keys: OrdMap<Key, Records>,
     pub(super) log: Log,
     /// Keys that exist now.
     live: u64,
@@ -210,17 +211,17 @@ impl Writer<'_> {
     /// Writes a value and returns what it replaces, and what is there now.
     pub(super) fn put(
         &mut self,
-        key: Bytes,
+        key: &[u8],
         value: Bytes,
         lease: LeaseId,
     ) -> (Option<Arc<Record>>, Arc<Record>) {
-        let previous = self.mvcc.get(&key).cloned();
+        let previous = self.mvcc.get(key).cloned();
         let (create_revision, version) = match &previous {
             Some(previous) => (previous.create_revision, previous.version + 1),
             None => (self.revision, 1),
         };
         let record = Record {
-            key,
+            key: previous.as_ref().map_or_else(|| key.into(), |previous| previous.key.clone()),
             value,
             create_revision,
             mod_revision: self.revision,
@@ -284,7 +285,7 @@ mod tests {
 
     fn put(mvcc: &mut Mvcc, key: &'static str, value: &'static str) -> Revision {
         let mut writer = mvcc.write();
-        writer.put(Bytes::from(key), Bytes::from(value), LeaseId::NONE);
+        writer.put(key.as_bytes(), Bytes::from(value), LeaseId::NONE);
         writer.finish()
     }
 

@@ -157,7 +157,7 @@ impl Mvcc {
             bytes += record.key.len() + if keys_only { 0 } else { record.value.len() };
             let full = limit.keys <= page.records.len() || limit.bytes < bytes;
             if full && !page.records.is_empty() {
-                page.next = Some(record.key.clone());
+                page.next = Some(record.key.to_bytes());
                 break;
             }
             page.records.push(Arc::clone(record));
@@ -205,7 +205,7 @@ mod tests {
         let mut mvcc = Mvcc::new();
         for (key, value) in [("a", "3"), ("b", "2"), ("c", "1"), ("d", "0")] {
             let mut writer = mvcc.write();
-            writer.put(key.into(), value.into(), LeaseId::NONE);
+            writer.put(key.as_bytes(), value.into(), LeaseId::NONE);
             writer.finish();
         }
         mvcc

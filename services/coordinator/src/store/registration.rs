@@ -119,7 +119,7 @@ mod tests {
     fn a_lease_with_other_keys_is_left_alone() {
         let mut store = Store::default();
         let first = register(&mut store, Some(10), LeaseId::NONE);
-        store.leases.attach(first.lease, &"other".into());
+        store.leases.attach(first.lease, b"other");
         let second = register(&mut store, Some(10), first.lease);
         assert_ne!(first.lease, second.lease);
         assert!(store.leases.get(first.lease).is_some());

@@ -297,7 +297,7 @@ impl Run<'_> {
         let value = put.value.clone().or_else(|| kept.map(|record| record.value.clone()));
         let lease = put.lease.or_else(|| kept.map(|record| record.lease));
         let (value, lease) = (value.unwrap_or_default(), lease.unwrap_or_default());
-        let (previous, record) = self.writer.put(put.key.clone(), value, lease);
+        let (previous, record) = self.writer.put(&put.key, value, lease);
         self.leases.attach(lease, &put.key);
         // A lease may end with its last key: only one that the key leaves loses it.
         if let Some(previous) = previous.as_ref().filter(|previous| previous.lease != lease) {

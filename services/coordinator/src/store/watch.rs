@@ -112,11 +112,11 @@ mod tests {
     fn sample() -> Mvcc {
         let mut mvcc = Mvcc::new();
         let mut writer = mvcc.write();
-        writer.put("b".into(), "1".into(), LeaseId::NONE);
-        writer.put("a".into(), "1".into(), LeaseId::NONE);
+        writer.put(b"b", "1".into(), LeaseId::NONE);
+        writer.put(b"a", "1".into(), LeaseId::NONE);
         writer.finish();
         let mut writer = mvcc.write();
-        writer.put("a".into(), "2".into(), LeaseId::NONE);
+        writer.put(b"a", "2".into(), LeaseId::NONE);
         writer.finish();
         let mut writer = mvcc.write();
         writer.delete(&KeyRange::all());

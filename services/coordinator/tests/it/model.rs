@@ -215,7 +215,7 @@ fn rows(store: &Store, revision: u64) -> State {
                 record.version,
                 record.lease.0,
             );
-            (record.key.clone(), row)
+            (record.key.to_bytes(), row)
         })
         .collect()
 }
@@ -241,7 +241,7 @@ fn check(store: &Store, model: &Model) {
             at += 1;
         }
         if record.is_delete() {
-            assert!(replayed.remove(&record.key).is_some(), "a delete of something");
+            assert!(replayed.remove(&*record.key).is_some(), "a delete of something");
         } else {
             let lease = record.lease.0;
             let row = (
@@ -251,7 +251,7 @@ fn check(store: &Store, model: &Model) {
                 record.version,
                 lease,
             );
-            replayed.insert(record.key.clone(), row);
+            replayed.insert(record.key.to_bytes(), row);
         }
     }
     assert_eq!(replayed, model.state(), "events up to now");

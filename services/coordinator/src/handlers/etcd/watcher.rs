@@ -155,7 +155,7 @@ mod tests {
 
     fn event(bytes: usize) -> Event {
         let record = Record {
-            key: Bytes::new(),
+            key: "".into(),
             value: vec![0; bytes].into(),
             create_revision: Revision(2),
             mod_revision: Revision(2),

@@ -177,7 +177,7 @@ pub(crate) struct KeyValue {
 impl From<&Record> for KeyValue {
     fn from(record: &Record) -> Self {
         Self {
-            key: Blob(record.key.clone()),
+            key: Blob(record.key.to_bytes()),
             create_revision: int(record.create_revision),
             mod_revision: int(record.mod_revision),
             version: Int(record.version.cast_signed()),
