@@ -185,8 +185,8 @@ impl Disk {
     pub(super) fn hold(&mut self, group: GroupId, ticket: Ticket) {
         let older = self.installing.remove(&group);
         let promise = older.and_then(|hold| {
-            let promises = hold.behind.iter().filter_map(|persist| persist.hard_state);
-            promises.last().or(hold.promise)
+            let mut promises = hold.behind.iter().filter_map(|persist| persist.hard_state);
+            promises.next_back().or(hold.promise)
         });
         self.installing.insert(group, Hold { ticket, promise, behind: Vec::new() });
     }
