@@ -248,6 +248,8 @@ impl Driver {
             }
             Incoming::Met { node, url } => self.meet(node, url),
             Incoming::Refused { node } => self.multi.handle_refused(node),
+            // Its answers may be lost.
+            Incoming::Unheard { node } => self.give_up_forwards_to(node),
             Incoming::Connected { node } => self.multi.handle_connected(node),
             Incoming::Disconnected { node, unsent } => {
                 for id in unsent {

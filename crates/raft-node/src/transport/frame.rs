@@ -115,6 +115,12 @@ pub(crate) enum Incoming {
         /// Forwards that were never written: nothing was done.
         unsent: Vec<u64>,
     },
+    /// The stream that this node had opened has ended, behind its last frame: what it had still to
+    /// say may be lost.
+    Unheard {
+        /// Which.
+        node: NodeId,
+    },
     /// The process there is gone: its machine refuses the connection, and nothing of what it sent
     /// is still to come. Never told of timeouts or failed name lookups, which prove nothing.
     Refused {

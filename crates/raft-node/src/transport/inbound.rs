@@ -156,6 +156,10 @@ impl Reading {
             }
             _ => tracing::info!(peer = %from, %error, cause, "the peer's stream has ended"),
         }
+        if !matches!(error, StreamError::Stopped) {
+            // Whoever listened may be gone as well.
+            let _ = self.shared.inbox.send(Incoming::Unheard { node: from }).await;
+        }
         self.shared.end_inbound(from, self.number);
         error
     }

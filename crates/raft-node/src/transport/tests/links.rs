@@ -3,6 +3,11 @@
 use super::network::Proxy;
 use super::*;
 
+/// Neither what a peer says nor that it says no more.
+fn is_about_links(event: &Incoming) -> bool {
+    !matches!(event, Incoming::Frame { .. } | Incoming::Unheard { .. })
+}
+
 #[tokio::test]
 async fn what_is_sent_arrives_in_order_both_ways() {
     const COUNT: u64 = 2000;
@@ -59,15 +64,15 @@ async fn a_killed_peer_is_refused_at_once_and_heard_again_when_it_is_back() {
     // As when a process dies: its listener and all of its sockets.
     two.transport.set_peers(BTreeMap::new());
     two.kill_listener().await;
-    let lost = one.until(|event| !matches!(event, Incoming::Frame { .. })).await;
+    let lost = one.until(|event| is_about_links(event)).await;
     assert_eq!(lost, Incoming::Disconnected { node, unsent: vec![] });
-    let refused = one.until(|event| !matches!(event, Incoming::Frame { .. })).await;
+    let refused = one.until(|event| is_about_links(event)).await;
     assert_eq!(refused, Incoming::Refused { node });
     // Sent into the void, and kept: there is little of it.
     one.send(node, small(5));
 
     two.revive_listener().await;
-    let back = one.until(|event| !matches!(event, Incoming::Frame { .. })).await;
+    let back = one.until(|event| is_about_links(event)).await;
     assert_eq!(back, Incoming::Connected { node }, "refusal is told once");
     one.send(node, small(6));
     let mut got = Vec::new();
@@ -75,6 +80,20 @@ async fn a_killed_peer_is_refused_at_once_and_heard_again_when_it_is_back() {
         got.extend(two.next_messages().await.iter().map(index_of));
     }
     assert_eq!(got, [5, 6]);
+}
+
+/// Whoever waits for an answer learns that it will not come.
+#[tokio::test]
+async fn the_end_of_a_peers_stream_is_told_behind_its_last_frame() {
+    let (mut one, mut two) = pair().await;
+    two.send(one.id, small(1));
+    assert_eq!(one.next_messages().await.len(), 1);
+    // Only the stream of the other ends; this node still reaches it.
+    two.transport.set_peers(BTreeMap::new());
+    let event = one.until(|event| !matches!(event, Incoming::Frame { .. })).await;
+    assert_eq!(event, Incoming::Unheard { node: two.id });
+    one.send(two.id, small(2));
+    assert_eq!(two.next_messages().await.len(), 1);
 }
 
 #[tokio::test]
@@ -90,7 +109,7 @@ async fn a_peer_that_is_still_heard_is_not_gone() {
     }
     // Now it dies for good.
     two.transport.set_peers(BTreeMap::new());
-    let event = one.until(|event| !matches!(event, Incoming::Frame { .. })).await;
+    let event = one.until(|event| is_about_links(event)).await;
     assert_eq!(event, Incoming::Refused { node: two.id });
 }
 

@@ -10,7 +10,7 @@ use consensus::{
 };
 
 use super::schema::{self, Body};
-use super::{DecodeError, Unknown};
+use super::{DecodeError, NUMBER_MAX, Unknown};
 
 impl From<Heartbeat> for schema::Heartbeat {
     fn from(heartbeat: Heartbeat) -> Self {
@@ -147,7 +147,44 @@ pub(super) fn decode(
             Message::StepDown(StepDown { term: Term(term) })
         }
     };
-    Ok(Ok((group, message)))
+    match is_possible(&message) {
+        true => Ok(Ok((group, message))),
+        false => Err(DecodeError::Position { group }),
+    }
+}
+
+/// No term or index comes close to where counting on would overflow, and entries follow each
+/// other.
+fn is_possible(message: &Message) -> bool {
+    let numbers: &[u64] = match message {
+        Message::Vote(vote) => &[vote.last_index.0, vote.last_term.0],
+        Message::Append(append) => {
+            let Append { prev_index, prev_term, commit, entries, .. } = append;
+            let follows =
+                |(at, entry): (u64, &Entry)| prev_index.0.checked_add(at) == Some(entry.index.0);
+            let in_order = (1..).zip(entries).all(follows);
+            let terms = entries.iter().all(|entry| entry.term.0 <= NUMBER_MAX);
+            if !in_order || !terms {
+                return false;
+            }
+            &[prev_index.0, prev_term.0, commit.0]
+        }
+        Message::AppendReply(reply) => match &reply.outcome {
+            AppendOutcome::Matched(index) => &[index.0, reply.commit.0],
+            AppendOutcome::Rejected { prev_index, hint_index, hint_term } => {
+                &[prev_index.0, hint_index.0, hint_term.0, reply.commit.0]
+            }
+        },
+        Message::Snapshot(offer) => &[offer.snapshot.index.0, offer.snapshot.term.0],
+        Message::ReadIndexReply(reply) => &[reply.index.0],
+        Message::TimeoutNow(now) => &[now.last_index.0, now.last_term.0],
+        Message::VoteReply(_)
+        | Message::Confirm(_)
+        | Message::ConfirmReply(_)
+        | Message::ReadIndex(_)
+        | Message::StepDown(_) => &[],
+    };
+    message.term().0 <= NUMBER_MAX && numbers.iter().all(|number| *number <= NUMBER_MAX)
 }
 
 fn decode_vote(vote: &schema::Vote) -> Vote {

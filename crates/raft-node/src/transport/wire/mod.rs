@@ -25,6 +25,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const FRAME_MAX: usize = 32 << 20;
 /// The longest first frame: nobody reserves memory for strangers.
 pub(super) const HELLO_MAX: usize = 4096;
+/// No term and no index ever reaches this.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 const HEADER: usize = 8;
 
 /// Why bytes are not a frame.
@@ -40,6 +42,8 @@ pub(super) enum DecodeError {
         "entry {index} of term {term} of group {group} does not have its checksum: the sender holds it damaged"
     )]
     Entry { group: GroupId, term: Term, index: Index },
+    #[error("a message about group {group} speaks of entries or terms that cannot be")]
+    Position { group: GroupId },
     #[error("the membership in a snapshot offer of group {group} cannot be read")]
     Membership { group: GroupId },
 }

@@ -63,18 +63,18 @@ fn votes_have_these_bytes() {
 
 #[test]
 fn appends_have_these_bytes() {
-    let entry = |kind, payload: &'static [u8]| Entry {
+    let entry = |index, kind, payload: &'static [u8]| Entry {
         term: TERM,
-        index: Index(301),
+        index: Index(index),
         kind,
         payload: Bytes::from_static(payload),
     };
-    let entries = vec![entry(EntryKind::Command, b"abc"), entry(EntryKind::Blank, b"")];
+    let entries = vec![entry(301, EntryKind::Command, b"abc"), entry(302, EntryKind::Blank, b"")];
     let append =
         Append { term: TERM, prev_index: INDEX, prev_term: Term(2), commit: Index(7), entries };
     assert_eq!(
         golden(Message::Append(append)),
-        "1a2708052223080310ac02180220072a0f080310ad0222036162632db73f4b362a07080310ad021801"
+        "1a2708052223080310ac02180220072a0f080310ad0222036162632db73f4b362a07080310ae021801"
     );
     let matched = AppendReply { term: TERM, outcome: AppendOutcome::Matched(INDEX), commit: INDEX };
     assert_eq!(golden(Message::AppendReply(matched)), "1a0c08052a08080310ac0218ac02");
@@ -228,6 +228,52 @@ fn a_damaged_entry_is_named() {
     assert!(error.contains("entry 7 of term 3 of group 5"), "{error}");
 }
 
+/// They would be appended to a log that has no gaps, or counted on from.
+#[test]
+fn positions_that_cannot_be_end_the_stream() {
+    let entry = |index| Entry::command(TERM, Index(index), Bytes::new());
+    let append = |prev: u64, entries: &[u64]| {
+        let (prev_index, prev_term, commit) = (Index(prev), TERM, Index::ZERO);
+        let entries = entries.iter().copied().map(entry).collect();
+        Message::Append(Append { term: TERM, prev_index, prev_term, commit, entries })
+    };
+    let vote = |term, last_index| {
+        let last_index = Index(last_index);
+        Message::Vote(Vote {
+            term: Term(term),
+            last_index,
+            last_term: TERM,
+            pre: false,
+            transfer: false,
+        })
+    };
+    let matched = |index| {
+        let outcome = AppendOutcome::Matched(Index(index));
+        Message::AppendReply(AppendReply { term: TERM, outcome, commit: INDEX })
+    };
+    let decoded = |message| {
+        let messages = vec![(GroupId(5), message)];
+        decode_one(&encoded(&PeerFrame { messages, ..PeerFrame::default() }))
+    };
+    for possible in [append(4, &[5, 6]), append(4, &[]), vote(3, NUMBER_MAX), matched(9)] {
+        decoded(possible).unwrap();
+    }
+    for impossible in [
+        append(4, &[6]),
+        append(4, &[5, 7]),
+        append(4, &[5, 5]),
+        append(4, &[4]),
+        append(u64::MAX, &[u64::MAX]),
+        append(u64::MAX - 1, &[u64::MAX]),
+        vote(u64::MAX, 3),
+        vote(3, u64::MAX),
+        matched(u64::MAX),
+    ] {
+        let error = decoded(impossible.clone()).unwrap_err();
+        assert!(matches!(error, DecodeError::Position { .. }), "{impossible:?}: {error}");
+    }
+}
+
 #[test]
 fn a_frame_that_is_too_long_is_refused_by_its_header() {
     let mut decoder = Decoder::new(16);
@@ -249,7 +295,7 @@ fn a_membership_that_cannot_be_read_ends_the_stream() {
 #[test]
 fn a_small_payload_does_not_keep_its_frame_and_a_large_one_is_not_copied() {
     let entry = |index, len| Entry::command(TERM, Index(index), Bytes::from(vec![7; len]));
-    let entries = vec![entry(1, 10), entry(2, 1 << 20)];
+    let entries = vec![entry(301, 10), entry(302, 1 << 20)];
     let append = Append { term: TERM, prev_index: INDEX, prev_term: TERM, commit: INDEX, entries };
     let messages = vec![(GroupId(1), Message::Append(append))];
     let bytes = encoded(&PeerFrame { messages, ..PeerFrame::default() });
@@ -265,11 +311,11 @@ fn a_small_payload_does_not_keep_its_frame_and_a_large_one_is_not_copied() {
 }
 
 fn term() -> impl Strategy<Value = Term> {
-    any::<u64>().prop_map(Term)
+    (0..=NUMBER_MAX).prop_map(Term)
 }
 
 fn index() -> impl Strategy<Value = Index> {
-    any::<u64>().prop_map(Index)
+    (0..=NUMBER_MAX).prop_map(Index)
 }
 
 fn payload() -> impl Strategy<Value = Bytes> {
@@ -320,7 +366,9 @@ fn message() -> impl Strategy<Value = Message> {
             Message::VoteReply(VoteReply { term, pre, granted })
         }),
         (term(), index(), term(), index(), vec(entry(), 0..5)).prop_map(
-            |(term, prev_index, prev_term, commit, entries)| {
+            |(term, prev_index, prev_term, commit, mut entries)| {
+                let indexes = (prev_index.0 + 1..).map(Index);
+                entries.iter_mut().zip(indexes).for_each(|(entry, index)| entry.index = index);
                 Message::Append(Append { term, prev_index, prev_term, commit, entries })
             }
         ),
