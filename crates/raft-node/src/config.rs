@@ -68,14 +68,14 @@ impl fmt::Debug for Adopt {
 }
 
 impl Config {
-    /// The defaults over a data directory: commands up to 16 MiB, a snapshot every 16 MiB of log,
+    /// The defaults over a data directory: commands up to 15 MiB, a snapshot every 16 MiB of log,
     /// 100,000 entries or five minutes.
     #[must_use]
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
             data_dir,
             wal: storage::Config::default(),
-            max_command_bytes: 16 << 20,
+            max_command_bytes: 15 << 20,
             snapshot_bytes: 16 << 20,
             snapshot_entries: 100_000,
             snapshot_interval: Duration::from_secs(300),

@@ -12,6 +12,17 @@ pub enum OpenError {
     /// The log did not open.
     #[error(transparent)]
     Wal(#[from] storage::OpenError),
+    /// A command could be longer than what the log takes at once.
+    #[error(
+        "commands of {max} bytes do not fit the log's queue; allow {most} at most, or make \
+         queue_bytes larger"
+    )]
+    Commands {
+        /// As configured.
+        max: usize,
+        /// The most that is possible with this queue.
+        most: usize,
+    },
     /// The snapshot directory did not open.
     #[error(transparent)]
     Snapshots(#[from] storage::snapshot::SnapshotError),

@@ -185,8 +185,8 @@ impl Disk {
     pub(super) fn hold(&mut self, group: GroupId, ticket: Ticket) {
         let older = self.installing.remove(&group);
         let promise = older.and_then(|hold| {
-            let mut promises = hold.behind.iter().filter_map(|persist| persist.hard_state);
-            promises.next_back().or(hold.promise)
+            let newest = hold.behind.iter().rev().find_map(|persist| persist.hard_state);
+            newest.or(hold.promise)
         });
         self.installing.insert(group, Hold { ticket, promise, behind: Vec::new() });
     }
@@ -240,8 +240,16 @@ impl Disk {
                     self.poison(group);
                     self.waiting.push_front(chunk.without(group));
                 }
+                // It will never fit, however often it is tried.
+                Err(SubmitError::TooLarge { bytes, max }) => {
+                    for write in &chunk.writes {
+                        let group = write.group();
+                        tracing::error!(%group, bytes, max, "a group writes more than its log takes");
+                        self.poison(group);
+                    }
+                }
                 // No room, or the end: then the driver ends too.
-                Err(_) => {
+                Err(SubmitError::QueueFull | SubmitError::DiskFull | SubmitError::Failed) => {
                     self.waiting.push_front(chunk);
                     self.is_refused = true;
                     return;
@@ -345,6 +353,21 @@ mod tests {
         };
         let now = disk.durable().wait_for(|now| last <= now.token).await.unwrap().token;
         disk.finished(now).into_iter().map(|(_, ticket)| ticket).collect()
+    }
+
+    /// Else every group would be told for ever that too much waits.
+    #[tokio::test]
+    async fn what_never_fits_ends_its_group_and_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut disk = disk(&dir);
+        let mut huge = persist(1, Some(2), 1..=1);
+        huge.entries[0].payload = vec![0; storage::Config::default().queue_bytes].into();
+        disk.persist(GROUP, huge);
+        disk.persist(GroupId(2), persist(1, Some(2), 1..=1));
+        assert_eq!(settled(&mut disk).await, [Ticket(1)]);
+        assert!(!disk.is_behind());
+        assert_eq!(disk.take_poisoned(), BTreeSet::from([GROUP]));
+        assert!(disk.wal().group(GROUP).is_none_or(|group| group.last == Index::ZERO));
     }
 
     #[tokio::test]

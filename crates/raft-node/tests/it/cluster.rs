@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use raft_node::{
     Config, Failure, Group, Joining, MemberError, MemberInfo, MemberRequest, Members, PeerService,
-    QueryError, ReadError, join,
+    ProposeError, QueryError, ReadError, join,
 };
 use telemetry::testing::RecordedSpan;
 use telemetry::trace::{InSpan as _, Span};
@@ -59,7 +59,7 @@ impl Place {
         Config {
             cluster_id: 7,
             heartbeat_ms: 50,
-            election_ms: 500,
+            election_ms: 1000,
             ..Config::new(self.dir.path().to_owned())
         }
     }
@@ -89,13 +89,30 @@ impl Node {
     }
 
     async fn write(&self, text: &str) {
-        let command = Bytes::copy_from_slice(text.as_bytes());
         let group = self.group.as_ref().unwrap();
-        group.propose(command).await.unwrap();
+        // On a busy machine a node may be late for longer than the others wait for it.
+        until("it is written", async || {
+            match group.propose(Bytes::copy_from_slice(text.as_bytes())).await {
+                Ok(_) => true,
+                Err(ProposeError::Indeterminate) => {
+                    self.lines().await.iter().any(|line| line == text)
+                }
+                Err(ProposeError::NotLeader { .. } | ProposeError::Overloaded) => false,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await;
     }
 
     async fn lines(&self) -> Vec<String> {
-        self.group.as_ref().unwrap().query(|journal| journal.lines.clone()).await.unwrap()
+        let group = self.group.as_ref().unwrap();
+        let mut lines = Err(QueryError::Stopped);
+        until("it is read", async || {
+            lines = group.query(|journal| journal.lines.clone()).await;
+            !matches!(lines, Err(QueryError::NotLeader { .. }))
+        })
+        .await;
+        lines.unwrap()
     }
 
     async fn stop(self) -> SocketAddr {

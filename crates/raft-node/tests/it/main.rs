@@ -285,6 +285,20 @@ async fn a_command_over_the_limit_is_refused_with_the_limit() {
     host.close().await;
 }
 
+/// Whoever sent one would be told for ever to slow down.
+#[tokio::test]
+async fn commands_that_the_log_could_never_take_are_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = config(&dir).wal;
+    let max_command_bytes = wal.queue_bytes;
+    let refused = Host::try_open(Config { max_command_bytes, ..config(&dir) }).err();
+    let Some(OpenError::Commands { most, .. }) = refused else { panic!("{refused:?}") };
+    let host = Host::open(Config { max_command_bytes: most, ..config(&dir) });
+    let group = host.journal().await;
+    group.propose(Bytes::from(vec![b'x'; most])).await.expect("the longest is taken");
+    host.close().await;
+}
+
 #[tokio::test]
 async fn whoever_waits_for_news_is_woken() {
     let dir = tempfile::tempdir().unwrap();
