@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::error::OpenError;
+
+/// What may have to go to the log together with a command.
+const COMMAND_OVERHEAD: usize = 4096;
+
 /// How a process keeps its groups. Every limit is named here.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -14,7 +19,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The log's own settings.
     pub wal: storage::Config,
-    /// The longest command, in bytes. A longer one is refused with `TooLarge`.
+    /// The longest command, in bytes. A longer one is refused with `TooLarge`. At least 4 KiB less
+    /// than `wal.queue_bytes`.
     pub max_command_bytes: usize,
     /// A group whose log grew by this many bytes since its last snapshot, and by as many as that
     /// one has, takes a new one.
@@ -68,6 +74,13 @@ impl fmt::Debug for Adopt {
 }
 
 impl Config {
+    /// Says what cannot work.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let max = self.max_command_bytes;
+        let most = self.wal.queue_bytes.saturating_sub(COMMAND_OVERHEAD);
+        if most < max { Err(OpenError::Commands { max, most }) } else { Ok(()) }
+    }
+
     /// The defaults over a data directory: commands up to 15 MiB, a snapshot every 16 MiB of log,
     /// 100,000 entries or five minutes.
     #[must_use]

@@ -37,8 +37,6 @@ const INCOMING_MAX: usize = 256;
 const APPLY_INBOX_MAX: usize = 4096;
 /// What a new leader writes at most.
 const LEAD_BYTES: usize = 1024;
-/// What may have to go to the log together with a command.
-const COMMAND_OVERHEAD: usize = 4096;
 /// A write that takes at least so long, and at least three election timeouts, hangs.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -86,11 +84,7 @@ impl Groups {
     /// When another process holds the directory, or the log cannot be read.
     pub fn open(config: Config, host: Host) -> Result<Self, OpenError> {
         let Host { tasks, stop, links, metrics } = host;
-        let (max, most) =
-            (config.max_command_bytes, config.wal.queue_bytes.saturating_sub(COMMAND_OVERHEAD));
-        if most < max {
-            return Err(OpenError::Commands { max, most });
-        }
+        config.check()?;
         let file_system = Arc::new(RealFileSystem);
         let dir = |name: &str| config.data_dir.join(name);
         let (wal, recovery) = Wal::open(file_system.clone(), &dir("wal"), config.wal.clone())?;

@@ -64,15 +64,15 @@ async fn a_killed_peer_is_refused_at_once_and_heard_again_when_it_is_back() {
     // As when a process dies: its listener and all of its sockets.
     two.transport.set_peers(BTreeMap::new());
     two.kill_listener().await;
-    let lost = one.until(|event| is_about_links(event)).await;
+    let lost = one.until(is_about_links).await;
     assert_eq!(lost, Incoming::Disconnected { node, unsent: vec![] });
-    let refused = one.until(|event| is_about_links(event)).await;
+    let refused = one.until(is_about_links).await;
     assert_eq!(refused, Incoming::Refused { node });
     // Sent into the void, and kept: there is little of it.
     one.send(node, small(5));
 
     two.revive_listener().await;
-    let back = one.until(|event| is_about_links(event)).await;
+    let back = one.until(is_about_links).await;
     assert_eq!(back, Incoming::Connected { node }, "refusal is told once");
     one.send(node, small(6));
     let mut got = Vec::new();
@@ -109,7 +109,7 @@ async fn a_peer_that_is_still_heard_is_not_gone() {
     }
     // Now it dies for good.
     two.transport.set_peers(BTreeMap::new());
-    let event = one.until(|event| is_about_links(event)).await;
+    let event = one.until(is_about_links).await;
     assert_eq!(event, Incoming::Refused { node: two.id });
 }
 
