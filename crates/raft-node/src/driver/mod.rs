@@ -2,8 +2,8 @@
 //! clock, and carries out what they want done.
 //!
 //! There is no timer and no batch size to tune: whatever waits in the inboxes when the driver
-//! looks becomes one submission to the log and one frame per peer, and commands that come during an
-//! fsync share the next one.
+//! looks becomes one submission to the log and one frame per peer, and commands that come during a
+//! round share the next one ([`propose`]).
 //!
 //! It never waits for anything but the next input: not for the disk, nor the network, nor the
 //! machines. So a node whose disk hangs still says that it lives, and can hand over what it leads.
