@@ -1,8 +1,9 @@
 //! How a group of several nodes begins.
 //!
 //! Every founder knows the names and addresses of all, but not their ids, which were drawn when
-//! their data directories were made. So it asks each of them until all have answered, and then all
-//! write the same first entry. All of them are needed this once, not only a majority: otherwise a
+//! their data directories were made. So it asks each of them until all have answered, says whom it
+//! has met, and goes on asking until all say the same: one that lost its disk between two meetings
+//! is somebody else in the second. Then all write the same first entry. All of them are needed this once, not only a majority: otherwise a
 //! founder that lost its disk could found the group again, together with one that was late, while
 //! the others hold what they have acknowledged.
 //!
@@ -20,6 +21,8 @@ use crate::member::MemberInfo;
 
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What this node has agreed to is remembered: others may have acted on it.
+const SAID_MAX: usize = 64;
 /// How often it is said who is still missing.
 const SAY: Duration = Duration::from_secs(5);
 
@@ -69,8 +72,9 @@ impl Groups {
     }
 
     /// Agrees with the other founders, given by name and base URL of their peer listeners, on who
-    /// they are; `own` is among them, and begins with what has this digest, or with nothing. To be given to [`start_with`](Self::start_with) on a node
-    /// that has nothing of the group yet. Waits until all have answered.
+    /// they are; `own` is among them, and begins with what has this digest, or with nothing. To be
+    /// given to [`start_with`](Self::start_with) on a node that has nothing of the group yet.
+    /// Waits until all have met the same.
     ///
     /// # Errors
     ///
@@ -81,49 +85,98 @@ impl Groups {
         (own, seed): (&MemberInfo, Option<&str>),
         founders: &BTreeMap<String, String>,
     ) -> Result<Membership, FoundingError> {
-        let mut met: BTreeMap<NodeId, MemberInfo> = BTreeMap::from([(self.node(), own.clone())]);
-        let mut missing: BTreeMap<&String, &String> =
-            founders.iter().filter(|(name, _)| **name != own.name).collect();
+        let mut said: BTreeMap<String, Membership> = BTreeMap::new();
         let mut say_at = Instant::now() + SAY;
         loop {
-            let mut still = BTreeMap::new();
-            for (name, url) in missing {
+            let is_time = say_at <= Instant::now();
+            let mut met = BTreeMap::from([(self.node(), own.clone())]);
+            let mut cards = Vec::with_capacity(founders.len());
+            for (name, url) in founders.iter().filter(|(name, _)| **name != own.name) {
                 match self.transport().identify(url).await {
                     Ok(card) => {
-                        let members = card.members(group);
-                        if members.is_some_and(|members| !members.contains(&self.node())) {
-                            return Err(FoundingError::DataLost { name: own.name.clone() });
+                        self.check_founder(group, (own, seed), name, &card)?;
+                        if let Some(founded) = founded_with(group, &card, &said) {
+                            return Ok(founded);
                         }
-                        if card.members(group).is_none() && card.seed.as_deref() != seed {
-                            return Err(FoundingError::OtherSeed { name: name.clone() });
-                        }
-                        meet(&mut met, (name, url), card)?;
+                        meet(&mut met, (name, url), &card)?;
+                        cards.push(card);
                     }
-                    Err(error) => {
-                        if say_at <= Instant::now() {
-                            tracing::info!(%name, %url, %error, "waiting for a founder");
-                        }
-                        still.insert(name, url);
+                    Err(error) if is_time => {
+                        tracing::info!(%name, %url, %error, "waiting for a founder");
                     }
+                    Err(_) => {}
                 }
             }
-            if still.is_empty() {
+            if met.len() == founders.len() {
                 let info = |(node, info): (NodeId, MemberInfo)| (node, info.encode());
-                return Ok(Membership::of(met.into_iter().map(info)));
+                let membership = Membership::of(met.into_iter().map(info));
+                let digest = digest(&membership);
+                let agree = |card: &NodeCard| agrees(group, card, &digest, &membership);
+                // What it has not said itself the others cannot have agreed to.
+                if said.contains_key(&digest) && cards.iter().all(agree) {
+                    return Ok(membership);
+                }
+                if said.len() == SAID_MAX {
+                    said.clear();
+                }
+                said.insert(digest.clone(), membership);
+                self.say_met(digest).await;
             }
-            if say_at <= Instant::now() {
+            if is_time {
                 say_at = Instant::now() + SAY;
             }
-            missing = still;
             tokio::time::sleep(PAUSE).await;
         }
     }
+
+    fn check_founder(
+        &self,
+        group: GroupId,
+        (own, seed): (&MemberInfo, Option<&str>),
+        name: &str,
+        card: &NodeCard,
+    ) -> Result<(), FoundingError> {
+        match card.members(group) {
+            Some(members) if !members.contains(&self.node()) => {
+                Err(FoundingError::DataLost { name: own.name.clone() })
+            }
+            None if card.seed.as_deref() != seed => {
+                Err(FoundingError::OtherSeed { name: name.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a founder has begun the group with, if it has and this node has agreed to it: another
+/// founder may have lost its disk since, and be somebody else now.
+fn founded_with(
+    group: GroupId,
+    card: &NodeCard,
+    said: &BTreeMap<String, Membership>,
+) -> Option<Membership> {
+    card.members(group)?;
+    said.get(card.met.as_ref()?).cloned()
+}
+
+/// A founder has met the same nodes. One that has the group for longer than it runs does not know
+/// any more whom it met: then they have to be members.
+fn agrees(group: GroupId, card: &NodeCard, digest: &str, membership: &Membership) -> bool {
+    let is_founded = card
+        .members(group)
+        .is_some_and(|members| membership.voters.iter().all(|founder| members.contains(founder)));
+    card.met.as_deref() == Some(digest) || is_founded
+}
+
+fn digest(membership: &Membership) -> String {
+    let bytes = membership.encode();
+    format!("{:08x}-{}", crc32c::crc32c(&bytes), bytes.len())
 }
 
 fn meet(
     met: &mut BTreeMap<NodeId, MemberInfo>,
     (name, url): (&str, &str),
-    card: NodeCard,
+    card: &NodeCard,
 ) -> Result<(), FoundingError> {
     let found = card.info.name.clone();
     if found != name {
@@ -131,7 +184,7 @@ fn meet(
         return Err(FoundingError::OtherName { url, expected, found });
     }
     let node = card.node().unwrap_or_default();
-    if let Some(other) = met.insert(node, card.info) {
+    if let Some(other) = met.insert(node, card.info.clone()) {
         return Err(FoundingError::Same(other.name, found));
     }
     Ok(())

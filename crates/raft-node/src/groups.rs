@@ -197,6 +197,12 @@ impl Groups {
         let _ = self.shared.driver.send(Input::Introduce(info, seed)).await;
     }
 
+    /// Says whom this node has met as a founder.
+    pub(crate) async fn say_met(&self, digest: String) {
+        // As above.
+        let _ = self.shared.driver.send(Input::Met(digest)).await;
+    }
+
     pub(crate) fn data_dir(&self) -> &std::path::Path {
         &self.shared.config.data_dir
     }

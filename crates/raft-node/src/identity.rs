@@ -24,13 +24,22 @@ pub(crate) struct NodeCard {
     /// What it begins a group with, if it has no log yet and was given something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<String>,
+    /// Whom it has met as a founder: digest of the first entry that it would write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) met: Option<String>,
     /// The members of each group that it has, in hex by decimal group id.
     groups: BTreeMap<String, Vec<String>>,
 }
 
 impl NodeCard {
     pub(crate) fn new(node: NodeId, info: MemberInfo) -> Self {
-        Self { node: format!("{:016x}", node.0), info, seed: None, groups: BTreeMap::new() }
+        Self {
+            node: format!("{:016x}", node.0),
+            info,
+            seed: None,
+            met: None,
+            groups: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn node(&self) -> Option<NodeId> {

@@ -22,6 +22,8 @@ pub(crate) type ReplySender = oneshot::Sender<Result<AnyApplied, ProposeError>>;
 pub(crate) enum Input {
     /// Name and addresses of this node, and the digest of what it begins with.
     Introduce(MemberInfo, Option<String>),
+    /// Whom this node has met as a founder, as a digest.
+    Met(String),
     Propose(Proposal),
     Read(PendingRead),
     /// Takes a group's name; false if it is taken.

@@ -282,6 +282,10 @@ impl Driver {
                     self.transport.set_identity(self.card.to_json());
                     self.transport.set_own_url(self.card.info.peer_url.clone());
                 }
+                Input::Met(digest) => {
+                    self.card.met = Some(digest);
+                    self.transport.set_identity(self.card.to_json());
+                }
                 Input::Reserve { group, done } => {
                     let is_free = self.reserved.insert(group);
                     if done.send(is_free).is_err() && is_free {

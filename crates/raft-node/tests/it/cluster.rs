@@ -1,7 +1,7 @@
 //! Hosts that talk to each other over real connections: snapshots between them, and members that
 //! come and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -170,6 +170,51 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     assert!(tokio::time::timeout(PATIENCE, poll).await.is_ok(), "never came true: {what}");
+}
+
+/// Who has answered one founder may be somebody else when the next one asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn founders_agree_also_when_one_of_them_loses_its_disk_between_two_meetings() {
+    let (mut nodes, mut dirs, mut infos) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let place = Place::new().await;
+        infos.push(place.info());
+        let config = place.config();
+        let (node, dir) = Node::open(place, config).await;
+        nodes.push(node);
+        dirs.push(dir);
+    }
+    let founders: BTreeMap<String, String> =
+        infos.iter().map(|info| (info.name.clone(), info.peer_url.clone())).collect();
+    let [first, second] = [0, 1].map(|at: usize| nodes[at].host.groups.clone());
+    let early = first.meet_founders(GROUP, (&infos[0], None), &founders);
+    tokio::pin!(early);
+    // Time enough to meet those that are there.
+    let met = tokio::time::timeout(Duration::from_millis(500), &mut early).await;
+    assert!(met.is_err(), "the others have not met anybody yet");
+
+    let address = nodes.pop().unwrap().stop().await;
+    dirs.pop();
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let config = place.config();
+    let (node, dir) = Node::open(place, config).await;
+    nodes.push(node);
+    dirs.push(dir);
+    let third = nodes[2].host.groups.clone();
+    let all = async {
+        tokio::join!(
+            early,
+            second.meet_founders(GROUP, (&infos[1], None), &founders),
+            third.meet_founders(GROUP, (&infos[2], None), &founders),
+        )
+    };
+    let (one, two, three) = tokio::time::timeout(PATIENCE, all).await.expect("they agree");
+    let membership = one.unwrap();
+    assert_eq!(two.unwrap(), membership);
+    assert_eq!(three.unwrap(), membership);
+    let ids: BTreeSet<NodeId> = nodes.iter().map(Node::node).collect();
+    assert_eq!(membership.voters.iter().copied().collect::<BTreeSet<_>>(), ids);
 }
 
 /// A snapshot of its own that is still being written when a newer one of the leader is installed
