@@ -1,8 +1,9 @@
-//! What many watchers are told is encoded once.
+//! One change is encoded once, also for watchers that are told different runs.
 //!
-//! A thousand watchers of one prefix hear of the same change within the same few milliseconds. Each
-//! writes it into a stream of its own, with its own ids and headers around it; what is the same for
-//! all of them is found here by whoever is not the first.
+//! Those with equal ranges share all they are told: see [`crate::runs`]. Those with different ones,
+//! or with ids of their own in their messages, hear of the same change within the same few
+//! milliseconds all the same: what is alike for all of them is found here by whoever is not the
+//! first.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
