@@ -4,7 +4,7 @@
 mod running;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +72,22 @@ pub(crate) enum ApplyInput {
     },
 }
 
+impl ApplyInput {
+    /// Whom it is about.
+    pub(crate) fn group(&self) -> GroupId {
+        match self {
+            Self::Start { group, .. }
+            | Self::Commit { group, .. }
+            | Self::Visit { group, .. }
+            | Self::Install { group, .. }
+            | Self::Snapshotted { group, .. }
+            | Self::Saved { group, .. }
+            | Self::Ended { group }
+            | Self::Remove { group, .. } => *group,
+        }
+    }
+}
+
 /// A fetched snapshot on its way to the disk.
 pub(crate) struct FetchedFile {
     pub(crate) ticket: Ticket,
@@ -127,7 +143,7 @@ pub(crate) struct Apply {
     snapshot_interval: Duration,
     groups: BTreeMap<GroupId, Running>,
     /// Groups with more to apply than one turn.
-    behind: Vec<GroupId>,
+    behind: VecDeque<GroupId>,
     /// Groups that have ended while a snapshot of theirs was being written, and whether it is to
     /// be deleted.
     ended: BTreeMap<GroupId, bool>,
@@ -151,7 +167,7 @@ impl Apply {
             snapshot_entries: config.snapshot_entries,
             snapshot_interval: config.snapshot_interval,
             groups: BTreeMap::new(),
-            behind: Vec::new(),
+            behind: VecDeque::new(),
             ended: BTreeMap::new(),
             seconds,
         }
@@ -170,7 +186,11 @@ impl Apply {
                     Some(input) => self.handle(input).await,
                     None => return,
                 },
-                () = tokio::task::yield_now(), if !self.behind.is_empty() => self.catch_up().await,
+                () = tokio::task::yield_now(), if !self.behind.is_empty() => {}
+            }
+            // Also while there is input all the time.
+            if let Some(group) = self.behind.pop_front() {
+                self.advance(group).await;
             }
         }
     }
@@ -252,13 +272,7 @@ impl Apply {
             running.snapshot(group, &self.snapshotter);
         }
         if running.next().is_some() && !self.behind.contains(&group) {
-            self.behind.push(group);
-        }
-    }
-
-    async fn catch_up(&mut self) {
-        for group in std::mem::take(&mut self.behind) {
-            self.advance(group).await;
+            self.behind.push_back(group);
         }
     }
 

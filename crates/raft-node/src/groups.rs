@@ -123,6 +123,7 @@ impl Groups {
             apply: apply_sender.clone(),
             tasks: tasks.clone(),
             adopt: config.adopt.clone(),
+            max_command_bytes: config.max_command_bytes,
             metrics: figures.clone(),
             disk_patience: DISK_PATIENCE.max(Duration::from_millis(3 * config.election_ms)),
             started,

@@ -67,7 +67,13 @@ impl Driver {
     /// A follower passes a command on.
     pub(super) fn handle_forward(&mut self, from: NodeId, forward: Forward) {
         self.refer(from, forward.group);
-        self.hold(forward.group, Placing::Forwarded { from, forward });
+        let (len, max) = (forward.command.len(), self.max_command_bytes);
+        let (group, placing) = (forward.group, Placing::Forwarded { from, forward });
+        match len <= max {
+            true => self.hold(group, placing),
+            // The nodes have different settings.
+            false => self.decline(placing, &ProposeError::TooLarge { len, max }),
+        }
     }
 
     pub(super) fn handle_forward_reply(&mut self, reply: ForwardReply) {

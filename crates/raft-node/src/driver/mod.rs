@@ -8,6 +8,7 @@
 //! It never waits for anything but the next input: not for the disk, nor the network, nor the
 //! machines. So a node whose disk hangs still says that it lives, and can hand over what it leads.
 
+mod backlog;
 mod carry;
 mod contacts;
 mod disk;
@@ -19,7 +20,7 @@ mod read;
 mod snapshot;
 mod way;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use consensus::{GroupId, Index, Message, Multi, NodeId, Output, Term};
 use storage::Wal;
@@ -37,6 +38,7 @@ use crate::identity::NodeCard;
 use crate::member::MemberInfo;
 use crate::metrics::Metrics;
 use crate::transport::{Incoming, PeerFrame, Transport};
+use backlog::Backlog;
 use disk::Disk;
 use forward::Forwards;
 pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
@@ -60,7 +62,7 @@ pub(crate) struct Driver {
     transport: Transport,
     apply: mpsc::Sender<ApplyInput>,
     /// What the apply task had no room for, in order. Nothing new is taken while there is any.
-    apply_backlog: VecDeque<ApplyInput>,
+    apply_backlog: Backlog,
     disk: Disk,
     reads: Reads,
     forwards: Forwards,
@@ -91,6 +93,7 @@ pub(crate) struct Driver {
     /// What this node tells about itself.
     card: NodeCard,
     adopt: Adopt,
+    max_command_bytes: usize,
     way: Way,
 }
 
@@ -105,6 +108,7 @@ pub(crate) struct Parts {
     pub(crate) apply: mpsc::Sender<ApplyInput>,
     pub(crate) tasks: TaskTracker,
     pub(crate) adopt: Adopt,
+    pub(crate) max_command_bytes: usize,
     pub(crate) metrics: Metrics,
     /// A write that takes longer hangs.
     pub(crate) disk_patience: Duration,
@@ -124,6 +128,7 @@ impl Driver {
             apply,
             tasks,
             adopt,
+            max_command_bytes,
             metrics,
             started,
             disk_patience,
@@ -134,7 +139,7 @@ impl Driver {
             incoming,
             transport,
             apply,
-            apply_backlog: VecDeque::new(),
+            apply_backlog: Backlog::default(),
             disk: Disk::new(wal, metrics.persist_seconds.clone()),
             reads: Reads::default(),
             forwards: Forwards::new(),
@@ -156,6 +161,7 @@ impl Driver {
             fetching: BTreeMap::new(),
             card,
             adopt,
+            max_command_bytes,
             way: Way::new(disk_patience),
         }
     }
@@ -188,7 +194,7 @@ impl Driver {
                 Some(first) = self.incoming.recv() => frames.push(first),
                 permit = apply.reserve(), if is_apply_full => {
                     let Ok(permit) = permit else { return };
-                    permit.send(self.apply_backlog.pop_front().expect("there is some"));
+                    permit.send(self.apply_backlog.pop().expect("there is some"));
                 }
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -356,27 +362,16 @@ impl Driver {
     }
 
     /// Hands something to the apply task without waiting for it.
-    fn hand_to_apply(&mut self, mut input: ApplyInput) {
+    fn hand_to_apply(&mut self, input: ApplyInput) {
         if self.apply_backlog.is_empty() {
             match self.apply.try_send(input) {
                 // The apply task has ended: then the driver ends, too.
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-                Err(mpsc::error::TrySendError::Full(input)) => self.apply_backlog.push_back(input),
+                Err(mpsc::error::TrySendError::Full(input)) => self.apply_backlog.push(input),
             }
             return;
         }
-        // Only the newest commit of a group matters.
-        if let (
-            ApplyInput::Commit { group, through, waiters },
-            Some(ApplyInput::Commit { group: waiting, through: known, waiters: others }),
-        ) = (&mut input, self.apply_backlog.back_mut())
-            && group == waiting
-        {
-            *known = *through;
-            others.append(waiters);
-            return;
-        }
-        self.apply_backlog.push_back(input);
+        self.apply_backlog.push(input);
     }
 
     fn leadership_of(&self, group: GroupId) -> Leadership {

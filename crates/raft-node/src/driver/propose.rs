@@ -211,7 +211,7 @@ impl Driver {
     }
 
     /// Nothing was done.
-    fn decline(&mut self, placing: Placing, error: &ProposeError) {
+    pub(super) fn decline(&mut self, placing: Placing, error: &ProposeError) {
         match placing {
             Placing::Own(proposal) => refuse(vec![proposal], error),
             Placing::Forwarded { from, forward } => {

@@ -400,6 +400,30 @@ fn damage(dir: &Path, needle: &[u8]) {
     }
 }
 
+/// What a follower takes by its own settings may be more than the leader takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_refuses_what_is_passed_on_to_it_by_its_own_limit() {
+    let limits = std::sync::atomic::AtomicUsize::new(100);
+    let next = || limits.fetch_add(100, std::sync::atomic::Ordering::Relaxed);
+    let (nodes, _dirs) = trio(|config| Config { max_command_bytes: next(), ..config }).await;
+    // The first has the lowest limit, and is to lead.
+    nodes[0].write("first").await;
+    let [low, high] = [0, 2].map(|at: usize| &nodes[at]);
+    let to = low.node();
+    let transfer = MemberRequest::Transfer { to };
+    let leads = || low.group.as_ref().unwrap().leadership().borrow().is_here;
+    until("the first leads", async || {
+        leads() || high.members().ask(&transfer).await.is_ok() && leads()
+    })
+    .await;
+    let long = Bytes::from(vec![b'x'; 150]);
+    let refused = high.group.as_ref().unwrap().propose(long).await;
+    assert_eq!(refused.map(|_| ()), Err(ProposeError::TooLarge { len: 150, max: 100 }));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 /// All of a member's life: a place is made, claimed by one life only, becomes a voter, leads, and
 /// is removed by itself.
 #[tokio::test(flavor = "multi_thread")]
