@@ -10,11 +10,12 @@
 //! **Invariant:** a backup that breaks off never looks complete: its checksum is missing.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinError;
 
 use crate::store::{Revision, Snapshot, SnapshotError, Store};
@@ -25,6 +26,8 @@ const CHECKSUM_BYTES: usize = 32;
 const PIECE_BYTES: usize = 32 << 10;
 /// Pieces that wait for the reader.
 const PIECES_MAX: usize = 4;
+/// Backups that are read at the same time.
+const BACKUPS_MAX: usize = 4;
 
 pub(crate) struct Backup {
     pub(crate) revision: Revision,
@@ -32,6 +35,29 @@ pub(crate) struct Backup {
     /// Bytes before the checksum.
     len: u64,
     pieces: mpsc::Receiver<Bytes>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Room for the backups that are read at the same time: each holds a thread, and a clone for which
+/// the store copies what it changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Backups(Arc<Semaphore>);
+
+impl Default for Backups {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BACKUPS_MAX)))
+    }
+}
+
+/// Why no backup was begun.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackupRefused {
+    #[error(
+        "{BACKUPS_MAX} backups are being read from this node already; repeat when one has ended"
+    )]
+    TooMany,
+    #[error("the backup could not be measured")]
+    Failed(#[from] JoinError),
 }
 
 pub(crate) struct Piece {
@@ -58,13 +84,18 @@ pub enum BackupError {
 
 impl Backup {
     /// Measures the backup, so that its length and checksum are known before its first byte.
-    pub(crate) async fn start(store: Snapshot) -> Result<Self, JoinError> {
+    pub(crate) async fn start(
+        Backups(room): &Backups,
+        store: Snapshot,
+    ) -> Result<Self, BackupRefused> {
+        let permit =
+            Arc::clone(room).try_acquire_owned().map_err(|_full| BackupRefused::TooMany)?;
         let measured = Snapshot::clone(&store);
         let (len, checksum) = tokio::task::spawn_blocking(move || measure(&measured)).await?;
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         let revision = store.revision();
         tokio::task::spawn_blocking(move || send(&store, &sender));
-        Ok(Self { revision, checksum, len, pieces })
+        Ok(Self { revision, checksum, len, pieces, permit })
     }
 
     /// Of the whole file.
@@ -74,13 +105,13 @@ impl Backup {
 
     /// The file; its last piece is the checksum.
     pub(crate) fn pieces(self) -> impl Stream<Item = Result<Piece, Interrupted>> + Send {
-        let Self { checksum, len, pieces, .. } = self;
-        stream::unfold(Some((pieces, len)), move |state| async move {
-            let (mut pieces, left) = state?;
+        let Self { checksum, len, pieces, permit, .. } = self;
+        stream::unfold(Some((pieces, len, permit)), move |state| async move {
+            let (mut pieces, left, permit) = state?;
             match pieces.recv().await {
                 Some(bytes) => {
                     let remaining = left - bytes.len() as u64;
-                    Some((Ok(Piece { bytes, remaining }), Some((pieces, remaining))))
+                    Some((Ok(Piece { bytes, remaining }), Some((pieces, remaining, permit))))
                 }
                 None if left == 0 => {
                     let bytes = Bytes::copy_from_slice(&checksum);
@@ -142,8 +173,6 @@ pub fn read(file: &[u8]) -> Result<Store, BackupError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures_util::StreamExt as _;
 
     use super::*;
@@ -161,7 +190,7 @@ mod tests {
     }
 
     async fn file(store: &Store) -> Vec<u8> {
-        let backup = Backup::start(Arc::new(store.clone())).await.unwrap();
+        let backup = Backup::start(&Backups::default(), Arc::new(store.clone())).await.unwrap();
         let (len, mut file) = (backup.len(), Vec::new());
         let mut pieces = std::pin::pin!(backup.pieces());
         while let Some(piece) = pieces.next().await {
@@ -173,6 +202,19 @@ mod tests {
         }
         assert_eq!(file.len() as u64, len);
         file
+    }
+
+    #[tokio::test]
+    async fn a_few_backups_are_read_at_a_time() {
+        let (room, store) = (Backups::default(), Snapshot::default());
+        let mut open = Vec::new();
+        for _ in 0..BACKUPS_MAX {
+            open.push(Box::pin(Backup::start(&room, store.clone()).await.unwrap().pieces()));
+        }
+        let refused = Backup::start(&room, store.clone()).await.err();
+        assert!(matches!(refused, Some(BackupRefused::TooMany)));
+        open.pop();
+        assert!(Backup::start(&room, store).await.is_ok());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! HTTP health checks of registered instances.
 //!
-//! One task schedules them all; at most so many run at once, and none twice at the same time. A
-//! result is written into the instance's key only when it changes what is there.
+//! The leader checks. One task schedules all checks; at most so many run at once, and none twice at
+//! the same time. A result is written into the instance's key only when it changes what is there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,15 +13,19 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{CommandError, Coordinator};
 use crate::registry;
-use crate::store::{Revision, Store};
+use crate::store::{HistoryCompacted, Revision, Store, WatchFilter};
 
 /// Time between two checks when a registration does not say.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// How often it is looked what there is to check.
+const PERIOD: Duration = Duration::from_secs(1);
 /// The longest an instance may take to answer; the interval if that is shorter.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// One failure may be an accident.
@@ -66,27 +70,64 @@ struct Outcome {
 }
 
 pub(crate) async fn run(coordinator: Coordinator, max_running: usize, stop: CancellationToken) {
-    let mut changes = coordinator.subscribe();
     let client: HttpClient = Client::builder(TokioExecutor::new()).build_http();
-    let mut probes = BTreeMap::new();
+    let mut checks = Checks::new(coordinator);
     let mut running = JoinSet::new();
-    let mut seen = Revision(0);
+    let mut look = tokio::time::interval(PERIOD);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let store = changes.borrow_and_update().clone();
-        if seen != store.revision() {
-            seen = store.revision();
-            follow(&mut probes, &store);
-        }
-        let next = start_due(&mut probes, &mut running, &client, max_running);
+        let next = start_due(&mut checks.probes, &mut running, &client, max_running);
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = changes.changed() => if changed.is_err() { return },
+            _ = look.tick() => checks.look().await,
             Some(outcome) = running.join_next() => if let Ok(outcome) = outcome {
-                finish(&coordinator, &mut probes, outcome).await;
+                finish(&checks.coordinator, &mut checks.probes, outcome).await;
             },
             () = sleep_until(next) => {}
         }
     }
+}
+
+/// What is to be checked. It looks by itself rather than being woken: for whoever is woken, each
+/// change of the store would be copied.
+struct Checks {
+    coordinator: Coordinator,
+    probes: BTreeMap<Bytes, Probe>,
+    /// The first revision that was not looked at; `None` while another node checks.
+    next: Option<Revision>,
+}
+
+impl Checks {
+    const fn new(coordinator: Coordinator) -> Self {
+        Self { coordinator, probes: BTreeMap::new(), next: None }
+    }
+
+    async fn look(&mut self) {
+        if !self.coordinator.leads() {
+            self.probes.clear();
+            self.next = None;
+            return;
+        }
+        let store = self.coordinator.recent().await;
+        if self.next.is_none_or(|next| has_changed(&store, next)) {
+            follow(&mut self.probes, &store);
+        }
+        self.next = Some(store.revision().next());
+    }
+}
+
+/// Whether something about an instance has changed from this revision on.
+fn has_changed(store: &Store, from: Revision) -> bool {
+    let range = registry::keys_of(None);
+    let filter = WatchFilter { range, puts: true, deletes: true, previous: false };
+    let mut next = from;
+    while next <= store.revision() {
+        match store.mvcc.events(next, &filter, 1) {
+            Ok(batch) if batch.events.is_empty() => next = batch.next,
+            Ok(_) | Err(HistoryCompacted { .. }) => return true,
+        }
+    }
+    false
 }
 
 async fn sleep_until(next: Option<Instant>) {
@@ -115,8 +156,8 @@ fn target(key: &[u8], instance: &Instance, revision: Revision) -> Option<Target>
     let check = instance.check.as_ref()?;
     let url = url(&instance.address, instance.port, check.http.as_deref()?).ok()?;
     let interval = check.interval_seconds.map_or(DEFAULT_INTERVAL, Duration::from_secs);
-    // Whoever wrote the key by hand may have written 0.
-    let interval = interval.max(Duration::from_secs(1));
+    // Whoever wrote the key by hand may have written anything.
+    let interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
     Some(Target {
         key: Bytes::copy_from_slice(key),
         url,
@@ -189,7 +230,9 @@ async fn write(
     let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(&record.value) else {
         return Ok(());
     };
-    value["status"] = serde_json::json!(status);
+    // Whoever wrote it by hand may have written an array, which has no place for it.
+    let Some(fields) = value.as_object_mut() else { return Ok(()) };
+    fields.insert("status".to_owned(), serde_json::json!(status));
     let value = value.to_string().into();
     registry::put_if(coordinator, target.key.clone(), target.revision, value, None).await?;
     Ok(())
@@ -198,6 +241,45 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Command, LeaseId, Op, Put, Stamp, Txn};
+
+    fn put(store: &mut Store, key: &'static str, value: &'static str) {
+        let put = Put {
+            key: key.into(),
+            value: Some(value.into()),
+            lease: Some(LeaseId::NONE),
+            previous: false,
+        };
+        let stamp = Stamp { now_ms: 0, quota_bytes: u64::MAX };
+        store.apply(stamp, Command::Txn(Txn::always(Op::Put(put))));
+    }
+
+    #[test]
+    fn instances_are_read_again_when_one_has_changed() {
+        let mut store = Store::default();
+        assert!(!has_changed(&store, Revision(1)));
+        (0..5000).for_each(|_| put(&mut store, "other", ""));
+        assert!(!has_changed(&store, Revision(1)));
+        let seen = store.revision().next();
+        put(&mut store, "quartet/services/a/b", "");
+        put(&mut store, "other", "");
+        assert!(has_changed(&store, seen));
+        assert!(!has_changed(&store, store.revision()));
+    }
+
+    #[test]
+    fn an_interval_is_bounded_whoever_wrote_it() {
+        for (written, bounded) in [("0", 1), ("7", 7), ("18446744073709551615", 3600)] {
+            let check = format!(r#"{{"http":"/h","interval_seconds":{written}}}"#);
+            let value = format!(r#"{{"address":"h","port":1,"check":{check}}}"#);
+            let mut store = Store::default();
+            put(&mut store, "quartet/services/a/b", value.leak());
+            let record = store.mvcc.get(b"quartet/services/a/b").unwrap();
+            let instance = registry::instance(record).unwrap();
+            let target = target(&record.key, &instance, record.mod_revision).unwrap();
+            assert_eq!(target.interval, Duration::from_secs(bounded));
+        }
+    }
 
     #[test]
     fn a_check_is_a_path_on_the_instance_or_an_http_url() {

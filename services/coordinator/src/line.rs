@@ -14,13 +14,20 @@ use chassis::deadline::Deadline;
 use chassis::long_poll;
 use telemetry::metrics::Gauge;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::coordinator::{CommandError, Coordinator, Failure};
 use crate::metrics::Metrics;
-use crate::store::{Caller, Enqueue, EnqueueError, LeaseId, Place, Record, Request, Revision};
+use crate::store::{
+    Caller, Enqueue, EnqueueError, LeaseId, MAX_TTL_SECONDS, Place, Record, Request, Revision,
+};
 
+/// How long a caller without a deadline is kept until its place is given up.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries to renew a lease.
+const RENEW_RETRY: Duration = Duration::from_millis(200);
 /// How often giving up a place is tried. If it fails, the place ends with its lease.
 const LEAVE_ATTEMPTS: u32 = 5;
 const LEAVE_RETRY: Duration = Duration::from_millis(200);
@@ -110,7 +117,11 @@ impl Line {
                     }
                 }
                 Err(error) => {
-                    guard.leave().await;
+                    let leaving = guard.leave();
+                    // Whoever has a deadline is told in time, and the place goes behind its back.
+                    if !patience.has_deadline() {
+                        let _late = tokio::time::timeout(LEAVE_PATIENCE, leaving).await;
+                    }
                     return Err(error);
                 }
             }
@@ -145,7 +156,7 @@ impl Line {
         // However short the wait is: one look.
         if let Some(revision) = self.look(&ask.name, place).await? {
             if renewed {
-                self.renew_once(place.lease).await?;
+                self.renew(place.lease, ask.ttl_seconds).await?;
             }
             return Ok(revision);
         }
@@ -159,24 +170,29 @@ impl Line {
             },
             Patience::Bounded { wait, deadline } => {
                 let event = async {
-                    tokio::select! {
-                        outcome = came => outcome,
-                        error = self.renew(place.lease, ask.ttl_seconds), if renewed => Err(error),
+                    let revision = tokio::select! {
+                        outcome = came => outcome?,
+                        error = self.keep(place.lease, ask.ttl_seconds), if renewed => return Err(error),
+                    };
+                    if renewed {
+                        // The caller's time begins now.
+                        self.renew(place.lease, ask.ttl_seconds).await?;
                     }
+                    Ok(revision)
                 };
-                let outcome = long_poll::wait(event, wait, deadline, &self.draining).await;
-                if renewed && matches!(outcome, Some(Ok(_))) {
-                    // The caller's time begins now.
-                    self.renew_once(place.lease).await?;
-                }
-                outcome
+                long_poll::wait(event, wait, deadline, &self.draining).await
             }
         };
         match outcome {
             Some(outcome) => outcome,
             None if self.draining.is_cancelled() => Err(Failure::Stopped.into()),
             None => {
-                let store = self.coordinator.snapshot().await?;
+                // What this node knows: asking the others takes time that the caller has not.
+                let store = self.coordinator.recent().await;
+                let holds = store.mvcc.holds(&place.key, place.token);
+                if holds && store.mvcc.ahead(&ask.name, place.token).is_none() {
+                    return Ok(store.revision());
+                }
                 Err(TurnError::Held { holder: store.mvcc.line(&ask.name).first().cloned() })
             }
         }
@@ -194,8 +210,8 @@ impl Line {
 
     async fn until_first(&self, name: &[u8], place: &Place) -> Result<Revision, TurnError> {
         let mut changes = self.coordinator.subscribe();
-        // What is published may be older than the place.
-        let mut store = self.coordinator.snapshot().await?;
+        // What is published may be older than the place; what this node has is not.
+        let mut store = self.coordinator.recent().await;
         let mut ahead: Option<Arc<Record>> = None;
         loop {
             if !store.mvcc.holds(&place.key, place.token) {
@@ -220,14 +236,33 @@ impl Line {
     }
 
     /// Keeps a lease for as long as its caller is there. Answers when that is in vain.
-    async fn renew(&self, lease: LeaseId, ttl_seconds: u64) -> TurnError {
+    async fn keep(&self, lease: LeaseId, ttl_seconds: u64) -> TurnError {
         let period = Duration::from_millis(ttl_seconds.saturating_mul(1000) / 3);
         loop {
             tokio::time::sleep(period).await;
-            if let Err(error) = self.renew_once(lease).await {
+            if let Err(error) = self.renew(lease, ttl_seconds).await {
                 return error;
             }
         }
+    }
+
+    /// Renews a lease. While the cluster does not answer the lease goes on, and so do the tries,
+    /// until its time would be over.
+    async fn renew(&self, lease: LeaseId, ttl_seconds: u64) -> Result<(), TurnError> {
+        let renewing = async {
+            loop {
+                match self.renew_once(lease).await {
+                    Err(TurnError::Failed(failure)) if failure != Failure::Stopped => {
+                        tracing::debug!(%failure, %lease, "a lease in line was not renewed");
+                        tokio::time::sleep(RENEW_RETRY).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        };
+        let over = Duration::from_secs(ttl_seconds.min(MAX_TTL_SECONDS));
+        let renewed = tokio::time::timeout(over, renewing).await;
+        renewed.unwrap_or(Err(Failure::Indeterminate.into()))
     }
 
     fn node(&self) -> Coordinator {
@@ -259,6 +294,12 @@ impl Drop for Waiting {
     }
 }
 
+impl Patience {
+    const fn has_deadline(self) -> bool {
+        matches!(self, Self::Bounded { deadline: Some(_), .. })
+    }
+}
+
 impl Guard {
     fn place(&self) -> &Place {
         self.place.as_ref().expect("only `keep` and `leave` take it, and they take the guard")
@@ -269,20 +310,26 @@ impl Guard {
         self.place = None;
     }
 
-    /// Gives the place up and waits until that is done.
-    async fn leave(mut self) {
-        if let Some(place) = self.place.take() {
-            leave(&self.line.node(), place, self.request.take()).await;
+    /// Gives the place up, also if nobody waits until that is done.
+    fn leave(mut self) -> impl Future<Output = ()> {
+        let leaving = self.begin_leaving();
+        async move {
+            if let Some(leaving) = leaving {
+                let _ended = leaving.await;
+            }
         }
+    }
+
+    fn begin_leaving(&mut self) -> Option<JoinHandle<()>> {
+        let place = self.place.take()?;
+        let (coordinator, request) = (self.line.node(), self.request.take());
+        Some(self.line.tasks.spawn(async move { leave(&coordinator, place, request).await }))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            let (coordinator, request) = (self.line.node(), self.request.take());
-            self.line.tasks.spawn(async move { leave(&coordinator, place, request).await });
-        }
+        let _detached = self.begin_leaving();
     }
 }
 

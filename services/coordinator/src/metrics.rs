@@ -21,6 +21,7 @@ pub struct Metrics {
     pub(crate) places_waiting: telemetry::metrics::Gauge,
     pub(crate) watch_streams: telemetry::metrics::Gauge,
     pub(crate) watchers: telemetry::metrics::Gauge,
+    pub(crate) is_learner: telemetry::metrics::Gauge,
 }
 
 impl Metrics {
@@ -44,6 +45,7 @@ impl Metrics {
             watch_streams: registry
                 .gauge("etcd_debugging_mvcc_watch_stream_total", "Open watch streams."),
             watchers: registry.gauge("etcd_debugging_mvcc_watcher_total", "Watches in them."),
+            is_learner: registry.gauge("etcd_server_is_learner", "Whether this node is a learner."),
         }
     }
 
@@ -69,7 +71,6 @@ impl Metrics {
         gauge("etcd_server_quota_backend_bytes", "What the store may take.").set_count(quota_bytes);
         let has_leader = gauge("etcd_server_has_leader", "Whether a leader is known.");
         let is_leader = gauge("etcd_server_is_leader", "Whether this node leads.");
-        gauge("etcd_server_is_learner", "Whether this node is a learner.").set_count(0);
         let term = gauge("coordinator_term", "The current term.");
         registry.before_encoding(move || {
             let now = *leadership.borrow();

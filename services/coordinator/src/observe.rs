@@ -37,7 +37,7 @@ impl Observer {
         let store = coordinator.snapshot().await?;
         coordinator.may_read(&store, &places(&name))?;
         Ok(Self {
-            watching: watch(coordinator, &name, store.revision()),
+            watching: watch(coordinator, &store, &name),
             line: line(&store, &name),
             revision: store.revision(),
             coordinator: coordinator.clone(),
@@ -75,7 +75,7 @@ impl Observer {
                 Seen::Compacted(_) => {
                     // Overtaken by a compaction: what is now matters, not what was.
                     let store = self.coordinator.snapshot().await.ok()?;
-                    self.watching = watch(&self.coordinator, &self.name, store.revision());
+                    self.watching = watch(&self.coordinator, &store, &self.name);
                     self.line = line(&store, &self.name);
                     self.revision = store.revision();
                     return Some(());
@@ -94,9 +94,9 @@ impl Observer {
     }
 }
 
-fn watch(coordinator: &Coordinator, name: &[u8], seen: Revision) -> Watching<WatchFilter> {
+fn watch(coordinator: &Coordinator, store: &Store, name: &[u8]) -> Watching<WatchFilter> {
     let filter = WatchFilter { range: places(name), puts: true, deletes: true, previous: false };
-    Watching::new(coordinator, filter, seen.next(), BOOKMARK_PERIOD)
+    Watching::new(coordinator, store, filter, store.revision().next(), BOOKMARK_PERIOD)
 }
 
 fn line(store: &Store, name: &[u8]) -> BTreeMap<(Revision, Bytes), Arc<Record>> {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use chassis::health::Check;
+use consensus::RoleName;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -75,6 +76,7 @@ impl Upkeep {
             let store = self.coordinator.recent().await;
             warned = warn_of_quota(&store, quota, warned);
             drop(store);
+            self.note_role().await;
             let outcome = self.round(&mut past).await.err();
             if failing != outcome {
                 self.report(outcome);
@@ -92,6 +94,13 @@ impl Upkeep {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    async fn note_role(&self) {
+        // Whoever leads votes; for the others the driver knows.
+        let learns = !self.coordinator.leads()
+            && matches!(self.coordinator.status().await, Ok(status) if status.role == RoleName::Learner);
+        self.coordinator.metrics().is_learner.set_count(u64::from(learns));
     }
 
     /// Followers leave it to the leader.

@@ -81,13 +81,16 @@ pub(crate) struct Watching<R> {
     /// Who watches: it may outlive the token, but not the rights.
     coordinator: Coordinator,
     user: Option<String>,
-    /// As of the last look; `None` before the first.
-    rights: Option<Rights>,
+    /// As of the last look.
+    rights: Rights,
 }
 
 impl<R: Reader> Watching<R> {
+    /// `store` is where the caller was seen to have the right to watch: what is published may be
+    /// older, and know neither its token nor what it was granted.
     pub(crate) fn new(
         coordinator: &Coordinator,
+        store: &Store,
         reader: R,
         from: Revision,
         bookmark_period: Duration,
@@ -95,8 +98,8 @@ impl<R: Reader> Watching<R> {
         coordinator.metrics().watchers.inc();
         let changes = coordinator.subscribe();
         Self {
-            user: None,
-            rights: None,
+            user: coordinator.user(store).ok().flatten().map(str::to_owned),
+            rights: store.auth.rights(),
             coordinator: coordinator.clone(),
             changes,
             reader,
@@ -183,8 +186,8 @@ impl<R: Reader> Watching<R> {
     }
 
     fn is_allowed(&mut self, store: &Store) -> bool {
-        let rights = Some(store.auth.rights());
-        if rights == self.rights {
+        let rights = store.auth.rights();
+        if rights == self.rights || rights.precede(self.rights) {
             return true;
         }
         self.rights = rights;

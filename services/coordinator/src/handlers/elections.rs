@@ -52,7 +52,8 @@ pub(super) async fn campaign(
     let ask = Enqueue { name: line::name(&name)?, value: said, lease, ttl_seconds, replace: true };
     let place = app.line().turn(once, ask, patience).await?.place;
     let key = place.key.clone();
-    let record = app.coordinator().snapshot().await?.mvcc.get(&key).cloned();
+    // This node has answered for the place, so it has the place: nothing can fail any more.
+    let record = app.coordinator().recent().await.mvcc.get(&key).cloned();
     let record = record.filter(|record| record.create_revision == place.token);
     let record = record.ok_or(TurnError::Ended(place.lease))?;
     Ok(Json(candidate(&name, &record)))

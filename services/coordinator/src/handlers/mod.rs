@@ -38,6 +38,7 @@ use tokio_util::task::TaskTracker;
 use utoipa::OpenApi as _;
 
 use crate::authn::Authenticator;
+use crate::backup::Backups;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Failure};
 use crate::identity::Identity;
@@ -71,6 +72,7 @@ struct Inner {
     max_request_bytes: usize,
     /// What watchers are told.
     runs: Arc<Runs>,
+    backups: Backups,
     /// For `/v1/watch`.
     encoded_sse: Arc<Encoded<sse::Encoded>>,
     /// For `/v3/watch`.
@@ -92,6 +94,7 @@ impl App {
             draining: context.draining.clone(),
             max_request_bytes: context.config.max_request_bytes,
             runs: Arc::default(),
+            backups: Backups::default(),
             encoded_sse: Arc::default(),
             encoded_etcd: Encoded::default(),
         };
@@ -147,6 +150,10 @@ impl App {
 
     fn max_request_bytes(&self) -> usize {
         self.inner.max_request_bytes
+    }
+
+    fn backups(&self) -> &Backups {
+        &self.inner.backups
     }
 
     /// Refuses what a command cannot carry.

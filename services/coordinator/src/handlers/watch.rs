@@ -92,26 +92,27 @@ impl<E: Fn(&store::Event) -> Option<Event> + Clone + Send + 'static> Told<E> {
         if from < compacted {
             return Err(HistoryCompacted { oldest: compacted }.problem());
         }
-        Ok(self.stream(app, from, None))
+        Ok(self.stream(app, &store, Some(from)))
     }
 
     /// Begins with what is there now, then goes on with what changes.
     pub(super) async fn open_with_state(self, app: &App) -> Result<Response, Problem> {
         let store = app.coordinator().snapshot().await?;
         app.coordinator().may_read(&store, &self.form.filter.range)?;
-        let from = store.revision().next();
-        Ok(self.stream(app, from, Some(&store)))
+        Ok(self.stream(app, &store, None))
     }
 
-    fn stream(self, app: &App, from: Revision, state: Option<&Store>) -> Response {
+    /// `None` begins with what `store` holds.
+    fn stream(self, app: &App, store: &Store, from: Option<Revision>) -> Response {
         let Self { form, encode } = self;
         let one_by_one = encode.clone();
         let encode = move |events: &[store::Event]| run(events, &encode);
         let crowd = Crowd { runs: Arc::clone(app.runs()), form: Arc::new(form), encode };
-        let watching = Watching::new(app.coordinator(), crowd, from, BOOKMARK_PERIOD);
-        let watching = match state {
-            Some(store) => watching.beginning_with(store),
-            None => watching,
+        let next = from.unwrap_or(store.revision().next());
+        let watching = Watching::new(app.coordinator(), store, crowd, next, BOOKMARK_PERIOD);
+        let watching = match from {
+            Some(_) => watching,
+            None => watching.beginning_with(store),
         };
         sse::response(pieces(watching, one_by_one), app.draining())
     }

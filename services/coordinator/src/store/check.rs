@@ -79,13 +79,20 @@ impl Changes {
         Ok(all)
     }
 
-    /// Only one branch runs, so the two may repeat each other's keys.
+    /// Only one branch runs, so the two may repeat each other's keys. Stricter than etcd, which
+    /// takes a put in one nested transaction and a deletion of its key in a later one, and then has
+    /// two changes of one key at one revision.
     fn add_nested(&mut self, txn: &Txn) -> Result<(), TxnInvalid> {
         let then = Self::of(&txn.success)?;
         let otherwise = Self::of(&txn.failure)?;
+        let deletes: Vec<KeyRange> = then.deletes.into_iter().chain(otherwise.deletes).collect();
+        // What an earlier nested transaction puts, a later one may not delete.
+        if self.puts.iter().any(|key| deletes.iter().any(|range| range.contains(key))) {
+            return Err(TxnInvalid::DuplicateKey);
+        }
         let puts: BTreeSet<Bytes> = then.puts.into_iter().chain(otherwise.puts).collect();
         puts.into_iter().try_for_each(|key| self.add_put(key))?;
-        self.deletes.extend(then.deletes.into_iter().chain(otherwise.deletes));
+        self.deletes.extend(deletes);
         Ok(())
     }
 
@@ -131,8 +138,17 @@ mod tests {
             (vec![delete("a"), either(vec![], vec![put("a")])], Err(TxnInvalid::DuplicateKey)),
             (vec![put("ab"), either(vec![delete("a")], vec![])], Err(TxnInvalid::DuplicateKey)),
             (vec![either(vec![put("a")], vec![put("a")])], Ok(())),
+            (vec![either(vec![put("a")], vec![delete("a")])], Ok(())),
             (
                 vec![either(vec![put("a")], vec![]), either(vec![put("a")], vec![])],
+                Err(TxnInvalid::DuplicateKey),
+            ),
+            (
+                vec![either(vec![put("ab")], vec![]), either(vec![], vec![delete("a")])],
+                Err(TxnInvalid::DuplicateKey),
+            ),
+            (
+                vec![either(vec![delete("a")], vec![]), either(vec![], vec![put("ab")])],
                 Err(TxnInvalid::DuplicateKey),
             ),
         ] {

@@ -139,6 +139,18 @@ impl Store {
         Ok((key, lease, token))
     }
 
+    /// Gives up a place that `request` asked for. Another call for the same request may have been
+    /// told that its turn has come: a place that nobody is ahead of stays.
+    pub(super) fn leave_for(&mut self, key: Bytes, token: Revision, request: Option<&Bytes>) {
+        let Some(request) = request else { return self.leave(key, token) };
+        let slash = key.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+        if self.mvcc.holds(&key, token) && self.mvcc.ahead(&key[..slash], token).is_none() {
+            return;
+        }
+        self.leave(key, token);
+        self.requests.forget_place(request, token);
+    }
+
     /// Gives up a place, unless it has ended already.
     pub(super) fn leave(&mut self, key: Bytes, token: Revision) {
         if !self.mvcc.holds(&key, token) {
@@ -167,7 +179,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Command, Delete, Op, Reply, Stamp, Txn};
+    use super::super::{Command, Delete, Op, Reply, Request, Stamp, Txn};
     use super::*;
 
     fn apply(store: &mut Store, command: Command) -> Reply {
@@ -261,6 +273,42 @@ mod tests {
         let new = enqueue(&mut store, 7, "", false);
         store.leave(old.key, old.token);
         assert!(store.mvcc.holds(&new.key, new.token));
+    }
+
+    #[test]
+    fn one_of_two_calls_for_a_request_that_leaves_takes_no_turn_from_the_other() {
+        let mut store = Store::default();
+        let holder = enqueue(&mut store, 0, "", false);
+        let ask = Enqueue {
+            name: "l".into(),
+            value: Bytes::new(),
+            lease: LeaseId::NONE,
+            ttl_seconds: 60,
+            replace: false,
+        };
+        let request = || Request { key: "r".into(), fingerprint: 1 };
+        let once = |store: &mut Store| {
+            let command = Box::new(Command::Enqueue(ask.clone()));
+            match apply(store, Command::Once { request: request(), command }) {
+                Reply::Enqueue(Ok(place)) => place,
+                reply => panic!("{reply:?}"),
+            }
+        };
+        let place = once(&mut store);
+        assert_eq!(once(&mut store), place);
+        let leave = |place: &Place| {
+            let (key, token, request) = (place.key.clone(), place.token, Some("r".into()));
+            Command::Leave { key, token, request }
+        };
+        // While somebody is ahead, nobody can have been told anything.
+        apply(&mut store, leave(&place));
+        assert!(!store.mvcc.holds(&place.key, place.token));
+        let again = once(&mut store);
+        assert!(place.token < again.token);
+        apply(&mut store, Command::Revoke { id: holder.lease });
+        apply(&mut store, leave(&again));
+        assert!(store.mvcc.holds(&again.key, again.token));
+        assert_eq!(once(&mut store), again, "and a repeat finds it");
     }
 
     #[test]

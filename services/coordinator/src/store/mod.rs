@@ -240,10 +240,7 @@ impl Store {
             }
             Command::Enqueue(ask) => Reply::Enqueue(self.enqueue(ask, stamp.quota_bytes)),
             Command::Leave { key, token, request } => {
-                self.leave(key, token);
-                if let Some(request) = request {
-                    self.requests.forget_place(&request, token);
-                }
+                self.leave_for(key, token, request.as_ref());
                 Reply::Done
             }
             Command::Deregister { key, own } => Reply::Deregister(self.deregister(key, own)),

@@ -173,9 +173,9 @@ impl Store {
         let plan = self.plan(txn);
         self.check(&plan, quota)?;
         let Self { mvcc, leases, .. } = self;
-        let mut run = Run { writer: mvcc.write(), leases };
+        let mut run = Run { writer: mvcc.write(), leases, left: Vec::new() };
         let mut result = run.plan(plan);
-        result.revision = run.writer.finish();
+        result.revision = run.finish();
         Ok(result)
     }
 
@@ -255,9 +255,19 @@ impl Compare {
 struct Run<'a> {
     writer: Writer<'a>,
     leases: &'a mut super::lease::Leases,
+    /// Which keys have left which leases.
+    left: Vec<(LeaseId, Bytes)>,
 }
 
 impl Run<'_> {
+    /// A lease that ends with its last key ends here: until now it could get another one.
+    fn finish(self) -> Revision {
+        for (lease, key) in &self.left {
+            self.leases.detach(*lease, key);
+        }
+        self.writer.finish()
+    }
+
     fn plan(&mut self, plan: Plan<'_>) -> TxnResult {
         let results = plan
             .steps
@@ -299,9 +309,8 @@ impl Run<'_> {
         let (value, lease) = (value.unwrap_or_default(), lease.unwrap_or_default());
         let (previous, record) = self.writer.put(&put.key, value, lease);
         self.leases.attach(lease, &put.key);
-        // A lease may end with its last key: only one that the key leaves loses it.
         if let Some(previous) = previous.as_ref().filter(|previous| previous.lease != lease) {
-            self.leases.detach(previous.lease, &put.key);
+            self.left.push((previous.lease, put.key.clone()));
         }
         OpResult::Put {
             revision: self.writer.revision(),
@@ -312,9 +321,64 @@ impl Run<'_> {
 
     fn delete(&mut self, range: &KeyRange) -> Vec<Arc<Record>> {
         let previous = self.writer.delete(range);
-        for record in &previous {
-            self.leases.detach(record.lease, &record.key);
-        }
+        self.left.extend(previous.iter().map(|record| (record.lease, record.key.clone())));
         previous
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, Enqueue, Place, Reply, Stamp};
+    use super::*;
+
+    fn apply(store: &mut Store, command: Command) -> Reply {
+        store.apply(Stamp { now_ms: 0, quota_bytes: u64::MAX }, command)
+    }
+
+    fn enqueue(store: &mut Store) -> Place {
+        let ask = Enqueue {
+            name: "l".into(),
+            value: Bytes::new(),
+            lease: LeaseId::NONE,
+            ttl_seconds: 60,
+            replace: false,
+        };
+        match apply(store, Command::Enqueue(ask)) {
+            Reply::Enqueue(Ok(place)) => place,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// Every lease that a key names exists and knows the key.
+    fn assert_leases_fit(store: &Store) {
+        for record in store.mvcc.scan(&KeyRange::all(), None) {
+            let lease = (record.lease != LeaseId::NONE).then(|| store.leases.get(record.lease));
+            let fits =
+                lease.is_none_or(|lease| lease.is_some_and(|l| l.keys.contains(&record.key)));
+            assert!(fits, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_made_for_a_place_goes_on_with_a_key_that_takes_it_over() {
+        let mut store = Store::default();
+        let place = enqueue(&mut store);
+        let delete =
+            Op::Delete(Delete { range: KeyRange::One(place.key.clone()), previous: false });
+        let put = |lease| {
+            Op::Put(Put {
+                key: "other".into(),
+                value: Some(Bytes::new()),
+                lease: Some(lease),
+                previous: false,
+            })
+        };
+        let success = vec![delete, put(place.lease)];
+        let txn = Txn { compares: vec![], success, failure: vec![] };
+        assert!(matches!(apply(&mut store, Command::Txn(txn)), Reply::Txn(Ok(_))));
+        assert_leases_fit(&store);
+        assert_eq!(store.leases.len(), 1);
+        apply(&mut store, Command::Txn(Txn::always(put(LeaseId::NONE))));
+        assert!(store.leases.is_empty(), "with its last key it ends");
     }
 }

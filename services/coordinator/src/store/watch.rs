@@ -62,7 +62,8 @@ impl Mvcc {
             return Err(HistoryCompacted { oldest: self.compacted });
         }
         let mut batch = Batch { events: Vec::new(), next: from, bytes: 0 };
-        for (revision, changes) in self.log.since(from).take(SCAN_MAX) {
+        let mut log = self.log.since(from);
+        for (revision, changes) in log.by_ref().take(SCAN_MAX) {
             for record in changes.iter().filter(|record| filter.wants(record)) {
                 let previous = filter.previous.then(|| self.before(record)).flatten();
                 batch.bytes += record.key.len() + record.value.len();
@@ -71,8 +72,12 @@ impl Mvcc {
             }
             batch.next = revision.next();
             if max_bytes <= batch.bytes {
-                break;
+                return Ok(batch);
             }
+        }
+        if log.next().is_none() {
+            // Not every revision has changes: the first one has none, nor has a restored store.
+            batch.next = batch.next.max(self.revision.next());
         }
         Ok(batch)
     }
@@ -178,6 +183,19 @@ mod tests {
             mvcc.events(Revision(3), &filter(KeyRange::all()), 100),
             Err(HistoryCompacted { oldest: Revision(4) })
         );
+    }
+
+    #[test]
+    fn revisions_without_a_change_are_passed() {
+        let all = filter(KeyRange::all());
+        let nothing = Batch { events: vec![], next: Revision(2), bytes: 0 };
+        assert_eq!(Mvcc::new().events(Revision(1), &all, 100), Ok(nothing));
+        let mut jumped = sample();
+        jumped.revision = Revision(1000);
+        let batch = jumped.events(Revision(5), &all, 100).unwrap();
+        assert_eq!((batch.events.len(), batch.next), (0, Revision(1001)));
+        let full = jumped.events(Revision(4), &all, 1).unwrap();
+        assert_eq!(full.next, Revision(5), "whoever stopped early goes on from there");
     }
 
     #[test]

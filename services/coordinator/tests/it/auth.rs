@@ -291,3 +291,41 @@ async fn a_guessed_idempotency_key_shows_nobody_anything() {
     assert_eq!(send(root).await.status, 200);
     send(writer).await.is_problem(403, "forbidden");
 }
+
+/// Watchers are woken with a store that may be older than the one that let them in.
+#[tokio::test]
+async fn a_watch_is_allowed_by_what_was_granted_just_before() {
+    let server = secured().await;
+    let root = token(&server, "root").await;
+    for at in 0..5 {
+        let name = format!("new{at}");
+        admin(&server, &root, "user/add", json!({ "name": name, "password": "p" })).await;
+        admin(&server, &root, "user/grant", json!({ "user": name, "role": "reader" })).await;
+        let token = token(&server, &name).await;
+        let native = server.request("GET", "/v1/watch?prefix=r/&from_revision=1");
+        let mut native =
+            Lines::open(native.header("authorization", format!("Bearer {token}"))).await;
+        assert_eq!(native.change().await.name, "put");
+        let create = json!({ "create_request": { "key": b64("r/"), "range_end": b64("r0"),
+                                                 "start_revision": 1 } });
+        let etcd = server.request("POST", "/v3/watch").body(create.to_string());
+        let mut etcd = Lines::open(etcd.header("authorization", token)).await;
+        assert_eq!(etcd.message().await["created"], true);
+        assert!(etcd.message().await["events"].is_array());
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_hashed_already_is_refused() {
+    let server = secured().await;
+    let root = token(&server, "root").await;
+    let hashed = json!({ "name": "migrated", "hashedPassword": "JDJhJDEwJA==" });
+    for path in ["user/add", "user/changepw"] {
+        let answer = call(&server, &root, &format!("/v3/auth/{path}"), hashed.clone()).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!(3)), "{path}");
+    }
+    let users = admin(&server, &root, "user/list", json!({})).await;
+    assert!(!users.text().contains("migrated"));
+    let empty = json!({ "name": "migrated", "password": "" });
+    assert_ne!(call(&server, "", "/v3/auth/authenticate", empty).await.status, 200);
+}

@@ -79,3 +79,28 @@ async fn an_http_check_tells_the_living_from_the_dead() {
     let healthy = server.get("/v1/services/web?healthy").await.json();
     assert_eq!(healthy["instances"].as_array().unwrap().len(), 1);
 }
+
+/// Keys put by hand are instances too, whatever they say.
+#[tokio::test]
+async fn odd_values_do_not_end_the_checks() {
+    let server = Server::start().await;
+    let port: u16 = server.url("").rsplit(':').next().unwrap().parse().unwrap();
+    let endless = json!({ "http": "/livez", "interval_seconds": u64::MAX });
+    let bad = json!({ "http": "/nothing-here", "interval_seconds": 1 });
+    let values = [
+        json!({ "address": "127.0.0.1", "port": port, "check": endless }),
+        json!(["127.0.0.1", port, [], {}, bad, "passing"]),
+    ];
+    for (at, value) in values.iter().enumerate() {
+        let key = format!("/v1/kv/quartet/services/odd/{at}");
+        assert_eq!(server.put(&key, &value.to_string()).await.status, 201);
+    }
+    let request = json!({ "address": "127.0.0.1", "port": port, "check": bad }).to_string();
+    server.put("/v1/services/web/down", &request).await;
+    let status = |answer: &crate::server::Answer| answer.json()["status"].clone();
+    server.until("/v1/services/web/down", |answer| status(answer) == "failing").await;
+    // Another round of all of them, and still one is told from the other.
+    let request = request.replace("/nothing-here", "/livez");
+    server.put("/v1/services/web/down", &request).await;
+    server.until("/v1/services/web/down", |answer| status(answer) == "passing").await;
+}

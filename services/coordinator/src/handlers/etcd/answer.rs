@@ -1,10 +1,14 @@
 //! Requests in, replies and errors out, as the gateway does it.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,11 +30,16 @@ impl<T: DeserializeOwned + Default> FromRequest<App> for Message<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, EtcdError> {
         let chassis::extract::Body(body) =
             chassis::extract::Body::from_request(request, app).await?;
-        if app.max_request_bytes() < body.len() {
+        if max_encoded_bytes(app.max_request_bytes()) < body.len() {
             return Err(error::TOO_LARGE);
         }
         first_document(&body).map(Self)
     }
+}
+
+/// What is limited is the message itself. Its bytes come in base64, and names around them.
+const fn max_encoded_bytes(max_bytes: usize) -> usize {
+    max_bytes / 3 * 4 + (64 << 10)
 }
 
 fn first_document<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, EtcdError> {
@@ -68,6 +77,28 @@ pub(super) fn success(body: Body) -> Response {
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
     with_cors(response)
+}
+
+/// A space comes after this much silence: JSON skips it, a caller that is gone is noticed by it, and
+/// what is in between keeps the stream open.
+const SILENCE_MAX: Duration = chassis::sse::KEEP_ALIVE;
+
+/// Messages as they come.
+pub(super) fn live(messages: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    success(Body::from_stream(filled(messages, SILENCE_MAX)))
+}
+
+fn filled(
+    messages: impl Stream<Item = Bytes> + Send + 'static,
+    silence_max: Duration,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    stream::unfold(Box::pin(messages), move |mut messages| async move {
+        let message = match tokio::time::timeout(silence_max, messages.next()).await {
+            Ok(message) => message?,
+            Err(_silence) => Bytes::from_static(b" "),
+        };
+        Some((Ok(message), messages))
+    })
 }
 
 pub(super) const METHOD_NOT_ALLOWED: &str = "Method Not Allowed\n";
@@ -194,5 +225,28 @@ impl From<GrantError> for EtcdError {
             GrantError::TtlTooLarge => error::TTL_TOO_LARGE,
             GrantError::NoSpace(_) => error::NO_SPACE,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_quiet_stream_says_now_and_then_that_it_is_there() {
+        let messages = stream::iter([Bytes::from_static(b"{}\n")]).chain(stream::pending());
+        let mut filled = Box::pin(filled(messages, Duration::from_millis(1)));
+        for expected in ["{}\n", " ", " "] {
+            let Ok(message) = filled.next().await.unwrap();
+            assert_eq!(message, expected);
+        }
+    }
+
+    #[test]
+    fn a_message_of_the_limit_fits_in_base64() {
+        let max: usize = 1536 << 10;
+        assert!(max.div_ceil(3) * 4 + 1000 < max_encoded_bytes(max));
     }
 }

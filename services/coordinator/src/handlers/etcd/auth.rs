@@ -56,6 +56,7 @@ pub(super) async fn user_add(
     if request.name.is_empty() {
         return Err(error::USER_EMPTY);
     }
+    check_plain(&request)?;
     let password = new_password(&app, request.password, request.options.no_password).await?;
     change(&app, AuthCommand::AddUser { name: request.name, password }).await
 }
@@ -64,8 +65,17 @@ pub(super) async fn user_change_password(
     State(app): State<App>,
     Message(request): Message<PasswordRequest>,
 ) -> Changed {
+    check_plain(&request)?;
     let password = new_password(&app, request.password, false).await?;
     change(&app, AuthCommand::SetPassword { name: request.name, password }).await
+}
+
+/// A hash of another kind is of no use here, and without a word the password would be empty.
+fn check_plain(request: &PasswordRequest) -> Result<(), EtcdError> {
+    if request.hashed_password.is_empty() {
+        return Ok(());
+    }
+    Err(EtcdError::malformed("hashedPassword is not taken; send the password"))
 }
 
 /// Whoever may not set it does not make this node hash it.

@@ -1,15 +1,12 @@
 //! `/v3/election/*`.
 
-use std::convert::Infallible;
-
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 
 use super::super::{App, State};
 use super::EtcdError;
-use super::answer::{Message, Reply, chunk, success};
+use super::answer::{Message, Reply, chunk, live};
 use super::error::{self, GrpcCode};
 use super::lock::SESSION_TTL_SECONDS;
 use super::message::codec::{Blob, Int};
@@ -114,11 +111,10 @@ pub(super) async fn observe(
 ) -> Result<Response, EtcdError> {
     let observer = Observer::open(app.coordinator(), request.name.0).await?;
     let observing = Observing { app, observer, ended: false };
-    let messages = stream::unfold(observing, async |mut observing| {
+    Ok(live(stream::unfold(observing, async |mut observing| {
         let message = observing.next().await?;
-        Some((Ok::<_, Infallible>(message), observing))
-    });
-    Ok(success(Body::from_stream(messages)))
+        Some((message, observing))
+    })))
 }
 
 struct Observing {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use futures_util::stream;
 
 use super::super::{App, State};
 use super::EtcdError;
-use super::answer::{Message, Reply, chunk, success};
+use super::answer::{Message, Reply, chunk, live};
 use super::documents::Documents;
 use super::message::codec::{Blob, Int};
 use super::message::{
@@ -90,11 +89,10 @@ pub(super) async fn keep_alive(State(app): State<App>, request: Request) -> Resp
         Err(error) => return error.as_unknown().into_response(),
     };
     let turns = KeepAlives { app, documents, waiting: first.into_iter().collect(), ended: false };
-    let answers = stream::unfold(turns, async |mut turns| {
+    live(stream::unfold(turns, async |mut turns| {
         let answer = turns.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(answer), turns))
-    });
-    success(Body::from_stream(answers))
+        Some((answer, turns))
+    }))
 }
 
 struct KeepAlives {

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use consensus::NodeId;
+use consensus::{NodeId, RoleName};
 use futures_util::StreamExt as _;
 use raft_node::MemberRequest;
 
@@ -16,23 +16,25 @@ use super::message::{
     DowngradeRequest, Empty, HashKvRequest, HashKvResponse, HashResponse, MoveLeaderRequest,
     SnapshotResponse, StatusResponse,
 };
-use crate::backup::Backup;
+use crate::backup::{Backup, BackupRefused};
 use crate::store::{AlarmKind, Revision, Snapshot, Store};
 
 pub(super) async fn status(State(app): State<App>) -> Result<Reply<StatusResponse>, EtcdError> {
     let store = app.read(true).await?;
-    let index = Uint(app.coordinator().applied_index());
+    let applied = app.coordinator().applied_index();
+    let group = app.coordinator().status().await?;
     let size = Int(store.used_bytes().cast_signed());
     Ok(Reply(StatusResponse {
         header: app.header(store.revision()),
         version: ETCD_VERSION,
         db_size: size,
         leader: Uint(app.coordinator().leader()),
-        raft_index: index,
+        raft_index: Uint(group.commit.0.max(applied)),
         raft_term: Uint(app.coordinator().term()),
-        raft_applied_index: index,
+        raft_applied_index: Uint(applied),
         errors: alarms(&app, &store, Alarm::None).iter().map(AlarmMember::to_string).collect(),
         db_size_in_use: size,
+        is_learner: group.role == RoleName::Learner,
     }))
 }
 
@@ -118,7 +120,10 @@ pub(super) async fn hash_kv(
 /// A backup as `quartet-coordinator restore` reads it, in pieces.
 pub(super) async fn snapshot(State(app): State<App>) -> Result<Response, EtcdError> {
     let store = administered(&app).await?;
-    let backup = Backup::start(store).await.map_err(|error| EtcdError::internal(&error))?;
+    let backup = Backup::start(app.backups(), store).await.map_err(|refused| match refused {
+        BackupRefused::TooMany => error::TOO_MANY_REQUESTS,
+        BackupRefused::Failed(error) => EtcdError::internal(&error),
+    })?;
     let messages = backup.pieces().map(|piece| {
         let piece = piece?;
         let (remaining_bytes, blob) = (Uint(piece.remaining), Blob(piece.bytes));

@@ -4,6 +4,10 @@
 //! errors with the codes and texts of etcd, streams of one JSON document per chunk. Requests are
 //! never refused for their content type.
 //!
+//! Stricter than etcd: a transaction in which one nested transaction puts a key and a later one
+//! deletes it is refused as a duplicate key, for a key changes once per revision. A password that
+//! is hashed already (`hashedPassword`) is refused, for nobody could log in with it here.
+//!
 //! **Invariant:** no answer in here is a problem document.
 
 mod answer;

@@ -8,10 +8,8 @@
 //! stream has seen the store it names.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -20,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Interval;
 
 use super::super::{App, State};
-use super::answer::{chunk, success};
+use super::answer::{chunk, live};
 use super::documents::Documents;
 use super::error;
 use super::message::codec::Int;
@@ -49,10 +47,10 @@ pub(super) async fn watch(State(app): State<App>, request: Request) -> Response 
     if let Err(error) = begun {
         return error.into_response();
     }
-    success(Body::from_stream(stream::unfold(watches, async |mut watches| {
+    live(stream::unfold(watches, async |mut watches| {
         let message = watches.next().await?;
-        Some((Ok::<_, Infallible>(message), watches))
-    })))
+        Some((message, watches))
+    }))
 }
 
 struct Watches {
@@ -248,6 +246,7 @@ impl Watches {
             let user = self.app.coordinator().user(now).ok().flatten();
             self.user = user.map(str::to_owned);
         }
+        self.look_at_rights(now);
         if !self.may_watch(&watcher, now) {
             return Err(denied());
         }
@@ -266,11 +265,12 @@ impl Watches {
 
     /// Ends the watches that users, roles or permissions no longer allow.
     fn look_at_rights(&mut self, store: &Store) {
-        let rights = Some(store.auth.rights());
-        if rights == self.rights {
+        let rights = store.auth.rights();
+        // What is published may be older than what a watch was allowed by.
+        if self.rights.is_some_and(|seen| rights == seen || rights.precede(seen)) {
             return;
         }
-        self.rights = rights;
+        self.rights = Some(rights);
         let denied_ids: Vec<i64> = self
             .watchers
             .iter()

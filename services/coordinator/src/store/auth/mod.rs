@@ -46,6 +46,14 @@ pub struct Rights {
     revision: u64,
 }
 
+impl Rights {
+    /// Whether these were in force before the others were.
+    #[must_use]
+    pub const fn precede(self, others: Self) -> bool {
+        self.revision < others.revision
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// `None`: nobody can authenticate as this user.

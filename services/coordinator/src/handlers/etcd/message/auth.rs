@@ -26,6 +26,8 @@ pub(crate) struct PasswordRequest {
     pub(crate) name: String,
     #[serde(deserialize_with = "nullable")]
     pub(crate) password: String,
+    #[serde(rename = "hashedPassword", deserialize_with = "nullable")]
+    pub(crate) hashed_password: String,
     #[serde(deserialize_with = "nullable")]
     pub(crate) options: UserOptions,
 }

@@ -25,6 +25,8 @@ pub(crate) struct StatusResponse {
     pub(crate) errors: Vec<String>,
     #[serde(skip_serializing_if = "zero")]
     pub(crate) db_size_in_use: Int,
+    #[serde(skip_serializing_if = "zero")]
+    pub(crate) is_learner: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
