@@ -7,7 +7,13 @@ use super::{ConfigError, Setting};
 pub(super) const PREFIX: &str = "QUARTET_";
 
 /// Variables of ours that are no settings: tests and the command line read them.
-const NOT_SETTINGS: &[&str] = &["QUARTET_CONFIG", "QUARTET_PROFILE", "QUARTET_SIM_SEED"];
+const NOT_SETTINGS: &[&str] = &[
+    "QUARTET_CONFIG",
+    "QUARTET_PROFILE",
+    "QUARTET_SIM_SEED",
+    "QUARTET_SIM_SEEDS",
+    "QUARTET_SIM_STATES",
+];
 
 /// `QUARTET_LIMITS__MAX_BODY_BYTES` sets `limits.max_body_bytes`. An empty variable sets nothing.
 pub(super) fn variables(

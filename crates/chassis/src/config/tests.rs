@@ -155,7 +155,12 @@ fn lists_and_free_tables_can_be_set_from_everywhere() {
 
 #[test]
 fn an_empty_variable_and_the_variables_of_others_set_nothing() {
-    let none = [("QUARTET_NODE", ""), ("QUARTET_SIM_SEED", "7"), ("PATH", "/bin")];
+    let none = [
+        ("QUARTET_NODE", ""),
+        ("QUARTET_SIM_SEED", "7"),
+        ("QUARTET_SIM_STATES", "7"),
+        ("PATH", "/bin"),
+    ];
     assert_eq!(load::<Config>(variables(&none)).unwrap().config, Config::default());
 }
 

@@ -26,7 +26,8 @@ pub(crate) enum BodyError {
 }
 
 pin_project! {
-    /// Ends with an error past `max` bytes, or when nothing arrives for `silence`.
+    /// Ends with an error past `max` bytes, or when nothing arrives for `silence`; whoever takes
+    /// silence for an answer may go on reading then.
     pub(crate) struct BoundedBody<B> {
         #[pin]
         inner: B,
@@ -64,10 +65,10 @@ where
                 if this.timer.is_none() {
                     this.timer.set(Some(sleep(*this.silence)));
                 }
-                let timer = this.timer.as_mut().as_pin_mut().expect("it was just set");
-                return timer
-                    .poll(cx)
-                    .map(|()| Some(Err(BodyError::Stalled { after: *this.silence })));
+                let mut timer = this.timer.as_mut().as_pin_mut().expect("it was just set");
+                std::task::ready!(timer.as_mut().poll(cx));
+                timer.reset(Instant::now() + *this.silence);
+                return Poll::Ready(Some(Err(BodyError::Stalled { after: *this.silence })));
             }
         };
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
@@ -113,5 +114,23 @@ mod tests {
             StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, BodyError>>());
         let body = BoundedBody::new(silent, MaxBody(8), SILENCE);
         assert!(matches!(body.collect().await, Err(BodyError::Stalled { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_bears_silence_reads_on() {
+        let late = futures_util::stream::once(async {
+            sleep(SILENCE * 5 / 2).await;
+            Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"late")))
+        });
+        let body = BoundedBody::new(StreamBody::new(late), MaxBody(8), SILENCE);
+        let mut body = std::pin::pin!(body);
+        let mut silences = 0;
+        loop {
+            match body.frame().await.unwrap() {
+                Err(BodyError::Stalled { .. }) => silences += 1,
+                frame => break assert_eq!(frame.unwrap().into_data().unwrap(), "late"),
+            }
+        }
+        assert_eq!(silences, 2);
     }
 }

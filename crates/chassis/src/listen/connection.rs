@@ -186,7 +186,7 @@ async fn answer(
         progress.linger();
         close(&mut response, version);
     }
-    Ok(response.map(|body| Answer { body, progress }))
+    Ok(response.map(|body| Answer { body, progress, waits: false }))
 }
 
 /// Says that no further request is taken on this connection; hyper acts on it.
@@ -202,10 +202,24 @@ fn close(response: &mut Response, version: Version) {
 struct Answer {
     body: axum::body::Body,
     progress: Arc<Progress>,
+    /// The service has more to say and has not said it: its silence is not the peer's.
+    waits: bool,
+}
+
+impl Answer {
+    fn note(&mut self, waits: bool) {
+        match (self.waits, waits) {
+            (false, true) => self.progress.await_service(),
+            (true, false) => self.progress.served(),
+            _ => {}
+        }
+        self.waits = waits;
+    }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        self.note(false);
         self.progress.answered();
     }
 }
@@ -218,7 +232,9 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.note(frame.is_pending());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -95,6 +95,16 @@ impl Progress {
         InProgress(&self.requests)
     }
 
+    /// What follows of an answer that has begun is still to come from the service.
+    pub(super) fn await_service(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// It has come, or nobody waits for it any more.
+    pub(super) fn served(&self) {
+        self.requests.fetch_sub(1, Relaxed);
+    }
+
     /// Whether an answer is being made.
     pub(super) fn is_busy(&self) -> bool {
         0 < self.requests.load(Relaxed)
@@ -194,6 +204,16 @@ mod tests {
         progress.answered();
         progress.flushed();
         assert_eq!(ticks(&mut patience, false), Some(9));
+    }
+
+    #[test]
+    fn a_quiet_stream_is_no_idle_connection() {
+        let (progress, mut patience) = (Progress::default(), Patience::new(4, 8));
+        progress.answering();
+        progress.await_service();
+        assert!((1..100).all(|_| patience.tick(&progress) == Verdict::Fine));
+        progress.served();
+        assert_eq!((1..100).find(|_| patience.tick(&progress) != Verdict::Fine), Some(9));
     }
 
     #[test]

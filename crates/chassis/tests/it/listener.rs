@@ -48,6 +48,13 @@ async fn an_idle_connection_is_closed() {
 }
 
 #[tokio::test]
+async fn a_stream_may_be_silent_for_longer_than_a_connection_may_be_idle() {
+    let server = running(|base| base.limits.idle_timeout_seconds = 1).await;
+    let whole = reqwest::get(format!("{}/quiet", server.url)).await.unwrap();
+    assert_eq!(whole.text().await.unwrap(), "first,last");
+}
+
+#[tokio::test]
 async fn http_2_works_without_an_upgrade() {
     let server = running(|_| ()).await;
     let client = Client::builder().http2_prior_knowledge().build().unwrap();

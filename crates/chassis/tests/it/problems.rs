@@ -100,10 +100,11 @@ async fn a_full_server_refuses_at_once_but_still_says_that_it_lives() {
     let mut held = tokio::task::JoinSet::new();
     held.spawn(client.get(format!("{url}/poll")).send());
     // The held request counts once it has arrived: ask until it has.
-    let mut status = 200;
-    while status != 503 {
-        status = client.get(format!("{url}/items/1")).send().await.unwrap().status().as_u16();
-    }
+    let full = async {
+        while client.get(format!("{url}/items/1")).send().await.unwrap().status() != 503 {}
+    };
+    let minute = std::time::Duration::from_secs(60);
+    tokio::time::timeout(minute, full).await.expect("the held request arrives");
     check(client.get(format!("{url}/items/1")), "overloaded").await;
     assert_eq!(client.get(format!("{url}/livez")).send().await.unwrap().status(), 200);
 }

@@ -28,12 +28,21 @@ async fn sigterm_ends_a_process_with_everything_open() {
 /// Waits until this many requests are in progress.
 async fn until_active(client: &Client, url: &str, count: usize) {
     let line = format!("http_server_active_requests {count}");
-    loop {
-        let metrics = client.get(format!("{url}/metrics")).send().await.unwrap();
-        if metrics.text().await.unwrap().contains(&line) {
-            return;
+    bounded(async {
+        loop {
+            let metrics = client.get(format!("{url}/metrics")).send().await.unwrap();
+            if metrics.text().await.unwrap().contains(&line) {
+                return;
+            }
         }
-    }
+    })
+    .await;
+}
+
+/// Waits for what must come, but not for ever.
+async fn bounded(wait: impl Future<Output = ()>) {
+    let minute = std::time::Duration::from_secs(60);
+    tokio::time::timeout(minute, wait).await.expect("it comes in time");
 }
 
 #[tokio::test]
@@ -46,7 +55,9 @@ async fn a_second_signal_ends_at_once() {
     until_active(&Client::new(), &trial.url, 1).await;
     trial.signal("TERM");
     // Refused connections say that the first signal has arrived.
-    while Client::new().get(format!("{}/livez", trial.url)).send().await.is_ok() {}
+    let refused =
+        async { while Client::new().get(format!("{}/livez", trial.url)).send().await.is_ok() {} };
+    bounded(refused).await;
     trial.signal("INT");
     let (status, said) = trial.end().await;
     assert_eq!(status.code(), Some(130), "{said}");

@@ -52,6 +52,7 @@ pub(crate) async fn start(context: Context<Config>) -> Result<Service, StartErro
         .route("/slow", get(slow).post(slow))
         .route("/poll", get(poll))
         .route("/events", get(events))
+        .route("/quiet", get(quiet))
         .route("/fail", post(fail))
         .route("/headers", get(headers))
         .route("/hop", get(hop))
@@ -117,4 +118,16 @@ async fn events(State(Trial { context, .. }): State<Trial>) -> axum::response::R
         futures_util::stream::pending::<chassis::sse::Event>(),
         &context.draining,
     )
+}
+
+/// Says something, nothing for a long time, and then the rest.
+async fn quiet() -> axum::body::Body {
+    let pieces = futures_util::stream::unfold(0, async |at| {
+        if at == 1 {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+        let piece = ["first,", "last"].get(at).copied()?;
+        Some((Ok::<_, std::convert::Infallible>(piece), at + 1))
+    });
+    axum::body::Body::from_stream(pieces)
 }
