@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::load::until;
-use crate::node::{Node, ok, trio};
+use crate::node::{Node, leader_name, ok, trio};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_takes_writes_and_reads_what_others_wrote() {
@@ -17,10 +17,13 @@ async fn every_member_takes_writes_and_reads_what_others_wrote() {
             assert_eq!(value.as_deref(), Some(number.to_string().as_str()), "{}", reader.name());
         }
     }
-    let cluster: Value = ok(nodes[0].get("/v1/cluster")).await.json().await.unwrap();
-    let members = cluster["members"].as_array().unwrap();
-    let leaders = members.iter().filter(|member| member["role"] == "leader").count();
-    assert_eq!((members.len(), leaders), (3, 1), "{cluster}");
+    until("one of three leads", || async {
+        let cluster: Value = ok(nodes[0].get("/v1/cluster")).await.json().await.unwrap();
+        let members = cluster["members"].as_array().unwrap();
+        let leaders = members.iter().filter(|member| member["role"] == "leader").count();
+        (members.len(), leaders) == (3, 1)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +87,6 @@ async fn read(node: &Node, key: &str) -> Option<String> {
 
 /// Where in the list the leader stands.
 async fn leader(nodes: &[Node]) -> usize {
-    let cluster: Value = ok(nodes[0].get("/v1/cluster")).await.json().await.unwrap();
-    let name = cluster["leader"].as_str().expect("somebody leads").to_owned();
+    let name = leader_name(&nodes[0]).await;
     nodes.iter().position(|node| node.name() == name).expect("it is one of them")
 }

@@ -1,5 +1,6 @@
 //! The command `quartet`, as a user has it.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -15,10 +16,7 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        // Far from the standard ports, and from those of a test that runs at the same time.
-        let [free, _] = free_ports();
-        let offset = (18_000 + free % 6_000).to_string();
-        Self { directory: tempfile::tempdir().unwrap(), offset }
+        Self { directory: tempfile::tempdir().unwrap(), offset: free_offset().to_string() }
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -46,6 +44,23 @@ impl Cluster {
     fn data(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// Moves all ports of the cluster to where they are free: far from the standard ones, and below
+/// those that the system gives out for outgoing connections (from 32768 on).
+fn free_offset() -> u16 {
+    /// Of the five services that are started here; the next port is the one for peers.
+    const PORTS: [u16; 5] = [2379, 6300, 7070, 8080, 16_300];
+    for _ in 0..100 {
+        let [drawn, _] = free_ports();
+        let offset = 9_000 + drawn % 7_400;
+        let all = || PORTS.iter().flat_map(|port| [port + offset, port + offset + 1]);
+        assert!(all().all(|port| port < 32_768));
+        if all().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return offset;
+        }
+    }
+    panic!("no offset is free");
 }
 
 impl Drop for Cluster {

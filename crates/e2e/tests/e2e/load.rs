@@ -53,15 +53,21 @@ impl Load {
         Self { writers, stop, acknowledged }
     }
 
-    /// Waits until so many more writes are acknowledged.
+    /// Waits until so many more writes are acknowledged, however slowly they are.
     pub(crate) async fn progress(&self, more: u64) {
         let goal = self.acknowledged.load(Ordering::Relaxed) + more;
-        let acknowledged = Arc::clone(&self.acknowledged);
-        until("writes are acknowledged", || {
-            let reached = goal <= acknowledged.load(Ordering::Relaxed);
-            async move { reached }
-        })
-        .await;
+        loop {
+            let seen = self.acknowledged.load(Ordering::Relaxed);
+            if goal <= seen {
+                return;
+            }
+            let acknowledged = Arc::clone(&self.acknowledged);
+            until("another write is acknowledged", || {
+                let reached = seen < acknowledged.load(Ordering::Relaxed);
+                async move { reached }
+            })
+            .await;
+        }
     }
 
     /// Stops the writers. Returns what was acknowledged, in order.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::load::{Load, until};
-use crate::node::{Node, joiner, ok, trio, trio_with};
+use crate::node::{Node, joiner, leader_name, ok, trio, trio_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lone_node_grows_to_three_and_shrinks_to_one_while_writes_go_on() {
@@ -96,12 +96,16 @@ async fn a_dead_node_is_replaced_while_writes_go_on() {
 async fn a_removed_leader_hands_over() {
     let nodes = trio().await;
     ok(nodes[0].put("/v1/kv/before").body("kept")).await;
-    let name = cluster(&nodes[0]).await["leader"].as_str().unwrap().to_owned();
+    let name = leader_name(&nodes[0]).await;
     let (gone, left): (Vec<Node>, Vec<Node>) =
         nodes.into_iter().partition(|node| node.name() == name);
     let path = format!("/v1/cluster/members/{name}");
     ok(left[0].client().delete(left[0].url(&path))).await;
-    ok(left[0].put("/v1/kv/after").body("kept")).await;
+    until("its successor takes writes", || async {
+        let put = left[0].put("/v1/kv/after").body("kept").send().await;
+        put.is_ok_and(|answer| answer.status().is_success())
+    })
+    .await;
     let two = cluster(&left[1]).await;
     assert_eq!(two["members"].as_array().unwrap().len(), 2, "{two}");
     for mut gone in gone {
@@ -342,6 +346,9 @@ async fn agree(nodes: &[&Node]) {
         let mut hashes = Vec::new();
         for node in nodes {
             let hash = node.post("/v3/maintenance/hash").body("{}").send().await.unwrap();
+            if !hash.status().is_success() {
+                return false;
+            }
             let hash: Value = hash.json().await.unwrap();
             hashes.push((hash["header"]["revision"].clone(), hash["hash"].clone()));
         }

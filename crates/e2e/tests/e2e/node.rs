@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::load::until;
+
 /// Far more than any of this takes, so that a slow machine fails nothing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
@@ -314,6 +316,19 @@ pub(crate) fn joiner(name: &str, members: &[&Node]) -> Node {
         let _ = writeln!(node.settings, "{} = {:?}", member.name, member.peer_url());
     }
     node
+}
+
+/// Who leads, as soon as somebody does.
+pub(crate) async fn leader_name(node: &Node) -> String {
+    let name = std::cell::RefCell::new(String::new());
+    until("somebody leads", || async {
+        let cluster: serde_json::Value =
+            ok(node.get("/v1/cluster")).await.json().await.unwrap_or_default();
+        *name.borrow_mut() = cluster["leader"].as_str().unwrap_or_default().to_owned();
+        !name.borrow().is_empty()
+    })
+    .await;
+    name.into_inner()
 }
 
 /// The answer, or a panic that says what was answered instead.

@@ -7,9 +7,11 @@ use reqwest::Method;
 use sim::Rng;
 use sim::watch::Event;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::cluster::{Cluster, Door, until};
 use crate::load::{Load, watchers};
+use crate::member::PATIENCE;
 use crate::network::Kind;
 use crate::record::{Evidence, Record, Recorder};
 use crate::verdict::judge;
@@ -115,6 +117,7 @@ async fn end(door: &Door) -> u64 {
 /// Every change through a revision, as one member tells it.
 async fn history(door: &Door, through: u64) -> Vec<Event> {
     let (_goal, goal) = watch::channel(Some(through));
-    let told = watchers::follow("history".to_owned(), vec![door.clone()], "", goal).await;
+    let told = watchers::follow("history".to_owned(), vec![door.clone()], "", goal);
+    let told = timeout(PATIENCE, told).await.expect("a member tells all that happened");
     told.events.into_iter().filter(|event| event.revision <= through).collect()
 }

@@ -12,8 +12,10 @@ use sim::Rng;
 use sim::watch::Watched;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::{Door, until};
+use crate::member;
 use crate::record::Recorder;
 
 /// Clients of registers and transactions.
@@ -91,7 +93,10 @@ impl Load {
     pub(crate) async fn watched(mut self, through: u64) -> Vec<Watched> {
         self.goal.send_replace(Some(through));
         let mut all = Vec::new();
-        while let Some(watched) = self.watchers.join_next().await {
+        let patience = Instant::now() + member::PATIENCE;
+        while let Some(watched) =
+            timeout_at(patience, self.watchers.join_next()).await.expect("watchers come there")
+        {
             all.push(watched.expect("a watcher does not panic"));
         }
         all
