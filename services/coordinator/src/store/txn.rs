@@ -255,15 +255,15 @@ impl Compare {
 struct Run<'a> {
     writer: Writer<'a>,
     leases: &'a mut super::lease::Leases,
-    /// Which keys have left which leases.
-    left: Vec<(LeaseId, Bytes)>,
+    /// Keys as they were when they left their leases.
+    left: Vec<Arc<Record>>,
 }
 
 impl Run<'_> {
     /// A lease that ends with its last key ends here: until now it could get another one.
     fn finish(self) -> Revision {
-        for (lease, key) in &self.left {
-            self.leases.detach(*lease, key);
+        for record in &self.left {
+            self.leases.detach(record.lease, &record.key);
         }
         self.writer.finish()
     }
@@ -310,7 +310,7 @@ impl Run<'_> {
         let (previous, record) = self.writer.put(&put.key, value, lease);
         self.leases.attach(lease, &put.key);
         if let Some(previous) = previous.as_ref().filter(|previous| previous.lease != lease) {
-            self.left.push((previous.lease, put.key.clone()));
+            self.left.push(Arc::clone(previous));
         }
         OpResult::Put {
             revision: self.writer.revision(),
@@ -321,7 +321,8 @@ impl Run<'_> {
 
     fn delete(&mut self, range: &KeyRange) -> Vec<Arc<Record>> {
         let previous = self.writer.delete(range);
-        self.left.extend(previous.iter().map(|record| (record.lease, record.key.clone())));
+        let leased = previous.iter().filter(|record| record.lease != LeaseId::NONE);
+        self.left.extend(leased.cloned());
         previous
     }
 }
@@ -354,7 +355,7 @@ mod tests {
         for record in store.mvcc.scan(&KeyRange::all(), None) {
             let lease = (record.lease != LeaseId::NONE).then(|| store.leases.get(record.lease));
             let fits =
-                lease.is_none_or(|lease| lease.is_some_and(|l| l.keys.contains(&record.key)));
+                lease.is_none_or(|lease| lease.is_some_and(|l| l.keys.contains(&*record.key)));
             assert!(fits, "{record:?}");
         }
     }
