@@ -2,13 +2,13 @@
 //!
 //! Needs the binary `etcd` (Debian: `etcd-server`) and says so when it is skipped.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sim::Rng;
 
+use crate::process::free_port;
 use crate::server::Server;
 
 struct Etcd {
@@ -22,10 +22,6 @@ impl Drop for Etcd {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// `None` if there is no etcd here.

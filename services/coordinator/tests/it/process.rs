@@ -57,8 +57,13 @@ impl Process {
     }
 }
 
+/// Below the ports that the system gives out for outgoing connections: one of those may be taken
+/// again before it is listened at.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+    let draw = || Some(10_000 + bind(0)?.local_addr().ok()?.port() % 10_000);
+    let free = (0..100).filter_map(|_| draw()).find(|port| bind(*port).is_some());
+    free.expect("a port is free")
 }
 
 async fn get(url: String) -> serde_json::Value {
