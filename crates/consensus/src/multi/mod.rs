@@ -286,8 +286,9 @@ mod tests {
 
     use super::*;
     use crate::effect::ReadId;
-    use crate::ids::Index;
+    use crate::ids::{Index, Term};
     use crate::membership::Membership;
+    use crate::message::{Append, StepDown};
     use crate::raft::{Config, Restored, RoleName};
 
     const GROUP: GroupId = GroupId(7);
@@ -479,6 +480,54 @@ mod tests {
         cluster.nodes.get_mut(&leader).unwrap().touch(GROUP).unwrap().transfer(to).unwrap();
         cluster.settle();
         assert_eq!(cluster.leader(), Some(to));
+    }
+
+    #[test]
+    fn whoever_follows_a_leader_that_its_host_lets_go_is_told() {
+        let mut cluster = Cluster::of(3, 1);
+        cluster.run(3 * ELECTION_MS);
+        let leader = cluster.leader().expect("somebody leads");
+        let term = cluster.raft(leader).term();
+        let ended = cluster.nodes.get_mut(&leader).unwrap().remove(GROUP).expect("it is there");
+        for (to, message) in ended.end() {
+            assert_eq!(message, Message::StepDown(StepDown { term }));
+            cluster.nodes.get_mut(&to).unwrap().receive(leader, GROUP, message);
+        }
+        let others = NODES.into_iter().filter(|node| *node != leader);
+        assert!(others.clone().all(|node| cluster.raft(node).leader().is_none()));
+        // They share no other group with it, but it lives.
+        cluster.dead.insert(leader);
+        cluster.run(3 * ELECTION_MS);
+        assert!(cluster.leader().is_some_and(|successor| successor != leader));
+    }
+
+    #[test]
+    fn reads_of_a_follower_end_with_it() {
+        let mut cluster = Cluster::of(3, 1);
+        cluster.run(3 * ELECTION_MS);
+        let leader = cluster.leader().expect("somebody leads");
+        let last = cluster.propose(leader, b"committed");
+        let term = cluster.raft(leader).term();
+        let follower = NODES.into_iter().find(|node| *node != leader).unwrap();
+        let mut raft = cluster.nodes.get_mut(&follower).unwrap().remove(GROUP).unwrap();
+        raft.read(ReadId(1));
+        let mut effects = Vec::new();
+        raft.flush(&mut effects);
+        raft.read(ReadId(2));
+        // What cannot be: another entry in the place of one that is committed.
+        let (prev_index, prev_term, commit) = (last, Term(term.0 + 7), last);
+        let append = Append { term, prev_index, prev_term, commit, entries: Vec::new() };
+        raft.receive(leader, Message::Append(append));
+        effects.clear();
+        raft.flush(&mut effects);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Poison { .. })));
+        let failed = effects.into_iter().filter_map(|effect| match effect {
+            Effect::ReadFailed { reads } => Some(reads),
+            _ => None,
+        });
+        let mut failed: Vec<ReadId> = failed.flatten().collect();
+        failed.sort();
+        assert_eq!(failed, [ReadId(1), ReadId(2)]);
     }
 
     #[test]
