@@ -217,10 +217,9 @@ async fn founders_agree_also_when_one_of_them_loses_its_disk_between_two_meeting
     assert_eq!(membership.voters.iter().copied().collect::<BTreeSet<_>>(), ids);
 }
 
-/// A snapshot of its own that is still being written when a newer one of the leader is installed
-/// must not cut the log, which does not reach that far yet.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_a_fetched_one_overtakes_cuts_nothing() {
+/// Two nodes that have gone on without the third, far enough for their logs to begin behind what it
+/// has, and the place where it comes back.
+async fn left_behind() -> (Vec<Node>, Vec<TempDir>, Place) {
     let short = |config| Config { snapshot_entries: 20, ..config };
     let (mut nodes, mut dirs) = trio(short).await;
     for n in 0..10 {
@@ -230,13 +229,30 @@ async fn a_snapshot_that_a_fetched_one_overtakes_cuts_nothing() {
     let expected = nodes[0].lines().await;
     until("the third has them", async || late.lines().await == expected).await;
     let address = late.stop().await;
-    // Snapshots enough for the log to begin behind what the third has.
     for n in 0..100 {
         nodes[0].write(&format!("later {n}")).await;
     }
+    (nodes, dirs, Place { dir, socket: TcpListener::bind(address).await.unwrap() })
+}
 
-    // It replays what it has, and begins a snapshot that does not end.
+/// The third, which was stopped, has what the others have when it comes back.
+async fn comes_back(address: SocketAddr, dir: TempDir, config: Config, nodes: Vec<Node>) {
     let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let (mut late, _dir) = Node::open(place, config).await;
+    late.start(Journal::default(), Membership::default()).await;
+    assert_eq!(late.lines().await, nodes[0].lines().await);
+    late.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// A snapshot of its own that is still being written when a newer one of the leader is installed
+/// must not cut the log, which does not reach that far yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_a_fetched_one_overtakes_cuts_nothing() {
+    let (nodes, _dirs, place) = left_behind().await;
+    // It replays what it has, and begins a snapshot that does not end.
     let config = Config { snapshot_entries: 1, ..place.config() };
     let gate = Gate::closed();
     let machine = Journal { gate: Some(gate.clone()), ..Journal::default() };
@@ -254,31 +270,13 @@ async fn a_snapshot_that_a_fetched_one_overtakes_cuts_nothing() {
     let expected = nodes[0].lines().await;
     until("it goes on behind it", async || late.lines().await == expected).await;
 
-    let address = late.stop().await;
-    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
-    let (mut late, _dir) = Node::open(place, config).await;
-    late.start(Journal::default(), Membership::default()).await;
-    assert_eq!(late.lines().await, expected);
-    late.stop().await;
-    for node in nodes {
-        node.stop().await;
-    }
+    comes_back(late.stop().await, dir, config, nodes).await;
 }
 
 /// While the disk of a member takes no snapshot, the leader offers a newer one: that one counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetched_snapshot_that_a_newer_one_overtakes_holds_nobody_up() {
-    let short = |config| Config { snapshot_entries: 20, ..config };
-    let (mut nodes, mut dirs) = trio(short).await;
-    nodes[0].write("early").await;
-    let (late, dir) = (nodes.pop().unwrap(), dirs.pop().unwrap());
-    until("the third has it", async || late.lines().await == ["early"]).await;
-    let address = late.stop().await;
-    for n in 0..100 {
-        nodes[0].write(&format!("later {n}")).await;
-    }
-
-    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
+    let (nodes, _dirs, place) = left_behind().await;
     let config = place.config();
     let (mut late, dir) = Node::open(place, config.clone()).await;
     // Where the file would be written there is something else.
@@ -298,32 +296,14 @@ async fn a_fetched_snapshot_that_a_newer_one_overtakes_holds_nobody_up() {
     until("it goes on behind it", async || late.lines().await == expected).await;
     drop(group);
 
-    let address = late.stop().await;
-    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
-    let (mut late, _dir) = Node::open(place, config).await;
-    late.start(Journal::default(), Membership::default()).await;
-    assert_eq!(late.lines().await, expected);
-    late.stop().await;
-    for node in nodes {
-        node.stop().await;
-    }
+    comes_back(late.stop().await, dir, config, nodes).await;
 }
 
 /// Whoever cannot take a snapshot over takes part no more, and keeps what it has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_whose_machine_refuses_a_snapshot_ends_and_loses_nothing() {
-    let short = |config| Config { snapshot_entries: 20, ..config };
-    let (mut nodes, mut dirs) = trio(short).await;
-    nodes[0].write("early").await;
-    let (late, dir) = (nodes.pop().unwrap(), dirs.pop().unwrap());
-    until("the third has it", async || late.lines().await == ["early"]).await;
-    let address = late.stop().await;
-    for n in 0..100 {
-        nodes[0].write(&format!("later {n}")).await;
-    }
-
+    let (nodes, _dirs, place) = left_behind().await;
     // Meanwhile it writes a snapshot of its own.
-    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
     let config = Config { snapshot_entries: 1, ..place.config() };
     let gate = Gate::closed();
     let machine = Journal { gate: Some(gate.clone()), refuses: true, ..Journal::default() };
@@ -344,14 +324,7 @@ async fn a_member_whose_machine_refuses_a_snapshot_ends_and_loses_nothing() {
 
     let address = late.stop().await;
     assert!(file.exists(), "the group was not removed");
-    let place = Place { dir, socket: TcpListener::bind(address).await.unwrap() };
-    let (mut late, _dir) = Node::open(place, config).await;
-    late.start(Journal::default(), Membership::default()).await;
-    assert_eq!(late.lines().await, nodes[0].lines().await);
-    late.stop().await;
-    for node in nodes {
-        node.stop().await;
-    }
+    comes_back(address, dir, config, nodes).await;
 }
 
 /// A leader whose disk gives back other bytes than it got must not be followed for as long as its
