@@ -8,7 +8,8 @@
 //! `QUARTET_SIM_STATES=<n>` every exploration visit `n` states, for a long night.
 //!
 //! A run is judged by what clients saw: [`history`] records it, [`linearizability`] looks for an
-//! order that explains it, [`watch`] and [`fencing`] compare it with what was promised.
+//! order that explains it, [`serializable`], [`watch`] and [`fencing`] compare it with what was
+//! promised.
 //!
 //! **Invariant:** nothing here is linked into a service.
 //! **Invariant:** no wall clock and no operating-system randomness, except the one arbitrary
@@ -23,6 +24,7 @@ pub mod linearizability;
 pub mod network;
 mod rng;
 mod seeds;
+pub mod serializable;
 pub mod watch;
 
 pub use clock::{Clock, start};

@@ -3,6 +3,8 @@
 use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use e2e::Disk;
@@ -34,11 +36,22 @@ pub(crate) struct Cluster {
     clocks: Vec<i64>,
 }
 
-/// Where clients reach the members.
+/// Where clients reach a member.
 #[derive(Clone)]
 pub(crate) struct Door {
+    /// Which member.
+    pub(crate) number: usize,
     pub(crate) url: String,
     pub(crate) client: Client,
+    lives: Arc<AtomicU64>,
+}
+
+impl Door {
+    /// Which of the member's processes is behind it. If that is the same before a call and after
+    /// it, this process answered.
+    pub(crate) fn life(&self) -> u64 {
+        self.lives.load(Ordering::SeqCst)
+    }
 }
 
 impl Cluster {
@@ -151,8 +164,13 @@ impl Cluster {
     }
 
     pub(crate) fn doors(&self) -> Vec<Door> {
-        let door = |member: &Member| Door { url: member.url(""), client: member.client().clone() };
-        self.members.iter().map(door).collect()
+        let door = |(number, member): (usize, &Member)| Door {
+            number,
+            url: member.url(""),
+            client: member.client().clone(),
+            lives: member.lives(),
+        };
+        self.members.iter().enumerate().map(door).collect()
     }
 
     /// Who leads, as a majority knows it. Waits until somebody does.

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use e2e::binary;
@@ -36,6 +38,8 @@ pub(crate) struct Member {
     settings: String,
     environment: Vec<(&'static str, String)>,
     child: Option<Child>,
+    /// How many processes it has had.
+    lives: Arc<AtomicU64>,
     client: Client,
 }
 
@@ -50,6 +54,7 @@ impl Member {
             settings,
             environment: Vec::new(),
             child: None,
+            lives: Arc::default(),
             client: client.build().expect("a client"),
         }
     }
@@ -81,6 +86,7 @@ impl Member {
             }
             None => Command::new(service),
         };
+        self.lives.fetch_add(1, Ordering::SeqCst);
         let child = command
             .arg("--config")
             .arg(config)
@@ -145,6 +151,11 @@ impl Member {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Counts its processes: one begins after it was counted.
+    pub(crate) fn lives(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lives)
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

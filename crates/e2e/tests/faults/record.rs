@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use sim::fencing::Grant;
 use sim::history::{Call, History, Outcome};
 use sim::linearizability::{kv, lock};
+use sim::serializable::Read;
 use sim::watch::{Event, Watched};
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub(crate) struct Record {
     /// What writes were told: that this key got this value in this revision.
     pub(crate) acknowledged: Vec<Event>,
     pub(crate) locks: History<lock::Op, lock::Ret>,
+    /// What members answered without asking the others.
+    pub(crate) serializable: Vec<Read>,
     /// By lock.
     pub(crate) grants: BTreeMap<String, Vec<Grant>>,
     /// Contradictions that a client met by itself.
@@ -81,6 +84,7 @@ impl Recorder {
         record.kv.write(File::create(to.join("kv.ndjson"))?)?;
         record.locks.write(File::create(to.join("locks.ndjson"))?)?;
         lines(&to.join("acknowledged.ndjson"), &record.acknowledged)?;
+        lines(&to.join("serializable.ndjson"), &record.serializable)?;
         lines(&to.join("watched.ndjson"), &record.watched)?;
         lines(&to.join("grants.ndjson"), record.grants.iter())?;
         for (member, told) in record.told.iter().enumerate() {

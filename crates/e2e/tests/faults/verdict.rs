@@ -7,6 +7,7 @@ use sim::history::{History, Operation, Outcome};
 use sim::linearizability::kv::{Kv, Op};
 use sim::linearizability::lock::{self, Locks};
 use sim::linearizability::{Model, Verdict, check};
+use sim::serializable;
 use sim::watch::{self, Event};
 
 use crate::load::locks::{FENCE, owner_of};
@@ -22,6 +23,8 @@ pub(crate) struct Checked {
     pub(crate) operations: usize,
     pub(crate) unknown: usize,
     pub(crate) revisions: usize,
+    /// Serializable reads.
+    pub(crate) local_reads: usize,
     pub(crate) events: usize,
     pub(crate) grants: usize,
     pub(crate) steps: u64,
@@ -39,6 +42,11 @@ pub(crate) fn judge(record: &Record) -> Result<Checked, String> {
     writes(record, truth)?;
     let (kv, kv_steps) = registers(record, truth)?;
     let (locks, lock_steps) = locks(record, truth)?;
+    serializable::check(
+        &serializable::Truth::new(truth, &asked(record, truth)),
+        &record.serializable,
+    )
+    .map_err(|fault| fault.to_string())?;
     for watched in &record.watched {
         watch::check(truth, watched).map_err(|fault| format!("{}: {fault}", watched.name))?;
     }
@@ -51,6 +59,7 @@ pub(crate) fn judge(record: &Record) -> Result<Checked, String> {
         operations: kv.0 + locks.0,
         unknown: kv.1 + locks.1,
         revisions: truth.len(),
+        local_reads: record.serializable.len(),
         events: record.watched.iter().map(|watched| watched.events.len()).sum(),
         grants: record.grants.values().map(Vec::len).sum(),
         steps: kv_steps + lock_steps,
@@ -92,13 +101,27 @@ fn writes(record: &Record, truth: &[Event]) -> Result<(), String> {
 /// Whether one of the values that it would write was written. Each value is written by one
 /// operation only.
 fn has_effect(op: &Op, written: &BTreeMap<(&str, &str), u64>) -> bool {
-    let is_written = |key: &str, value: &str| written.contains_key(&(key, value));
-    match op {
-        Op::Get { .. } | Op::Delete { .. } => false,
-        Op::Put { key, value } | Op::Cas { key, value, .. } => is_written(key, value),
-        Op::Txn { then, otherwise, .. } => {
-            then.iter().chain(otherwise).any(|op| has_effect(op, written))
+    puts(op).iter().any(|put| written.contains_key(put))
+}
+
+/// By revision: when the write that made it was asked for.
+fn asked(record: &Record, truth: &[Event]) -> BTreeMap<u64, u64> {
+    let mut calls: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for operation in record.kv.operations() {
+        for (key, value) in puts(&operation.op) {
+            calls.insert((key, value), operation.call);
         }
+    }
+    let of = |event: &Event| calls.get(&(event.key.as_str(), event.value.as_deref()?)).copied();
+    truth.iter().filter_map(|event| Some((event.revision, of(event)?))).collect()
+}
+
+/// What an operation may write, and where.
+fn puts(op: &Op) -> Vec<(&str, &str)> {
+    match op {
+        Op::Get { .. } | Op::Delete { .. } => Vec::new(),
+        Op::Put { key, value } | Op::Cas { key, value, .. } => vec![(key, value)],
+        Op::Txn { then, otherwise, .. } => then.iter().chain(otherwise).flat_map(puts).collect(),
     }
 }
 

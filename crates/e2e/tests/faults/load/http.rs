@@ -61,6 +61,12 @@ impl Answer {
         headers.get(ETAG)?.to_str().ok()?.trim_matches('"').parse().ok()
     }
 
+    /// The store's revision when it was asked.
+    pub(super) fn revision(&self) -> Option<u64> {
+        let Self::Given { headers, .. } = self else { return None };
+        headers.get("x-revision")?.to_str().ok()?.parse().ok()
+    }
+
     /// What an answer means that is none of those that the caller knows.
     pub(super) fn refusal<R>(&self) -> Outcome<R> {
         match self {

@@ -2,6 +2,7 @@
 
 mod http;
 pub(crate) mod locks;
+mod readers;
 mod registers;
 pub(crate) mod watchers;
 
@@ -22,6 +23,8 @@ use crate::record::Recorder;
 const WRITERS: u64 = 8;
 /// Clients of locks. Their numbers follow.
 const LOCKERS: u64 = 3;
+/// Clients that read what a member knows by itself.
+const READERS: u64 = 2;
 /// What watchers watch. Every run ends with a write below the first one, which is below the others.
 const WATCHED: [&str; 3] = ["r/", "", "r/"];
 
@@ -60,6 +63,9 @@ impl Load {
         }
         for process in WRITERS..WRITERS + LOCKERS {
             workers.spawn(locks::Locker::new(process, Arc::clone(&shared), rng.fork()).run());
+        }
+        for process in WRITERS + LOCKERS..WRITERS + LOCKERS + READERS {
+            workers.spawn(readers::Reader::new(process, Arc::clone(&shared), rng.fork()).run());
         }
         for (number, prefix) in WATCHED.into_iter().enumerate() {
             let mut doors = shared.doors.clone();
@@ -110,6 +116,10 @@ impl Shared {
 
     fn begin(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     fn done(&self) {

@@ -21,9 +21,9 @@ use super::http::send;
 use crate::cluster::Door;
 
 /// Keys in use at a time, besides one pair.
-const REGISTERS: u64 = 3;
+pub(super) const REGISTERS: u64 = 3;
 /// Operations, of all clients together, until new keys are taken.
-const GENERATION: u64 = 240;
+pub(super) const GENERATION: u64 = 240;
 /// Time to think, so that a run is long enough for its faults.
 const PAUSE: Duration = Duration::from_millis(10);
 
