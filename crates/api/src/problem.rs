@@ -109,6 +109,8 @@ codes! {
     UnsupportedMediaType = 415 "unsupported-media-type" "This content type is not understood here";
     /// The offset or revision lies in the future.
     RangeNotSatisfiable = 416 "range-not-satisfiable" "The position does not exist yet";
+    /// The request's `Host` is none of the names that this node is known by.
+    Misdirected = 421 "misdirected" "This node is not known by this name";
     /// The idempotency key was used before for another request.
     IdempotencyMismatch = 422 "idempotency-mismatch" "The idempotency key belongs to another request";
     /// A queue is at its capacity. Nothing was dropped to make room.

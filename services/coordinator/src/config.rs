@@ -13,6 +13,8 @@ pub struct Config {
     pub base: Base,
     /// Longest request that writes, in bytes: value, transaction, or `/v3` message.
     pub max_request_bytes: usize,
+    /// Comparisons, and operations per branch, that a transaction may have, nested ones included.
+    pub max_txn_ops: usize,
     /// What keys, values and history may take in memory. Beyond it, writes are refused with 429
     /// until keys are deleted and history is compacted.
     pub quota_bytes: u64,
@@ -24,6 +26,8 @@ pub struct Config {
     pub history_seconds: u64,
     /// Who may use keys. Users and roles are kept in the store: POST /v3/auth/enable turns them on.
     pub auth: Auth,
+    /// What this node lets browsers do.
+    pub access: Access,
     /// HTTP health checks of registered instances that may run at the same time.
     pub max_concurrent_checks: usize,
     /// The nodes that make up the store together.
@@ -41,6 +45,53 @@ pub struct Auth {
 impl Default for Auth {
     fn default() -> Self {
         Self { token_ttl_seconds: 300 }
+    }
+}
+
+/// What browsers may do, or web pages in them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Access {
+    /// Names that requests may call this node by, in their `Host` and without a port; `*`: any. A
+    /// web page whose name was made to lead here calls it by another. Probes, `/metrics` and
+    /// `/docs` answer to any name.
+    pub hosts: Vec<String>,
+    /// Origins, such as `https://console.example.com`, whose pages may use what an etcd has:
+    /// `/v3`, `/health` and `/version`; `*`: any.
+    pub origins: Vec<String>,
+}
+
+/// Stands for every host, or every origin.
+pub(crate) const ANY: &str = "*";
+
+impl Default for Access {
+    fn default() -> Self {
+        let any = || vec![ANY.to_owned()];
+        Self { hosts: any(), origins: any() }
+    }
+}
+
+impl Access {
+    fn validate(&self) -> Result<(), String> {
+        let is_host =
+            |host: &str| host == ANY || !host.is_empty() && !host.contains(['/', ' ', '*']);
+        let is_origin = |origin: &str| {
+            let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            origin == ANY || rest.is_some_and(|rest| !rest.contains(ANY) && is_host(rest))
+        };
+        if self.hosts.is_empty() {
+            return Err("access.hosts is empty, so nobody could ask; \"*\" is any name".into());
+        }
+        if let Some(wrong) = self.hosts.iter().find(|host| !is_host(host)) {
+            return Err(format!("access.hosts: {wrong:?} must be a name such as etcd-1, or \"*\""));
+        }
+        match self.origins.iter().find(|origin| !is_origin(origin)) {
+            Some(wrong) => Err(format!(
+                "access.origins: {wrong:?} must be an origin such as https://a.example, without a \
+                 path, or \"*\""
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -133,10 +184,12 @@ impl Default for Config {
         Self {
             base: Base::new(Self::SERVICE, 2379, 2380),
             max_request_bytes: 1536 * 1024,
+            max_txn_ops: 128,
             quota_bytes: 2 << 30,
             history_revisions: 100_000,
             history_seconds: 0,
             auth: Auth::default(),
+            access: Access::default(),
             max_concurrent_checks: 32,
             cluster: Cluster::default(),
         }
@@ -159,12 +212,17 @@ impl ServiceConfig for Config {
         if !(1024..=8 << 20).contains(&self.max_request_bytes) {
             return Err("max_request_bytes must be between 1024 and 8388608".into());
         }
+        // Every key that is put is compared with every range that is deleted.
+        if !(1..=16_384).contains(&self.max_txn_ops) {
+            return Err("max_txn_ops must be between 1 and 16384".into());
+        }
         if self.quota_bytes < 1 << 20 {
             return Err("quota_bytes must be at least 1048576".into());
         }
         if !(1..=86_400 * 365).contains(&self.auth.token_ttl_seconds) {
             return Err("auth.token_ttl_seconds must be between 1 and 31536000".into());
         }
+        self.access.validate()?;
         self.cluster.validate(&self.base.node)?;
         if self.max_concurrent_checks == 0 {
             return Err("max_concurrent_checks must be at least 1".into());
@@ -197,6 +255,22 @@ mod tests {
         assert!(check(&format!("{peers}a = \"127.0.0.1:1\"")).unwrap_err().contains("URL"));
         let election = check("[cluster]\nelection_ms = 400").unwrap_err();
         assert!(election.contains("cluster.election_ms"), "{election}");
+    }
+
+    #[test]
+    fn names_and_origins_are_such() {
+        let check = |hosts: &[&str], origins: &[&str]| {
+            let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+            Access { hosts: owned(hosts), origins: owned(origins) }.validate()
+        };
+        assert_eq!(check(&["etcd-1", "::1"], &["https://a.example", "http://a:81"]), Ok(()));
+        assert_eq!(check(&["*"], &[]), Ok(()), "no page may");
+        for hosts in [&[][..], &[""], &["http://a"], &["*.example"]] {
+            assert!(check(hosts, &["*"]).unwrap_err().contains("access.hosts"), "{hosts:?}");
+        }
+        for origin in ["", "a.example", "https://a/", "https://", "https://*", "null"] {
+            assert!(check(&["*"], &[origin]).unwrap_err().contains("access.origins"), "{origin}");
+        }
     }
 
     #[test]

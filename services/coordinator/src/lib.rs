@@ -67,8 +67,8 @@ use upkeep::Upkeep;
 /// Opens the log, replays it, and serves.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     // First of all, since calls are refused from the start.
-    context.faces.set(handlers::FACES);
     let config = Arc::clone(&context.config);
+    context.faces.set(handlers::faces(&config));
     let time = Time::new(context.clock.clone());
     let member = Member::open(&context, &time).await?;
     let (groups, group) = (member.groups.clone(), member.group.clone());

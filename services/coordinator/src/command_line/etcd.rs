@@ -356,6 +356,9 @@ impl Settings<'_> {
         if let Some(max) = self.read("max-request-bytes", values::number)? {
             self.set("max_request_bytes", &max.to_string());
         }
+        if let Some(max) = self.read("max-txn-ops", values::number)? {
+            self.set("max_txn_ops", &max.to_string());
+        }
         if let Some(ttl) = self.read("auth-token-ttl", values::number)? {
             self.set("auth.token_ttl_seconds", &ttl.to_string());
         }
@@ -383,9 +386,9 @@ impl Settings<'_> {
                 }
             }
         }
-        for (flag, only) in [("max-txn-ops", "128"), ("cors", "*"), ("host-whitelist", "*")] {
-            if let Some(other) = self.flags.get(flag).filter(|value| *value != only) {
-                notes.push(format!("--{flag}={other} has no effect here, it is always {only}"));
+        for (flag, key) in [("cors", "access.origins"), ("host-whitelist", "access.hosts")] {
+            if let Some(list) = self.flags.get(flag) {
+                self.set(key, &serde_json::json!(values::allowed(list)).to_string());
             }
         }
         if let Some(other) = self.flags.get("auth-token").filter(|value| *value != "simple") {

@@ -89,6 +89,12 @@ pub(super) fn peers(text: &str) -> Result<BTreeMap<String, String>, ValueError> 
     Ok(peers)
 }
 
+/// What may do something; nothing is anything.
+pub(super) fn allowed(text: &str) -> Vec<&str> {
+    let named: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if named.is_empty() { vec![crate::config::ANY] } else { named }
+}
+
 pub(super) fn number(text: &str) -> Result<u64, ValueError> {
     text.parse().map_err(|_| ValueError::Number)
 }
@@ -177,6 +183,12 @@ mod tests {
         assert_eq!(retention("periodic", "0"), Ok(Retention::Off));
         assert_eq!(retention("periodic", "1x"), Err(ValueError::Time));
         assert_eq!(retention("daily", "1"), Err(ValueError::Mode));
+    }
+
+    #[test]
+    fn a_list_of_nobody_is_one_of_everybody() {
+        assert_eq!(allowed("a, b,"), ["a", "b"]);
+        assert_eq!(allowed(""), ["*"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! HTTP: the native face under `/v1`, and the face of an etcd under `/v3`.
 
+mod access;
 mod caller;
 mod cluster;
 mod condition;
@@ -46,9 +47,10 @@ use crate::line::Line;
 use crate::member::GROUP;
 use crate::runs::Runs;
 use crate::store::{Caller, KeyRange, Lease, Snapshot, Store};
+use access::Access;
 use caller::State;
 use encoded::Encoded;
-pub(crate) use etcd::FACES;
+pub(crate) use etcd::faces;
 
 /// The etcd whose behaviour `/v3` shows. Clients parse both and decide by them what they may use.
 const ETCD_VERSION: &str = "3.5.21";
@@ -70,6 +72,8 @@ struct Inner {
     tasks: TaskTracker,
     draining: CancellationToken,
     max_request_bytes: usize,
+    max_txn_ops: usize,
+    access: Option<Arc<Access>>,
     /// What watchers are told.
     runs: Arc<Runs>,
     backups: Backups,
@@ -93,6 +97,8 @@ impl App {
             tasks: context.tasks.clone(),
             draining: context.draining.clone(),
             max_request_bytes: context.config.max_request_bytes,
+            max_txn_ops: context.config.max_txn_ops,
+            access: Access::of(&context.config.access).map(Arc::new),
             runs: Arc::default(),
             backups: Backups::default(),
             encoded_sse: Arc::default(),
@@ -152,6 +158,10 @@ impl App {
         self.inner.max_request_bytes
     }
 
+    fn max_txn_ops(&self) -> usize {
+        self.inner.max_txn_ops
+    }
+
     fn backups(&self) -> &Backups {
         &self.inner.backups
     }
@@ -183,7 +193,7 @@ impl App {
 
 pub(crate) fn router(app: App) -> Router {
     let native = Router::new()
-        .route("/version", get(version::version))
+        .route("/version", get(version::version).options(etcd::preflight))
         .merge(kv::router())
         .merge(txn::router())
         .merge(watch::router())
@@ -194,7 +204,12 @@ pub(crate) fn router(app: App) -> Router {
         .merge(cluster::router())
         .merge(snapshot::router())
         .route_layer(from_fn_with_state(app.clone(), caller::guard));
-    native.merge(etcd::router()).with_state(app)
+    let access = app.inner.access.clone();
+    let router = native.merge(etcd::router()).with_state(app);
+    match access {
+        Some(access) => router.layer(from_fn_with_state(access, access::guard)),
+        None => router,
+    }
 }
 
 #[derive(utoipa::OpenApi)]

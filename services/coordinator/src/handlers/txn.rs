@@ -35,7 +35,7 @@ pub(super) async fn txn(
         return Err(invalid("the transaction is empty; give it `if`, `then` or `else`"));
     }
     let txn = wire::txn(request)?;
-    txn.check().map_err(|error| error.problem())?;
+    txn.check(app.max_txn_ops()).map_err(|error| error.problem())?;
     let result = app.coordinator().once(name).txn(txn).await.map_err(refused)?;
     let now = [(REVISION_HEADER, result.revision.to_string())];
     Ok((now, Json(wire::txn_reply(&result))).into_response())

@@ -7,25 +7,27 @@ use bytes::Bytes;
 use super::ids::KeyRange;
 use super::txn::{Op, Txn};
 
-/// Entries each of the three lists of a transaction may have.
-pub const MAX_TXN_OPS: usize = 128;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TxnInvalid {
     #[error("a key is empty; name one")]
     EmptyKey,
     #[error(
-        "a transaction may hold {MAX_TXN_OPS} comparisons and {MAX_TXN_OPS} operations per branch, nested ones included; split it"
+        "a transaction may hold {max} comparisons and {max} operations per branch, nested ones included; split it"
     )]
-    TooManyOps,
+    TooManyOps { max: usize },
     #[error("the same key is changed twice; each key may change once per transaction")]
     DuplicateKey,
 }
 
 impl Txn {
-    /// Checks keys, sizes and duplicates, nested transactions included.
-    pub fn check(&self) -> Result<(), TxnInvalid> {
-        check_shape(self, MAX_TXN_OPS)?;
+    /// Checks keys, sizes and duplicates, nested transactions included. Each of the three lists may
+    /// have `max_ops` entries.
+    pub fn check(&self, max_ops: usize) -> Result<(), TxnInvalid> {
+        check_shape(self, max_ops).map_err(|error| match error {
+            // A nested one does not know what the whole may have.
+            TxnInvalid::TooManyOps { .. } => TxnInvalid::TooManyOps { max: max_ops },
+            error => error,
+        })?;
         Changes::of(&self.success)?;
         Changes::of(&self.failure)?;
         Ok(())
@@ -35,7 +37,9 @@ impl Txn {
 /// `room` is what the enclosing levels have left over.
 fn check_shape(txn: &Txn, room: usize) -> Result<(), TxnInvalid> {
     let largest = txn.compares.len().max(txn.success.len()).max(txn.failure.len());
-    let Some(room) = room.checked_sub(largest) else { return Err(TxnInvalid::TooManyOps) };
+    let Some(room) = room.checked_sub(largest) else {
+        return Err(TxnInvalid::TooManyOps { max: room });
+    };
     if txn.compares.iter().any(|compare| is_unnamed(&compare.range)) {
         return Err(TxnInvalid::EmptyKey);
     }
@@ -152,24 +156,23 @@ mod tests {
                 Err(TxnInvalid::DuplicateKey),
             ),
         ] {
-            assert_eq!(then(ops.clone()).check(), expected, "{ops:?}");
+            assert_eq!(then(ops.clone()).check(128), expected, "{ops:?}");
         }
     }
 
     #[test]
     fn nested_transactions_share_the_limit() {
-        let full: Vec<Op> = (0..MAX_TXN_OPS).map(|_| delete("x")).collect();
-        assert_eq!(then(full.clone()).check(), Ok(()));
-        assert_eq!(
-            then([full.clone(), vec![put("a")]].concat()).check(),
-            Err(TxnInvalid::TooManyOps)
-        );
-        assert_eq!(then(vec![either(full, vec![])]).check(), Err(TxnInvalid::TooManyOps));
+        let full: Vec<Op> = (0..3).map(|_| delete("x")).collect();
+        let too_many = Err(TxnInvalid::TooManyOps { max: 3 });
+        assert_eq!(then(full.clone()).check(3), Ok(()));
+        assert_eq!(then([full.clone(), vec![put("a")]].concat()).check(3), too_many);
+        assert_eq!(then(vec![either(full.clone(), vec![])]).check(3), too_many);
+        assert_eq!(then(vec![either(full, vec![])]).check(4), Ok(()));
     }
 
     #[test]
     fn an_empty_key_is_refused_at_any_depth() {
-        assert_eq!(then(vec![either(vec![], vec![put("")])]).check(), Err(TxnInvalid::EmptyKey));
-        assert_eq!(then(vec![delete("")]).check(), Ok(()), "everything is a range, not a key");
+        assert_eq!(then(vec![either(vec![], vec![put("")])]).check(128), Err(TxnInvalid::EmptyKey));
+        assert_eq!(then(vec![delete("")]).check(128), Ok(()), "everything is a range, not a key");
     }
 }

@@ -40,7 +40,7 @@ pub use auth::{
     Access, Auth, AuthCommand, AuthError, Caller, Denied, PasswordHash, Permission, PermissionKind,
     Rights, TokenDigest,
 };
-pub use check::{MAX_TXN_OPS, TxnInvalid};
+pub use check::TxnInvalid;
 pub use command::{AlarmKind, Command, DecodeError, Stamp};
 pub use compaction::Compacted;
 pub use hash::KeysHash;

@@ -1,6 +1,7 @@
 //! The service over real HTTP, each test on a server of its own.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod access;
 mod auth;
 mod backup;
 mod bad_input;

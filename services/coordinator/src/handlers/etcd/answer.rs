@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::App;
+use super::cors;
 use super::error::{self, EtcdError};
 use super::message::Header;
 use super::message::codec::{Int, Uint};
@@ -65,7 +66,7 @@ impl IntoResponse for EtcdError {
         *response.status_mut() =
             StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-        with_cors(response)
+        cors::open(response)
     }
 }
 
@@ -76,7 +77,7 @@ pub(super) fn success(body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
-    with_cors(response)
+    cors::open(response)
 }
 
 /// A space comes after this much silence: JSON skips it, a caller that is gone is noticed by it, and
@@ -105,18 +106,7 @@ pub(super) const METHOD_NOT_ALLOWED: &str = "Method Not Allowed\n";
 pub(super) const NOT_FOUND: &str = "Not Found\n";
 
 pub(super) fn text(status: StatusCode, text: &'static str) -> Response {
-    with_cors((status, [("x-content-type-options", "nosniff")], text).into_response())
-}
-
-pub(super) fn with_cors(mut response: Response) -> Response {
-    for (name, value) in [
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS, PUT, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, content-type, authorization"),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
+    cors::open((status, [("x-content-type-options", "nosniff")], text).into_response())
 }
 
 /// A stream's message: one document, one line, one chunk.
@@ -197,7 +187,7 @@ impl From<TxnInvalid> for EtcdError {
     fn from(error: TxnInvalid) -> Self {
         match error {
             TxnInvalid::EmptyKey => error::EMPTY_KEY,
-            TxnInvalid::TooManyOps => error::TOO_MANY_OPS,
+            TxnInvalid::TooManyOps { .. } => error::TOO_MANY_OPS,
             TxnInvalid::DuplicateKey => error::DUPLICATE_KEY,
         }
     }

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::{App, State};
+use super::cors;
 use crate::coordinator::Failure;
 use crate::store::{AlarmKind, Snapshot};
 
@@ -22,10 +23,10 @@ pub(super) async fn health(State(app): State<App>, RawQuery(query): RawQuery) ->
     let reason = reason(&query, looked.unwrap_or(Err(Failure::NoLeader)));
     let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     if reason.is_empty() {
-        return (plain, r#"{"health":"true","reason":""}"#).into_response();
+        return cors::open((plain, r#"{"health":"true","reason":""}"#).into_response());
     }
     let body = format!("{{\"health\":\"false\",\"reason\":{}}}\n", serde_json::json!(reason));
-    (StatusCode::SERVICE_UNAVAILABLE, plain, body).into_response()
+    cors::open((StatusCode::SERVICE_UNAVAILABLE, plain, body).into_response())
 }
 
 fn asks(query: &str, pair: &str) -> bool {

@@ -56,7 +56,7 @@ pub(super) async fn txn(
 ) -> Result<Reply<TxnResponse>, EtcdError> {
     let serializable = request.is_serializable();
     let txn = request.txn()?;
-    txn.check()?;
+    txn.check(app.max_txn_ops())?;
     let result = if serializable && txn.is_read_only() {
         let store = app.read(serializable).await?;
         app.coordinator().check_txn(&store, &txn)?;

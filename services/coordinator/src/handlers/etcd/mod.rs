@@ -13,6 +13,7 @@
 mod answer;
 mod auth;
 mod cluster;
+pub(super) mod cors;
 mod documents;
 mod election;
 mod error;
@@ -34,13 +35,13 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::App;
 pub(crate) use error::EtcdError;
-pub(crate) use refusal::FACES;
+pub(crate) use refusal::faces;
 
 pub(crate) fn router() -> Router<App> {
     ["/v3", "/v3beta"]
         .into_iter()
         .fold(Router::new(), |router, prefix| router.nest(prefix, face()))
-        .route("/health", get(health::health).fallback(health::only_get))
+        .route("/health", get(health::health).options(preflight).fallback(health::only_get))
 }
 
 fn face() -> Router<App> {
@@ -108,8 +109,9 @@ where
     post(handler).options(preflight).fallback(method_not_allowed)
 }
 
-async fn preflight() -> Response {
-    answer::with_cors(StatusCode::OK.into_response())
+/// A browser asks first whether a page may.
+pub(super) async fn preflight() -> Response {
+    cors::open(StatusCode::OK.into_response())
 }
 
 async fn method_not_allowed() -> Response {

@@ -7,10 +7,17 @@ use chassis::faces::Render;
 use chassis::problem::Problem;
 
 use super::answer::{METHOD_NOT_ALLOWED, NOT_FOUND, text};
+use super::cors;
 use super::error::{self, EtcdError, GrpcCode};
+use crate::config::{ANY, Config};
 
-/// Where problems look like an etcd's.
-pub(crate) const FACES: [(&str, Render); 2] = [("/v3", render), ("/v3beta", render)];
+/// Where problems look like an etcd's. What is refused before it is known whose page asks is shown
+/// to none, unless it is to all.
+pub(crate) fn faces(config: &Config) -> [(&'static str, Render); 2] {
+    let is_open = config.access.origins.iter().any(|origin| origin == ANY);
+    let render = if is_open { render } else { |details: &_| cors::only(render(details), None) };
+    [("/v3", render), ("/v3beta", render)]
+}
 
 fn render(details: &ProblemDetails) -> Response {
     match details.known_code() {
