@@ -4,7 +4,7 @@
 //! is one JSON object per line, so that a run that ends badly leaves evidence:
 //!
 //! ```text
-//! {"process":3,"call":1200,"return":1950,"op":{"put":{"key":"a","value":"1"}},"outcome":{"done":"written"}}
+//! {"process":3,"call":1200,"return":1950,"op":{"put":{"key":"a","value":"1"}},"outcome":{"done":"written"},"at":17}
 //! {"process":4,"call":1300,"return":null,"op":{"get":{"key":"a"}},"outcome":"unknown"}
 //! ```
 //!
@@ -42,6 +42,10 @@ pub struct Operation<O, R> {
     pub op: O,
     /// What came of it.
     pub outcome: Outcome<R>,
+    /// The number of the state that it made or saw, if the system said so. What has one took effect,
+    /// even where nobody knows the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
 }
 
 impl<O, R> Operation<O, R> {
@@ -81,7 +85,8 @@ impl<O, R> History<O, R> {
     /// Begins an operation. Until it is told otherwise, its outcome is unknown.
     pub fn call(&mut self, process: u64, now: u64, op: O) -> Call {
         let outcome = Outcome::Unknown;
-        self.operations.push(Operation { process, call: now, returned: None, op, outcome });
+        let operation = Operation { process, call: now, returned: None, op, outcome, at: None };
+        self.operations.push(operation);
         Call(self.operations.len() - 1)
     }
 
@@ -96,6 +101,11 @@ impl<O, R> History<O, R> {
         assert!(operation.call <= now, "an operation returns after its call");
         operation.returned = Some(now);
         operation.outcome = outcome;
+    }
+
+    /// Notes the number of the state that an operation made or saw.
+    pub fn place(&mut self, call: Call, at: u64) {
+        self.operations[call.0].at = Some(at);
     }
 
     /// Every operation so far.
@@ -158,6 +168,7 @@ mod tests {
         let first = history.call(1, 10, "a".into());
         let second = history.call(2, 11, "b".into());
         history.call(3, 12, "c".into());
+        history.place(first, 4);
         history.end(second, 15, Outcome::Done(7));
         history.end(first, 16, Outcome::Failed);
 

@@ -27,7 +27,8 @@ async fn every_planted_lie_is_found() {
 type Lie = fn(&mut Record) -> bool;
 
 /// What it is, how it is planted, and what the judge has to say.
-const LIES: [(&str, Lie, &str); 12] = [
+const LIES: [(&str, Lie, &str); 13] = [
+    ("a read that names a state older than one that was told of before", old_revision, "went back"),
     ("a read that finds what was overwritten before it began", stale_read, "not linearizable"),
     ("a write that was acknowledged and is gone", lost_write, "acknowledged and lost"),
     ("a write that was refused and is there", refused_write, "refused and carried out"),
@@ -62,7 +63,9 @@ fn stale_read(record: &mut Record) -> bool {
             let is_later = old.returned.is_some_and(|returned| returned < new.call);
             if is_later && old.op == new.op && old.outcome != new.outcome {
                 let late = new.returned.expect("it is done") + 1;
-                let moved = Operation { call: late, returned: Some(late), ..old.clone() };
+                // It says nothing of the state that it saw.
+                let at = None;
+                let moved = Operation { call: late, returned: Some(late), at, ..old.clone() };
                 operations.push(Operation { process: 1000, ..moved });
                 record.kv = operations.into_iter().collect();
                 return true;
@@ -70,6 +73,13 @@ fn stale_read(record: &mut Record) -> bool {
         }
     }
     false
+}
+
+fn old_revision(record: &mut Record) -> bool {
+    change(&mut record.kv, |operation| {
+        let is_late = operation.at.is_some_and(|at| 100 < at);
+        is_late.then(|| Operation { at: Some(1), ..operation.clone() })
+    })
 }
 
 fn lost_write(record: &mut Record) -> bool {
@@ -143,7 +153,7 @@ fn lock_of_two(record: &mut Record) -> bool {
     let op = Op::Acquire { lock, owner: "owner-thief".into() };
     let outcome = Outcome::Done(Ret::Granted(token + 1));
     let (call, returned) = (end.saturating_sub(2), Some(end.saturating_sub(1)));
-    let theft = Operation { process: 1000, call, returned, op, outcome };
+    let theft = Operation { process: 1000, call, returned, op, outcome, at: None };
     record.locks = operations.iter().cloned().chain([theft]).collect();
     true
 }

@@ -41,6 +41,33 @@ pub(crate) struct Record {
     pub(crate) logs: Vec<PathBuf>,
 }
 
+/// What came of an operation on registers.
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome<kv::Ret>,
+    /// The store's revision that it made or saw, as it was told.
+    pub(crate) revision: Option<u64>,
+    /// What an acknowledged write put where.
+    pub(crate) written: Vec<Event>,
+}
+
+impl Ended {
+    /// It answered this and wrote nothing.
+    pub(crate) fn saw(ret: kv::Ret, revision: Option<u64>) -> Self {
+        Self { outcome: Outcome::Done(ret), revision, written: Vec::new() }
+    }
+
+    /// It answered this and wrote that.
+    pub(crate) fn wrote(ret: kv::Ret, written: Vec<Event>) -> Self {
+        let revision = written.first().map(|event| event.revision);
+        Self { outcome: Outcome::Done(ret), revision, written }
+    }
+
+    /// There is no answer to it.
+    pub(crate) fn without(outcome: Outcome<kv::Ret>) -> Self {
+        Self { outcome, revision: None, written: Vec::new() }
+    }
+}
+
 impl Recorder {
     pub(crate) fn new(name: String) -> Self {
         Self { name, started: Instant::now(), record: Mutex::default() }
@@ -60,12 +87,14 @@ impl Recorder {
         self.record().kv.call(process, now, op)
     }
 
-    /// `written` is what an acknowledged write put where.
-    pub(crate) fn end(&self, call: Call, outcome: Outcome<kv::Ret>, written: Vec<Event>) {
+    pub(crate) fn end(&self, call: Call, ended: Ended) {
         let now = self.now();
         let mut record = self.record();
-        record.kv.end(call, now, outcome);
-        record.acknowledged.extend(written);
+        record.kv.end(call, now, ended.outcome);
+        if let Some(revision) = ended.revision {
+            record.kv.place(call, revision);
+        }
+        record.acknowledged.extend(ended.written);
     }
 
     pub(crate) fn call_lock(&self, process: u64, op: lock::Op) -> Call {

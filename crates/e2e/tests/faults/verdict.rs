@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sim::fencing;
 use sim::history::{History, Operation, Outcome};
-use sim::linearizability::kv::{Kv, Op};
+use sim::linearizability::kv::{Kv, Op, Ret};
 use sim::linearizability::lock::{self, Locks};
-use sim::linearizability::{Model, Verdict, check};
+use sim::linearizability::{self, Model, Verdict, check};
 use sim::serializable;
 use sim::watch::{self, Event};
 
@@ -130,8 +130,10 @@ type Counts = (usize, usize);
 
 /// An unknown write of which the store's history, read after everything else, has no trace did not
 /// take effect before any read: it is left out of the search. If somebody saw it all the same, the
-/// search finds no reason for that.
+/// search finds no reason for that. One of which there is a trace was carried out there.
 fn registers(record: &Record, truth: &[Event]) -> Result<(Counts, u64), String> {
+    linearizability::check_numbers(&record.kv)
+        .map_err(|(earlier, later)| format!("{later:?} went back behind {earlier:?}"))?;
     let written: BTreeMap<(&str, &str), u64> = truth
         .iter()
         .filter_map(|event| Some(((event.key.as_str(), event.value.as_deref()?), event.revision)))
@@ -140,7 +142,15 @@ fn registers(record: &Record, truth: &[Event]) -> Result<(Counts, u64), String> 
         Op::Delete { .. } => true,
         op => has_effect(op, &written),
     };
+    let place = |operation: Operation<Op, Ret>| {
+        let found = || puts(&operation.op).iter().find_map(|put| written.get(put)).copied();
+        match operation.outcome {
+            Outcome::Unknown => Operation { at: found(), ..operation },
+            _ => operation,
+        }
+    };
     let history = settled(&record.kv, may_have_effect);
+    let history = history.operations().iter().cloned().map(place).collect();
     Ok((counts(&record.kv), search(&Kv, &history)?))
 }
 

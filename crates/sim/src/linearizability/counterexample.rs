@@ -19,7 +19,7 @@ pub(super) struct Dead<S> {
 pub(super) type Numbered<M> = (usize, Operation<<M as Model>::Op, <M as Model>::Ret>);
 
 /// The shortest prefix of a history that no order explains, given what the operations that were
-/// still open at its end answered later.
+/// still open at its end answered later, and what the numbers of states say of those called later.
 #[derive(Clone, Debug)]
 pub struct Counterexample<M: Model> {
     /// The operations of one partition that were called before the culprit returned, with their
@@ -99,11 +99,12 @@ struct Line<'a, O, R>(usize, &'a Operation<O, R>);
 
 impl<O: Debug, R: Debug> Display for Line<'_, O, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(id, Operation { process, call, returned, op, outcome }) = self;
+        let Self(id, Operation { process, call, returned, op, outcome, at }) = self;
         write!(f, "#{id}  process {process}  [{call}, ")?;
         match (returned, outcome) {
-            (Some(at), Outcome::Done(answer)) => write!(f, "{at}]  {op:?} -> {answer:?}"),
-            _ => write!(f, "…]  {op:?} -> unknown"),
+            (Some(at), Outcome::Done(answer)) => write!(f, "{at}]  {op:?} -> {answer:?}")?,
+            _ => write!(f, "…]  {op:?} -> unknown")?,
         }
+        at.map_or(Ok(()), |at| write!(f, "  in state {at}"))
     }
 }

@@ -105,6 +105,19 @@ impl Model for Kv {
         let answer = apply(&mut after, op);
         ret.is_none_or(|ret| *ret == answer).then_some(after)
     }
+
+    fn is_read(&self, op: &Op, ret: &Ret) -> bool {
+        match (op, ret) {
+            (Op::Get { .. }, _) => true,
+            (Op::Delete { .. }, Ret::Deleted(changed))
+            | (Op::Cas { .. }, Ret::Swapped(changed)) => !changed,
+            (Op::Txn { then, otherwise, .. }, Ret::Txn { succeeded, results }) => {
+                let branch = if *succeeded { then } else { otherwise };
+                branch.iter().zip(results).all(|(op, ret)| self.is_read(op, ret))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Carries out an operation and says what it answers.

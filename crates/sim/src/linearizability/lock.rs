@@ -125,6 +125,10 @@ impl Model for Locks {
         }
         Some(state)
     }
+
+    fn is_read(&self, _: &Op, ret: &Ret) -> bool {
+        matches!(ret, Ret::Busy | Ret::NotHeld)
+    }
 }
 
 fn name(op: &Op) -> &str {

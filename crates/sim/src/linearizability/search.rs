@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::Model;
 use super::counterexample::{Counterexample, Dead};
-use crate::history::{Operation, Outcome};
+use super::list::{Event, HEAD, List, returned};
+use crate::history::Operation;
 
 /// How many of the states that led nowhere a counterexample shows.
 const SHOWN_DEAD_ENDS: usize = 8;
@@ -23,12 +24,15 @@ type Configuration<S> = (usize, Box<[usize]>, S);
 struct Search<'a, M: Model> {
     model: &'a M,
     operations: &'a [&'a Operation<M::Op, M::Ret>],
+    /// Those that change nothing.
+    reads: Vec<bool>,
     list: List,
     /// Operations that returned, by the time they did.
     returns: Vec<usize>,
+    /// Operations that know the number of their state, by it.
+    numbered: Vec<usize>,
     placed: Vec<bool>,
-    /// Every return before this one is explained.
-    explained: usize,
+    progress: Progress,
     /// Placed operations whose return is not yet among the explained ones, sorted.
     ahead: Vec<usize>,
     state: M::State,
@@ -39,61 +43,83 @@ struct Search<'a, M: Model> {
     dead: Vec<Dead<M::State>>,
 }
 
+/// How far it has come.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// Every return before this one is explained.
+    explained: usize,
+    /// Every numbered operation before this one is placed.
+    numbered: usize,
+}
+
 /// What it takes to undo one step.
 struct Placed<S> {
     operation: usize,
     state: S,
-    explained: usize,
+    progress: Progress,
+    /// Nothing else had to be tried in its stead.
+    is_only: bool,
 }
 
-/// Looks for an order of `operations`. Every step takes one from `left`.
+/// What came of looking for the next operation.
+enum Step {
+    /// It is placed: a new configuration.
+    Placed,
+    /// Not this one; the next to be tried is here in the list.
+    Next(usize),
+    /// Nothing that may come next leads on.
+    DeadEnd,
+}
+
+/// Looks for an order of `operations`. Every operation that is tried takes one from `left`.
 pub(super) fn search<'a, M: Model>(
     model: &'a M,
     operations: &'a [&'a Operation<M::Op, M::Ret>],
     left: &mut u64,
 ) -> Found<M> {
     let mut search = Search::new(model, operations);
-    let mut cursor = search.list.next(HEAD);
-    while search.explained < search.returns.len() {
+    // In a configuration that was just reached there is no place in the list yet.
+    let mut cursor = None;
+    while search.progress.explained < search.returns.len() {
         if *left == 0 {
             return Found::NotYet;
         }
-        match search.list.event(cursor) {
-            Some(Event::Call(operation)) => {
-                *left -= 1;
-                cursor = if search.place(operation) {
-                    search.list.next(HEAD)
-                } else {
-                    search.list.next(cursor)
-                };
-            }
-            // A return whose operation is not placed yet, or the end: nothing that may come next
-            // leads on from here.
-            Some(Event::Return) | None => {
-                search.remember_dead_end();
-                match search.undo() {
-                    Some(call) => cursor = search.list.next(call),
-                    None => return Found::None(Box::new(search.counterexample())),
-                }
-            }
-        }
+        let step = match cursor {
+            None => search.place_read(left),
+            Some(node) => search.place_at(node, left),
+        };
+        cursor = match step {
+            Step::Placed => None,
+            Step::Next(node) => Some(node),
+            Step::DeadEnd => match search.undo() {
+                Some(call) => Some(search.list.next(call)),
+                None => return Found::None(Box::new(search.counterexample())),
+            },
+        };
     }
     Found::Order
 }
 
 impl<'a, M: Model> Search<'a, M> {
     fn new(model: &'a M, operations: &'a [&'a Operation<M::Op, M::Ret>]) -> Self {
-        let mut returns: Vec<usize> = (0..operations.len())
-            .filter(|id| matches!(operations[*id].outcome, Outcome::Done(_)))
-            .collect();
+        let ids = || 0..operations.len();
+        let mut returns: Vec<usize> =
+            ids().filter(|id| operations[*id].answer().is_some()).collect();
         returns.sort_by_key(|id| returned(operations[*id]));
+        let mut numbered: Vec<usize> = ids().filter(|id| operations[*id].at.is_some()).collect();
+        numbered.sort_by_key(|id| operations[*id].at);
+        let is_read = |operation: &&Operation<M::Op, M::Ret>| {
+            operation.answer().is_some_and(|answer| model.is_read(&operation.op, answer))
+        };
         Self {
             model,
             operations,
+            reads: operations.iter().map(is_read).collect(),
             list: List::new(operations),
             returns,
+            numbered,
             placed: vec![false; operations.len()],
-            explained: 0,
+            progress: Progress::default(),
             ahead: Vec::new(),
             state: model.initial(),
             stack: Vec::new(),
@@ -104,29 +130,71 @@ impl<'a, M: Model> Search<'a, M> {
         }
     }
 
-    /// Tries an operation as the next one.
-    fn place(&mut self, operation: usize) -> bool {
-        let Operation { op, outcome, .. } = self.operations[operation];
-        let answer = match outcome {
-            Outcome::Done(answer) => Some(answer),
-            Outcome::Failed | Outcome::Unknown => None,
-        };
-        let Some(state) = self.model.step(&self.state, op, answer) else { return false };
-        if answer.is_none() && state == self.state {
-            // It need not have happened, and would change nothing: later is at least as good.
-            return false;
+    /// Places an operation that changes nothing and may come now. An order with it further back
+    /// stays one when it is moved here, so there is nothing to try in its stead.
+    fn place_read(&mut self, left: &mut u64) -> Step {
+        let first = self.list.next(HEAD);
+        let mut node = first;
+        while let Some(Event::Call(operation)) = self.list.event(node) {
+            if self.reads[operation] && self.is_its_turn(operation) {
+                *left = left.saturating_sub(1);
+                if let Some(state) = self.after(operation) {
+                    let is_new = self.place(operation, state, true);
+                    return if is_new { Step::Placed } else { Step::DeadEnd };
+                }
+            }
+            node = self.list.next(node);
         }
-        let explained = self.explained;
+        Step::Next(first)
+    }
+
+    /// Tries what stands here in the list as the next operation.
+    fn place_at(&mut self, node: usize, left: &mut u64) -> Step {
+        // A return whose operation is not placed yet, or the end.
+        let Some(Event::Call(operation)) = self.list.event(node) else {
+            self.remember_dead_end();
+            return Step::DeadEnd;
+        };
+        *left -= 1;
+        if self.is_its_turn(operation)
+            && let Some(state) = self.after(operation)
+            && self.place(operation, state, false)
+        {
+            return Step::Placed;
+        }
+        Step::Next(self.list.next(node))
+    }
+
+    /// Whether no operation with a lower number still has to come.
+    fn is_its_turn(&self, operation: usize) -> bool {
+        let number = self.operations[operation].at;
+        let lowest = self.numbered.get(self.progress.numbered);
+        number.is_none() || number == lowest.and_then(|id| self.operations[*id].at)
+    }
+
+    /// The state after an operation, if it may come next.
+    fn after(&self, operation: usize) -> Option<M::State> {
+        let operation = self.operations[operation];
+        let state = self.model.step(&self.state, &operation.op, operation.answer())?;
+        let is_optional = operation.answer().is_none() && operation.at.is_none();
+        // It need not have happened, and would change nothing: later is at least as good.
+        (!is_optional || state != self.state).then_some(state)
+    }
+
+    /// False if this configuration led nowhere before.
+    fn place(&mut self, operation: usize, state: M::State, is_only: bool) -> bool {
+        let progress = self.progress;
         self.mark(operation);
-        if !self.seen.insert((self.explained, self.ahead.as_slice().into(), state.clone())) {
-            self.unmark(operation, explained);
+        let configuration = (self.progress.explained, self.ahead.as_slice().into(), state.clone());
+        if !self.seen.insert(configuration) {
+            self.unmark(operation, progress);
             return false;
         }
         self.list.lift(operation);
         let state = std::mem::replace(&mut self.state, state);
-        self.stack.push(Placed { operation, state, explained });
-        if self.furthest < self.explained {
-            self.furthest = self.explained;
+        self.stack.push(Placed { operation, state, progress, is_only });
+        if self.furthest < self.progress.explained {
+            self.furthest = self.progress.explained;
             self.best = self.stack.iter().map(|placed| placed.operation).collect();
             self.dead.clear();
         }
@@ -137,33 +205,42 @@ impl<'a, M: Model> Search<'a, M> {
         self.placed[operation] = true;
         let at = self.ahead.partition_point(|other| *other < operation);
         self.ahead.insert(at, operation);
-        while let Some(next) = self.returns.get(self.explained).copied()
+        let Progress { explained, numbered } = &mut self.progress;
+        while let Some(next) = self.returns.get(*explained).copied()
             && self.placed[next]
         {
             self.ahead.retain(|other| *other != next);
-            self.explained += 1;
+            *explained += 1;
+        }
+        while self.numbered.get(*numbered).is_some_and(|next| self.placed[*next]) {
+            *numbered += 1;
         }
     }
 
-    fn unmark(&mut self, operation: usize, explained: usize) {
-        self.ahead.extend(&self.returns[explained..self.explained]);
+    fn unmark(&mut self, operation: usize, before: Progress) {
+        self.ahead.extend(&self.returns[before.explained..self.progress.explained]);
         self.ahead.retain(|other| *other != operation);
         self.ahead.sort_unstable();
-        self.explained = explained;
+        self.progress = before;
         self.placed[operation] = false;
     }
 
-    /// Takes the last placed operation back and says where its call stands in the list.
+    /// Takes back what was placed last in the stead of something else, and says where its call
+    /// stands in the list.
     fn undo(&mut self) -> Option<usize> {
-        let Placed { operation, state, explained } = self.stack.pop()?;
-        self.state = state;
-        self.unmark(operation, explained);
-        self.list.unlift(operation);
-        Some(self.list.call_of(operation))
+        loop {
+            let Placed { operation, state, progress, is_only } = self.stack.pop()?;
+            self.state = state;
+            self.unmark(operation, progress);
+            self.list.unlift(operation);
+            if !is_only {
+                return Some(self.list.call_of(operation));
+            }
+        }
     }
 
     fn remember_dead_end(&mut self) {
-        if self.explained == self.furthest && self.dead.len() < SHOWN_DEAD_ENDS {
+        if self.progress.explained == self.furthest && self.dead.len() < SHOWN_DEAD_ENDS {
             let order = self.stack.iter().map(|placed| placed.operation).collect();
             let dead = Dead { order, state: self.state.clone() };
             if self.dead.iter().all(|other| other.state != dead.state) {
@@ -180,111 +257,5 @@ impl<'a, M: Model> Search<'a, M> {
             .map(|id| (id, self.operations[id].clone()))
             .collect();
         Counterexample::new(prefix, culprit, self.best, self.dead)
-    }
-}
-
-/// When an operation is known to be over.
-fn returned<O, R>(operation: &Operation<O, R>) -> u64 {
-    match operation.outcome {
-        Outcome::Done(_) => operation.returned.unwrap_or(u64::MAX),
-        Outcome::Failed | Outcome::Unknown => u64::MAX,
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Event {
-    Call(usize),
-    Return,
-}
-
-/// The node before the first event.
-const HEAD: usize = 0;
-/// The node after the last event.
-const END: usize = usize::MAX;
-
-/// The calls and returns that are not explained yet, by time, in a list that forgets nothing: a
-/// lifted node keeps its neighbours and goes back where it was.
-struct List {
-    events: Vec<Option<Event>>,
-    next: Vec<usize>,
-    previous: Vec<usize>,
-    calls: Vec<usize>,
-    returns: Vec<Option<usize>>,
-}
-
-impl List {
-    fn new<O, R>(operations: &[&Operation<O, R>]) -> Self {
-        // Calls sort before returns of the same time: those operations overlap.
-        let mut order: Vec<(u64, bool, usize)> = Vec::new();
-        for (id, operation) in operations.iter().enumerate() {
-            order.push((operation.call, false, id));
-            if matches!(operation.outcome, Outcome::Done(_)) {
-                order.push((returned(operation).max(operation.call), true, id));
-            }
-        }
-        order.sort_unstable();
-        let mut list = Self {
-            events: vec![None],
-            next: vec![END],
-            previous: vec![HEAD],
-            calls: vec![0; operations.len()],
-            returns: vec![None; operations.len()],
-        };
-        for (_, is_return, operation) in order {
-            let node = list.events.len();
-            list.events.push(Some(if is_return { Event::Return } else { Event::Call(operation) }));
-            list.next[node - 1] = node;
-            list.next.push(END);
-            list.previous.push(node - 1);
-            if is_return {
-                list.returns[operation] = Some(node);
-            } else {
-                list.calls[operation] = node;
-            }
-        }
-        list
-    }
-
-    fn next(&self, node: usize) -> usize {
-        self.next[node]
-    }
-
-    fn event(&self, node: usize) -> Option<Event> {
-        self.events.get(node).copied().flatten()
-    }
-
-    fn call_of(&self, operation: usize) -> usize {
-        self.calls[operation]
-    }
-
-    fn lift(&mut self, operation: usize) {
-        self.remove(self.calls[operation]);
-        if let Some(node) = self.returns[operation] {
-            self.remove(node);
-        }
-    }
-
-    /// In the opposite order of [`List::lift`], which is what makes the neighbours right.
-    fn unlift(&mut self, operation: usize) {
-        if let Some(node) = self.returns[operation] {
-            self.restore(node);
-        }
-        self.restore(self.calls[operation]);
-    }
-
-    fn remove(&mut self, node: usize) {
-        let (previous, next) = (self.previous[node], self.next[node]);
-        self.next[previous] = next;
-        if next != END {
-            self.previous[next] = previous;
-        }
-    }
-
-    fn restore(&mut self, node: usize) {
-        let (previous, next) = (self.previous[node], self.next[node]);
-        self.next[previous] = node;
-        if next != END {
-            self.previous[next] = node;
-        }
     }
 }

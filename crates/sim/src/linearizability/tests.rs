@@ -1,7 +1,7 @@
 //! The checker against all permutations, and against systems with planted mistakes.
 
 use super::kv::{Kv, Op, Ret, apply};
-use super::{Model as _, Verdict, check};
+use super::{Model as _, Verdict, check, check_numbers};
 use crate::history::{History, Operation, Outcome};
 use crate::{Rng, seeds};
 
@@ -65,13 +65,15 @@ fn arbitrary(rng: &mut Rng, count: usize) -> Kvs {
             1 => Outcome::Failed,
             _ => Outcome::Done(random_ret(rng, &op)),
         };
-        Operation { process, call, returned: Some(returned), op, outcome }
+        let at = rng.chance(1, 4).then(|| rng.range(0..4));
+        Operation { process, call, returned: Some(returned), op, outcome, at }
     };
     (0..count).map(|process| operation(rng, process as u64)).collect()
 }
 
 /// What a correct map answers: every operation takes effect at one moment between call and return.
-/// Unknown ones do so at some time, or never.
+/// Unknown ones do so at some time, or never. Some of those that took effect say which state they
+/// made or saw, all of them together, or some here and there.
 fn correct(rng: &mut Rng, count: usize, keys: u64, processes: u64) -> Kvs {
     let mut moments = Vec::new();
     let mut free = vec![0; processes as usize];
@@ -85,36 +87,41 @@ fn correct(rng: &mut Rng, count: usize, keys: u64, processes: u64) -> Kvs {
     }
     moments.sort_unstable();
     let mut map = Kv.initial();
+    let (mut revision, numbered) = (1, rng.range(0..4) as u32);
     let mut operations = Vec::new();
     for (_, _, process, call, returned) in moments {
         let op = random_op(rng, keys);
-        let outcome = match rng.index(20) {
-            0 => Outcome::Failed,
-            1 => Outcome::Unknown,
-            2 => {
-                apply(&mut map, &op);
-                Outcome::Unknown
-            }
-            _ => Outcome::Done(apply(&mut map, &op)),
+        let mut answer = || {
+            let before = map.clone();
+            let answer = apply(&mut map, &op);
+            revision += u64::from(map != before);
+            answer
         };
-        operations.push(Operation { process, call, returned: Some(returned), op, outcome });
+        let (outcome, took_effect) = match rng.index(20) {
+            0 => (Outcome::Failed, false),
+            1 => (Outcome::Unknown, false),
+            2 => {
+                answer();
+                (Outcome::Unknown, true)
+            }
+            _ => (Outcome::Done(answer()), true),
+        };
+        let at = (took_effect && rng.chance(numbered, 3)).then_some(revision);
+        operations.push(Operation { process, call, returned: Some(returned), op, outcome, at });
     }
     operations.into_iter().collect()
 }
 
 /// The definition: some permutation of what returned, with any of the unknown, in which nothing
-/// comes before what had returned when it was called.
+/// comes before what had returned when it was called, and numbered states are in their order. The
+/// numbers of keys that have nothing to do with each other are not compared.
 fn by_definition(operations: &[Recorded]) -> bool {
-    let possible: Vec<&Recorded> = operations
-        .iter()
-        .filter(|operation| !matches!(operation.outcome, Outcome::Failed))
-        .collect();
-    let mut order = Vec::new();
-    permute(&possible, &mut order)
+    let parts = super::partition::split(&Kv, operations);
+    parts.iter().all(|part| permute(part, &mut Vec::new()))
 }
 
 fn permute(operations: &[&Recorded], order: &mut Vec<usize>) -> bool {
-    let done = |id: &usize| operations[*id].answer().is_some();
+    let done = |id: &usize| operations[*id].answer().is_some() || operations[*id].at.is_some();
     let everything = (0..operations.len()).filter(done).all(|id| order.contains(&id));
     if everything && is_an_order(operations, order) {
         return true;
@@ -135,6 +142,9 @@ fn is_an_order(operations: &[&Recorded], order: &[usize]) -> bool {
         for earlier in &order[..at] {
             let (earlier, later) = (operations[*earlier], operations[*later]);
             let over = later.answer().and(later.returned);
+            if later.at.is_some_and(|later| earlier.at.is_some_and(|earlier| later < earlier)) {
+                return false;
+            }
             if over.is_some_and(|over| over < earlier.call) {
                 return false;
             }
@@ -172,6 +182,7 @@ fn mutated(rng: &mut Rng, count: usize) -> Kvs {
     let id = rng.index(count);
     let operation = &mut operations[id];
     operation.outcome = Outcome::Done(random_ret(rng, &operation.op));
+    operation.at = None;
     operations.into_iter().collect()
 }
 
@@ -192,7 +203,9 @@ fn the_counterexample_is_the_shortest_prefix() {
     for seed in seeds(1_000) {
         runs += 1;
         let mut rng = Rng::new(seed);
-        let history = mutated(&mut rng, 5);
+        // A numbered operation can contradict one that comes after the prefix.
+        let unnumbered = |operation: &Recorded| Operation { at: None, ..operation.clone() };
+        let history: Kvs = mutated(&mut rng, 5).operations().iter().map(unnumbered).collect();
         let Verdict::Violation(counterexample) = check(&Kv, &history, BUDGET) else { continue };
         let culprit = counterexample.culprit().clone();
         let end = culprit.returned.unwrap();
@@ -319,6 +332,94 @@ fn too_long_a_search_is_neither() {
     history.end(call, 201, Outcome::Done(value("nobody's")));
     let verdict = check(&Kv, &history, 1_000);
     assert!(matches!(verdict, Verdict::GaveUp { steps: 1_000 }), "{verdict:?}");
+}
+
+/// Two that overlap may come in either order, unless they say which states they made.
+#[test]
+fn numbers_that_answers_contradict_are_found() {
+    let mut history = Kvs::default();
+    let calls = ["1", "2"].map(|value| history.call(1, 0, put("x", value)));
+    calls.iter().for_each(|call| history.end(*call, 10, Outcome::Done(Ret::Written)));
+    let read = history.call(2, 20, get("x"));
+    history.end(read, 25, Outcome::Done(value("1")));
+    check(&Kv, &history, BUDGET).demand();
+    history.place(calls[0], 6);
+    check(&Kv, &history, BUDGET).demand();
+    history.place(calls[1], 7);
+    let Verdict::Violation(counterexample) = check(&Kv, &history, BUDGET) else { panic!() };
+    assert!(counterexample.to_string().contains("in state 7"), "{counterexample}");
+}
+
+/// A read cannot have seen a state that was made only after the read had returned.
+#[test]
+fn a_number_of_the_future_is_found() {
+    let mut history = Kvs::default();
+    let add = |history: &mut Kvs, now, op, ret, at| {
+        let call = history.call(1, now, op);
+        history.end(call, now + 1, Outcome::Done(ret));
+        history.place(call, at);
+    };
+    add(&mut history, 0, get("x"), Ret::Value(None), 3);
+    add(&mut history, 10, put("x", "1"), Ret::Written, 3);
+    check(&Kv, &history, BUDGET).demand();
+    add(&mut history, 20, get("x"), value("1"), 5);
+    add(&mut history, 30, put("x", "1"), Ret::Written, 4);
+    assert!(check(&Kv, &history, BUDGET).is_violation());
+}
+
+#[test]
+fn numbers_that_real_time_contradicts_are_found() {
+    let mut history = Kvs::default();
+    let mut add = |(called, returned), key, at| {
+        let call = history.call(1, called, get(key));
+        history.end(call, returned, Outcome::Done(Ret::Value(None)));
+        history.place(call, at);
+        check_numbers(&history).map_err(|(earlier, later)| (earlier.at, later.at))
+    };
+    assert_eq!(add((0, 10), "x", 5), Ok(()));
+    assert_eq!(add((10, 20), "y", 4), Ok(()), "they overlap");
+    assert_eq!(add((11, 30), "y", 5), Ok(()));
+    assert_eq!(add((31, 32), "z", 4), Err((Some(5), Some(4))));
+}
+
+/// Many at once, none of which is ever answered, all read later: too much for a search, unless it
+/// is known which states they made.
+#[test]
+fn numbers_decide_what_is_too_long_a_search() {
+    let mut history = Kvs::default();
+    let mut calls = Vec::new();
+    for process in 0..40 {
+        calls.push(history.call(process, 0, put("x", &process.to_string())));
+    }
+    for (time, read) in (10..).step_by(2).zip((0..40).rev()) {
+        let call = history.call(50, time, get("x"));
+        history.end(call, time + 1, Outcome::Done(value(&read.to_string())));
+    }
+    let nobodys = history.call(50, 200, get("x"));
+    let mut with_numbers = history.clone();
+    for (at, call) in (2..).zip(calls.iter().rev()) {
+        with_numbers.place(*call, at);
+    }
+    let steps = |verdict| match verdict {
+        Verdict::Linearizable { steps } => steps,
+        verdict => panic!("{verdict:?}"),
+    };
+    assert!(steps(check(&Kv, &with_numbers, BUDGET)) < 4_000);
+    with_numbers.end(nobodys, 201, Outcome::Done(value("nobody's")));
+    assert!(check(&Kv, &with_numbers, 4_000).is_violation());
+}
+
+/// Reads never make a search longer, however many overlap.
+#[test]
+fn reads_are_not_tried_in_every_order() {
+    let mut history = Kvs::default();
+    for process in 0..30 {
+        let call = history.call(process, 0, get("x"));
+        history.end(call, 100, Outcome::Done(Ret::Value(None)));
+    }
+    let call = history.call(50, 50, get("x"));
+    history.end(call, 200, Outcome::Done(value("nobody's")));
+    assert!(check(&Kv, &history, 1_000).is_violation());
 }
 
 #[test]

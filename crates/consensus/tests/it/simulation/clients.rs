@@ -39,6 +39,10 @@ impl Model for Registers {
             Op::Read(_) => ret.is_none_or(|ret| ret == state).then_some(*state),
         }
     }
+
+    fn is_read(&self, op: &Op, _: &u64) -> bool {
+        matches!(op, Op::Read(_))
+    }
 }
 
 /// A proposal that its leader has taken.
@@ -60,6 +64,9 @@ pub(crate) struct Clients {
     history: History<Op, u64>,
     /// By index. Two leaders may have taken proposals for the same one.
     writes: BTreeMap<Index, Vec<Waiting>>,
+    /// Those that no node has applied yet, whoever waits for them: an entry is what its leader put
+    /// there in its term.
+    proposed: BTreeMap<(Index, Term), Call>,
     reads: BTreeMap<ReadId, Reading>,
     /// Reads that may be served when a node has applied so far.
     ready: BTreeMap<(NodeId, Index), Vec<ReadId>>,
@@ -84,6 +91,7 @@ impl Clients {
     pub(crate) fn wrote(&mut self, now: u64, node: NodeId, op: Op, (term, index): (Term, Index)) {
         let call = self.history.call(node.0, now, op);
         self.writes.entry(index).or_default().push(Waiting { node, term, call });
+        self.proposed.insert((index, term), call);
     }
 
     pub(crate) fn begin_read(&mut self, now: u64, register: u8, floor: Index) -> ReadId {
@@ -130,6 +138,9 @@ impl Clients {
         (node, term): (NodeId, Term),
         index: Index,
     ) {
+        if let Some(call) = self.proposed.remove(&(index, term)) {
+            self.history.place(call, index.0);
+        }
         let Some(waiting) = self.writes.get_mut(&index) else { return };
         let (here, elsewhere) =
             std::mem::take(waiting).into_iter().partition(|waiting| waiting.node == node);
@@ -158,6 +169,7 @@ impl Clients {
                     continue;
                 };
                 let value = machine.registers[usize::from(register)];
+                self.history.place(call, machine.applied.0);
                 self.history.end(call, now, Outcome::Done(value));
                 self.reads_done += 1;
             }
@@ -173,9 +185,12 @@ impl Clients {
         self.ready.retain(|(at, _), _| *at != node);
     }
 
-    /// What the checker makes of it all. `None` if it was too much to search.
+    /// What the checker makes of it all, given where in the log each write was found and how far
+    /// each read had come. `None` if it was too much to search.
     pub(crate) fn check(&self) -> Result<Option<()>, String> {
         let history = self.observed();
+        linearizability::check_numbers(&history)
+            .map_err(|(earlier, later)| format!("{later:?} went back behind {earlier:?}"))?;
         match linearizability::check(&Registers, &history, 300_000) {
             Verdict::Linearizable { .. } => Ok(Some(())),
             Verdict::GaveUp { .. } => Ok(None),

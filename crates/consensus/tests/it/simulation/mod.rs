@@ -97,5 +97,6 @@ impl Counts {
         ] {
             assert!(count > 10, "only {count} times a {what}: {self:?}");
         }
+        assert_eq!(self.gave_up, 0, "histories whose search gave up prove nothing: {self:?}");
     }
 }

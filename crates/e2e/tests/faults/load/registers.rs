@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::Shared;
 use super::http::send;
 use crate::cluster::Door;
+use crate::record::Ended;
 
 /// Keys in use at a time, besides one pair.
 pub(super) const REGISTERS: u64 = 3;
@@ -64,19 +65,15 @@ impl Writer {
     async fn get(&mut self, door: &Door, key: String) {
         let call = self.call(Op::Get { key: key.clone() });
         let answer = send(door.request(Method::GET, &path(&key))).await;
-        let (outcome, seen) = match (answer.whole(), answer.etag()) {
-            (Some((200, value)), Some(revision)) => {
-                let value = value.to_owned();
-                (Outcome::Done(Ret::Value(Some(value.clone()))), Some(Some((value, revision))))
-            }
-            (Some((404, _)), _) => (Outcome::Done(Ret::Value(None)), Some(None)),
+        let seen = match (answer.whole(), answer.etag()) {
+            (Some((200, value)), Some(revision)) => Some((value.to_owned(), revision)),
+            (Some((404, _)), _) => None,
             // A read that fails does nothing.
-            _ => (Outcome::Failed, None),
+            _ => return self.end(call, Ended::without(Outcome::Failed)),
         };
-        if let Some(seen) = seen {
-            self.known.insert(key, seen);
-        }
-        self.end(call, outcome, Vec::new());
+        let value = seen.as_ref().map(|(value, _)| value.clone());
+        self.known.insert(key, seen);
+        self.end(call, Ended::saw(Ret::Value(value), answer.revision()));
     }
 
     async fn put(&mut self, door: &Door, key: String) {
@@ -86,9 +83,9 @@ impl Writer {
         match answer.success() {
             Some(reply) => {
                 let written = vec![written(&reply, key, Some(value))];
-                self.end(call, Outcome::Done(Ret::Written), written);
+                self.end(call, Ended::wrote(Ret::Written, written));
             }
-            None => self.end(call, answer.refusal(), Vec::new()),
+            None => self.end(call, Ended::without(answer.refusal())),
         }
     }
 
@@ -99,9 +96,12 @@ impl Writer {
             Some(reply) => {
                 let was_there = reply["deleted"] == 1;
                 let gone = was_there.then(|| written(&reply, key, None));
-                self.end(call, Outcome::Done(Ret::Deleted(was_there)), gone.into_iter().collect());
+                let written = gone.into_iter().collect();
+                let revision = reply["revision"].as_u64();
+                let outcome = Outcome::Done(Ret::Deleted(was_there));
+                self.end(call, Ended { outcome, revision, written });
             }
-            None => self.end(call, answer.refusal(), Vec::new()),
+            None => self.end(call, Ended::without(answer.refusal())),
         }
     }
 
@@ -119,12 +119,10 @@ impl Writer {
         match (answer.success(), answer.whole()) {
             (Some(reply), _) => {
                 let written = vec![written(&reply, key, Some(value))];
-                self.end(call, Outcome::Done(Ret::Swapped(true)), written);
+                self.end(call, Ended::wrote(Ret::Swapped(true), written));
             }
-            (None, Some((412, _))) => {
-                self.end(call, Outcome::Done(Ret::Swapped(false)), Vec::new());
-            }
-            (None, _) => self.end(call, answer.refusal(), Vec::new()),
+            (None, Some((412, _))) => self.end(call, Ended::saw(Ret::Swapped(false), None)),
+            (None, _) => self.end(call, Ended::without(answer.refusal())),
         }
     }
 
@@ -176,7 +174,7 @@ impl Writer {
         let call = self.call(op.clone());
         let answer = send(door.request(Method::POST, "/v1/txn").json(&body)).await;
         let Some(reply) = answer.success() else {
-            return self.end(call, answer.refusal(), Vec::new());
+            return self.end(call, Ended::without(answer.refusal()));
         };
         let succeeded = reply["succeeded"] == true;
         let branch = if succeeded { then } else { otherwise };
@@ -194,7 +192,9 @@ impl Writer {
             }
         }
         let results = results.iter().map(answered).collect();
-        self.end(call, Outcome::Done(Ret::Txn { succeeded, results }), changed);
+        let (outcome, revision) =
+            (Outcome::Done(Ret::Txn { succeeded, results }), reply["revision"].as_u64());
+        self.end(call, Ended { outcome, revision, written: changed });
     }
 
     fn value(&mut self) -> String {
@@ -206,11 +206,11 @@ impl Writer {
         self.shared.recorder.call(self.process, op)
     }
 
-    fn end(&self, call: sim::history::Call, outcome: Outcome<Ret>, written: Vec<Event>) {
-        if !written.is_empty() {
+    fn end(&self, call: sim::history::Call, ended: Ended) {
+        if !ended.written.is_empty() {
             self.shared.done();
         }
-        self.shared.recorder.end(call, outcome, written);
+        self.shared.recorder.end(call, ended);
     }
 }
 
