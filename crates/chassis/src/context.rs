@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa::openapi::OpenApi;
 
+use crate::bounds::Bounds;
 use crate::clock::Clock;
 use crate::config::ServiceConfig;
 use crate::faces::Faces;
@@ -43,6 +44,8 @@ pub struct Context<C: ServiceConfig> {
     pub peers: PeerGate,
     /// Paths whose problems have the form of another protocol.
     pub faces: Faces,
+    /// Paths on which the service keeps bounds itself.
+    pub bounds: Bounds,
 }
 
 /// For a service that has to talk to its peers before it can start.

@@ -8,6 +8,7 @@
 //! **Invariant:** every error answer of ours is a [`problem::Problem`]; only a compatible face
 //! shows it in another form ([`faces`]).
 //! **Invariant:** nothing waits without a bound: heads, bodies, idle connections, requests, drains.
+//! A service names the paths on which it keeps one of its own ([`bounds`]).
 
 pub mod config;
 mod context;
@@ -19,6 +20,7 @@ mod server;
 mod layers;
 mod operations;
 
+pub mod bounds;
 pub mod clock;
 pub mod deadline;
 pub mod extract;

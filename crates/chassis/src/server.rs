@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa::openapi::OpenApi;
 
+use crate::bounds::Bounds;
 use crate::clock::Clock;
 use crate::config::{Base, ServiceConfig};
 use crate::context::{Context, PeerGate, Service, StartError};
@@ -160,6 +161,7 @@ fn context<C: ServiceConfig>(
         health: Health::default(),
         metrics,
         faces: Faces::default(),
+        bounds: Bounds::default(),
         peers,
     })
 }
@@ -182,7 +184,10 @@ impl House {
                 health: context.health.clone(),
                 metrics: context.metrics.clone(),
             },
-            edge: Arc::new(Edge::new(node, limits.clone(), clock, draining).with(&context.faces)),
+            edge: Arc::new(
+                Edge::new(node, limits.clone(), clock, draining)
+                    .with(&context.faces, &context.bounds),
+            ),
             layer: ServerLayer::new(&context.metrics, LOOKUP),
         }
     }

@@ -1,12 +1,10 @@
 //! Handles: what services hold. Cloneable, bounded, no lock.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use consensus::{
     Config as RaftConfig, GroupId, Index, Membership, Multi, MultiConfig, NodeId, Raft, Term,
 };
-use futures_util::FutureExt as _;
 use storage::snapshot::SnapshotStore;
 use storage::{RealFileSystem, Recovery, SubmitError, Wal};
 use telemetry::metrics::Registry;
@@ -15,6 +13,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarm::Alarm;
 use crate::apply::{Apply, ApplyInput, Restored};
 use crate::driver::{Driver, Input, Parts};
 use crate::error::{Failure, OpenError, RemoveError, StartError};
@@ -58,8 +57,7 @@ pub(crate) struct Shared {
     pub(crate) recovery: Recovery,
     pub(crate) config: Config,
     pub(crate) started: Instant,
-    /// The owner task that has panicked.
-    broken: watch::Sender<Option<&'static str>>,
+    alarm: Alarm,
 }
 
 /// What the process lends to its groups.
@@ -128,17 +126,18 @@ impl Groups {
             disk_patience: DISK_PATIENCE.max(Duration::from_millis(3 * config.election_ms)),
             started,
         });
+        let alarm = Alarm::new();
         let snapshotter = Snapshotter::new(
             snapshots.clone(),
             apply_sender.downgrade(),
             driver_sender.downgrade(),
             tasks.clone(),
+            alarm.clone(),
         );
         let apply =
             Apply::new(&config, wal.clone(), apply_inbox, snapshotter, figures.proposal_seconds);
-        let (broken, _) = watch::channel(None);
-        tasks.spawn(watched("driver", broken.clone(), driver.run(stop.clone())));
-        tasks.spawn(watched("apply", broken.clone(), apply.run(stop)));
+        tasks.spawn(alarm.clone().watch("driver", driver.run(stop.clone())));
+        tasks.spawn(alarm.clone().watch("apply", apply.run(stop)));
         let shared = Shared {
             node,
             joined,
@@ -150,7 +149,7 @@ impl Groups {
             recovery,
             config,
             started,
-            broken,
+            alarm,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -357,11 +356,12 @@ impl Groups {
         Ok(())
     }
 
-    /// Resolves when the process must end: the log has failed, or an owner task has panicked.
+    /// Resolves when the process must end: the log has failed, or a task of this host has
+    /// panicked.
     /// Never while it stops on purpose.
     pub fn failed(&self) -> impl Future<Output = Failure> + Send + 'static {
         let mut durable = self.shared.wal.durable();
-        let mut broken = self.shared.broken.subscribe();
+        let mut broken = self.shared.alarm.subscribe();
         async move {
             let log = async {
                 let failed = durable.wait_for(|durable| durable.failed.is_some()).await;
@@ -377,18 +377,6 @@ impl Groups {
                 else => std::future::pending().await,
             }
         }
-    }
-}
-
-/// Says so when a task panics: whoever it works for must not wait for it.
-async fn watched(
-    name: &'static str,
-    broken: watch::Sender<Option<&'static str>>,
-    task: impl Future<Output = ()>,
-) {
-    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-        broken.send_replace(Some(name));
-        std::panic::resume_unwind(panic);
     }
 }
 

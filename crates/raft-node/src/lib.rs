@@ -31,6 +31,7 @@
 //! **Invariant:** the driver waits for nothing but its next input: neither disk nor network nor
 //! machines hold heartbeats up.
 
+mod alarm;
 mod config;
 mod error;
 mod group;

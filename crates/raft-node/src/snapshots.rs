@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Duration;
 use tokio_util::task::TaskTracker;
 
+use crate::alarm::Alarm;
 use crate::apply::{ApplyInput, FetchedFile};
 use crate::driver::{Input, Snapshotted};
 use crate::machine::{AnyMachine, RestoreError};
@@ -54,6 +55,7 @@ pub(crate) struct Snapshotter {
     driver: mpsc::WeakSender<Input>,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
+    alarm: Alarm,
 }
 
 impl Snapshotter {
@@ -62,8 +64,10 @@ impl Snapshotter {
         apply: mpsc::WeakSender<ApplyInput>,
         driver: mpsc::WeakSender<Input>,
         tasks: TaskTracker,
+        alarm: Alarm,
     ) -> Self {
-        Self { store, apply, driver, tasks, permits: Arc::new(Semaphore::new(CONCURRENT_MAX)) }
+        let permits = Arc::new(Semaphore::new(CONCURRENT_MAX));
+        Self { store, apply, driver, tasks, permits, alarm }
     }
 
     /// Begins a snapshot of a machine, unless enough are being written. Says whether it began.
@@ -78,7 +82,10 @@ impl Snapshotter {
         };
         let (encode, keep) = (machine.snapshot(), machine.retained());
         let (store, apply, driver) = (self.store.clone(), self.apply.clone(), self.driver.clone());
+        // Without an end the group would never be snapshotted again, and its log only grow.
+        let armed = self.alarm.arm("snapshot");
         self.tasks.spawn_blocking(move || {
+            let _armed = armed;
             let (index, term) = (snapshot.index, snapshot.term);
             let saved = store.save_with(group, (index, term), |file| {
                 Envelope::write_head(&snapshot.membership, file)?;
@@ -104,14 +111,17 @@ impl Snapshotter {
     /// Writes a fetched snapshot. The group waits for it, so it is tried until it succeeds.
     pub(crate) fn keep(&self, group: GroupId, file: FetchedFile) {
         let FetchedFile { ticket, snapshot, bytes } = file;
-        let (store, apply) = (self.store.clone(), self.apply.clone());
+        let (store, apply, alarm) = (self.store.clone(), self.apply.clone(), self.alarm.clone());
         let (index, term) = (snapshot.index, snapshot.term);
         let file = Arc::new(Snapshot { index, term, bytes });
         self.tasks.spawn(async move {
             loop {
-                let (to, body) = (store.clone(), file.clone());
-                let saved = tokio::task::spawn_blocking(move || to.save(group, &body)).await;
-                match saved {
+                let (to, body, armed) = (store.clone(), file.clone(), alarm.arm("snapshot"));
+                let saved = tokio::task::spawn_blocking(move || {
+                    let _armed = armed;
+                    to.save(group, &body)
+                });
+                match saved.await {
                     Ok(Ok(())) => break,
                     Ok(Err(error)) => {
                         tracing::warn!(%group, %index, %error, "fetched snapshot not written yet");

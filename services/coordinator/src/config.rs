@@ -15,6 +15,9 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Comparisons, and operations per branch, that a transaction may have, nested ones included.
     pub max_txn_ops: usize,
+    /// Callers that may wait in line for a lock or for leadership; the next one is told to come
+    /// later. Never more than half of `limits.max_in_flight`.
+    pub max_waiters: usize,
     /// What keys, values and history may take in memory. Beyond it, writes are refused with 429
     /// until keys are deleted and history is compacted.
     pub quota_bytes: u64,
@@ -185,6 +188,7 @@ impl Default for Config {
             base: Base::new(Self::SERVICE, 2379, 2380),
             max_request_bytes: 1536 * 1024,
             max_txn_ops: 128,
+            max_waiters: 2048,
             quota_bytes: 2 << 30,
             history_revisions: 100_000,
             history_seconds: 0,
@@ -224,6 +228,9 @@ impl ServiceConfig for Config {
         }
         self.access.validate()?;
         self.cluster.validate(&self.base.node)?;
+        if self.max_waiters == 0 {
+            return Err("max_waiters must be at least 1".into());
+        }
         if self.max_concurrent_checks == 0 {
             return Err("max_concurrent_checks must be at least 1".into());
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_node::{Group, ProposeError, QueryError};
+use raft_node::{Group, Leadership, ProposeError, QueryError};
 use telemetry::trace::{InSpan as _, Span};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -214,6 +214,11 @@ impl Coordinator {
     #[must_use]
     pub fn leads(&self) -> bool {
         self.inner.group.leadership().borrow().is_here
+    }
+
+    /// Who leads, and every change of that.
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.group.leadership()
     }
 
     /// Who leads, by member id; 0 is nobody known.

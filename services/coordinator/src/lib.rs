@@ -69,6 +69,7 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     // First of all, since calls are refused from the start.
     let config = Arc::clone(&context.config);
     context.faces.set(handlers::faces(&config));
+    context.bounds.set(handlers::BOUNDS);
     let time = Time::new(context.clock.clone());
     let member = Member::open(&context, &time).await?;
     let (groups, group) = (member.groups.clone(), member.group.clone());

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use chassis::deadline::Deadline;
 use chassis::long_poll;
 use telemetry::metrics::Gauge;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +26,8 @@ use crate::store::{
 
 /// How long a caller without a deadline is kept until its place is given up.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an endless wait goes on without a leader: several elections.
+const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to renew a lease.
 const RENEW_RETRY: Duration = Duration::from_millis(200);
 /// How often giving up a place is tried. If it fails, the place ends with its lease.
@@ -39,12 +41,14 @@ pub(crate) struct Line {
     coordinator: Coordinator,
     tasks: TaskTracker,
     draining: CancellationToken,
+    /// Of this node, for all who wait here.
+    room: Arc<Semaphore>,
 }
 
 /// How long a caller waits for its turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Patience {
-    /// Until it comes, on a lease that the caller renews, or nobody.
+    /// Until it comes or the caller leaves, on a lease that the caller renews, or nobody.
     Endless,
     /// At most so long. Meanwhile a lease that was made for the place is renewed.
     Bounded { wait: Duration, deadline: Option<Deadline> },
@@ -84,8 +88,9 @@ impl Line {
         coordinator: Coordinator,
         tasks: TaskTracker,
         draining: CancellationToken,
+        room: Arc<Semaphore>,
     ) -> Self {
-        Self { coordinator, tasks, draining }
+        Self { coordinator, tasks, draining, room }
     }
 
     /// Takes a place and waits until it is the first one.
@@ -160,6 +165,10 @@ impl Line {
             }
             return Ok(revision);
         }
+        let _room = match patience {
+            Patience::Bounded { wait: Duration::ZERO, .. } => None,
+            _ => Some(self.room.try_acquire().map_err(|_full| Failure::Overloaded)?),
+        };
         let _waiting = Waiting::new(self.coordinator.metrics());
         let came = self.until_first(&ask.name, place);
         let outcome = match patience {
@@ -167,6 +176,7 @@ impl Line {
                 biased;
                 outcome = came => Some(outcome),
                 () = self.draining.cancelled() => None,
+                () = self.leaderless() => Some(Err(Failure::NoLeader.into())),
             },
             Patience::Bounded { wait, deadline } => {
                 let event = async {
@@ -232,6 +242,19 @@ impl Line {
                     break newer;
                 }
             };
+        }
+    }
+
+    /// Resolves when nobody has led for a while, as far as this node knows: the turn could come, or
+    /// the lease end, and it would not learn of it.
+    async fn leaderless(&self) {
+        let mut leadership = self.coordinator.leadership();
+        loop {
+            let lost = leadership.wait_for(|known| known.leader.is_none()).await.is_ok();
+            let led = leadership.wait_for(|known| known.leader.is_some());
+            if !lost || tokio::time::timeout(LEADER_PATIENCE, led).await.is_err() {
+                return;
+            }
         }
     }
 

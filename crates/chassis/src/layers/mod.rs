@@ -34,6 +34,7 @@ use telemetry::{Lookup, ServerLayer};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, Service, layer::layer_fn, service_fn};
 
+use crate::bounds::{Bounds, Own};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::deadline::Deadline;
@@ -46,6 +47,9 @@ use in_flight::{InFlight, Permit};
 
 /// Which node answered.
 const X_QUARTET_NODE: HeaderName = HeaderName::from_static(api::headers::NODE);
+
+/// How long an answer may take where the service bounds it: longer than anybody waits.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What some path or other takes.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -72,6 +76,7 @@ pub(crate) struct Edge {
     pub(crate) clock: Clock,
     draining: CancellationToken,
     faces: Faces,
+    bounds: Bounds,
 }
 
 impl Edge {
@@ -89,12 +94,13 @@ impl Edge {
             clock,
             draining,
             faces: Faces::default(),
+            bounds: Bounds::default(),
         }
     }
 
-    /// The faces that the service will say it has.
-    pub(crate) fn with(self, faces: &Faces) -> Self {
-        Self { faces: faces.clone(), ..self }
+    /// What the service will say of its paths.
+    pub(crate) fn with(self, faces: &Faces, bounds: &Bounds) -> Self {
+        Self { faces: faces.clone(), bounds: bounds.clone(), ..self }
     }
 
     /// The same for the peer listener: what peers stream to each other has no end, so a body may
@@ -108,6 +114,7 @@ impl Edge {
             clock: self.clock.clone(),
             draining: self.draining.clone(),
             faces: self.faces.clone(),
+            bounds: self.bounds.clone(),
         }
     }
 }
@@ -228,18 +235,23 @@ impl Edge {
         if let Some(deadline) = asked {
             request.extensions_mut().insert(deadline);
         }
-        let ours = Deadline(now + self.limits.request_timeout());
+        let own = self.bounds.at(request.uri().path());
+        let ours = match own {
+            Some(Own::Time) => NEVER,
+            _ => self.limits.request_timeout(),
+        };
+        let ours = Deadline(now + ours);
         let left = asked.map_or(ours, |asked| asked.min(ours)).remaining(now);
         let Some(left) = left else { return Err(expired(&Method::GET)) };
         let method = request.method().clone();
-        let request = bounded(self, request)?;
+        let max = if own == Some(Own::Length) { u64::MAX } else { self.limits.max_body_bytes };
+        let request = bounded(self, request, MaxBody(max))?;
         Ok((request, Terms::Bounded { permit, asked, left, method }))
     }
 }
 
 /// Refuses a body that says it is too large, and watches one that does not.
-fn bounded(edge: &Edge, request: Request) -> Result<Request, Problem> {
-    let max = MaxBody(edge.limits.max_body_bytes);
+fn bounded(edge: &Edge, request: Request, max: MaxBody) -> Result<Request, Problem> {
     if max.0 < request.body().size_hint().lower() {
         return Err(too_large(max));
     }

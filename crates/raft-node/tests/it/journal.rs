@@ -8,6 +8,8 @@ use raft_node::{Encode, Entry, RestoreError, StateMachine};
 
 /// A command that no journal survives.
 pub(crate) const FAULT: &str = "fault";
+/// As [`FAULT`], when a snapshot with this line is encoded.
+pub(crate) const LATE_FAULT: &str = "late fault";
 
 #[derive(Default)]
 pub(crate) struct Journal {
@@ -74,6 +76,7 @@ impl StateMachine for Journal {
         let gate = self.gate.clone();
         Box::new(move |file| {
             gate.inspect(|gate| gate.pass());
+            assert!(lines.iter().all(|line| line != LATE_FAULT), "told to panic");
             write!(file, "{first}\n{}", lines.join("\n"))
         })
     }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use journal::{FAULT, Journal};
+use journal::{FAULT, Journal, LATE_FAULT};
 
 const GROUP: GroupId = GroupId(1);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -263,6 +263,19 @@ async fn a_machine_that_panics_ends_the_process() {
     };
     tokio::time::timeout(PATIENCE, end).await.expect("the driver ends with it");
     assert_eq!(group.query(|_| ()).await, Err(QueryError::Stopped));
+    host.close().await;
+}
+
+/// The group would have no further snapshot, and its log would grow until the disk is full.
+#[tokio::test]
+async fn a_snapshot_that_panics_ends_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(Config { snapshot_bytes: 1, ..config(&dir) });
+    let group = host.journal().await;
+    let failed = host.groups.failed();
+    propose(&group, LATE_FAULT).await;
+    let failed = tokio::time::timeout(PATIENCE, failed).await.expect("it is told");
+    assert!(matches!(failed, Failure::Task("snapshot")), "{failed}");
     host.close().await;
 }
 

@@ -34,6 +34,7 @@ use chassis::problem::Problem;
 use chassis::sse;
 use raft_node::{Groups, Members};
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use utoipa::OpenApi as _;
@@ -50,7 +51,7 @@ use crate::store::{Caller, KeyRange, Lease, Snapshot, Store};
 use access::Access;
 use caller::State;
 use encoded::Encoded;
-pub(crate) use etcd::faces;
+pub(crate) use etcd::{BOUNDS, faces};
 
 /// The etcd whose behaviour `/v3` shows. Clients parse both and decide by them what they may use.
 const ETCD_VERSION: &str = "3.5.21";
@@ -71,6 +72,8 @@ struct Inner {
     /// Outlives the requests that put work there.
     tasks: TaskTracker,
     draining: CancellationToken,
+    /// Room for those who wait in line.
+    waiters: Arc<Semaphore>,
     max_request_bytes: usize,
     max_txn_ops: usize,
     access: Option<Arc<Access>>,
@@ -96,6 +99,7 @@ impl App {
             groups,
             tasks: context.tasks.clone(),
             draining: context.draining.clone(),
+            waiters: Arc::new(Semaphore::new(max_waiters(&context.config))),
             max_request_bytes: context.config.max_request_bytes,
             max_txn_ops: context.config.max_txn_ops,
             access: Access::of(&context.config.access).map(Arc::new),
@@ -135,7 +139,8 @@ impl App {
 
     /// Where callers wait for locks and for leadership.
     fn line(&self) -> Line {
-        Line::new(self.coordinator.clone(), self.inner.tasks.clone(), self.draining().clone())
+        let Inner { tasks, draining, waiters, .. } = &*self.inner;
+        Line::new(self.coordinator.clone(), tasks.clone(), draining.clone(), waiters.clone())
     }
 
     fn draining(&self) -> &CancellationToken {
@@ -189,6 +194,11 @@ impl App {
             false => self.coordinator().snapshot().await,
         }
     }
+}
+
+/// Whoever waits is a request in progress, and those who end the wait must get in as well.
+fn max_waiters(config: &Config) -> usize {
+    config.max_waiters.min(config.base.limits.max_in_flight / 2).max(1)
 }
 
 pub(crate) fn router(app: App) -> Router {

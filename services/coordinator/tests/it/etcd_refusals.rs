@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use coordinator::Config;
+use futures_util::StreamExt as _;
 use serde_json::json;
 
 use crate::server::{Answer, Server};
@@ -23,7 +24,7 @@ async fn a_body_beyond_every_limit_is_too_large() {
     let server = Server::start().await;
     let long = "x".repeat(9 << 20);
     let text = "etcdserver: request is too large";
-    for path in ["/v3/kv/put", "/v3/kv/range", "/v3beta/kv/txn", "/v3/lease/keepalive"] {
+    for path in ["/v3/kv/put", "/v3/kv/range", "/v3beta/kv/txn", "/v3/lease/grant"] {
         is_error(&server.call("POST", path, long.clone()).await, 400, 3, text);
     }
     // Without a length it is noticed while it is read.
@@ -83,18 +84,60 @@ async fn unknown_paths_and_methods_are_plain_text() {
     server.post("/v3alpha/kv/put", json!({})).await.is_problem(404, "not-found");
 }
 
+/// A body that goes on after these pieces.
+fn endless(pieces: Vec<String>) -> reqwest::Body {
+    let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    reqwest::Body::wrap_stream(pieces.chain(futures_util::stream::pending()))
+}
+
 #[tokio::test]
-async fn a_stream_of_requests_that_grows_too_large_ends_with_an_error() {
-    let server = Server::start().await;
-    let document = json!({ "progress_request": {}, "ignored": "x".repeat(1 << 20) }).to_string();
-    let chunks = (0..9).map(move |_| Ok::<_, std::io::Error>(document.clone()));
-    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
-    let mut lines = Lines::open(server.request("POST", "/v3/watch").body(body)).await;
-    loop {
-        let line = lines.next().await;
-        if line.contains("\"error\"") {
-            assert!(line.contains("\"grpc_code\":3"), "{line}");
-            return;
+async fn a_stream_of_requests_may_be_as_long_as_it_likes() {
+    let mut config = Config::default();
+    config.base.limits.max_body_bytes = 4096;
+    let server = Server::with(config).await;
+    let documents = (1..=200).flat_map(|id| {
+        let create = json!({ "create_request": { "key": "YQ==", "watch_id": id } });
+        let cancel = json!({ "cancel_request": { "watch_id": id } });
+        [create.to_string(), format!("\n{cancel}\n")]
+    });
+    let last = json!({ "create_request": { "key": "YQ==", "watch_id": 7 } }).to_string();
+    let pieces: Vec<String> = documents.chain([last]).collect();
+    assert!(4096 * 2 < pieces.iter().map(String::len).sum::<usize>());
+    let request = server.request("POST", "/v3/watch").body(endless(pieces));
+    let mut lines = Lines::open(request).await;
+    for id in (1..=200).map(|id| id.to_string()) {
+        assert_eq!(lines.message().await, json!({ "watch_id": id, "created": true }));
+        assert_eq!(lines.message().await, json!({ "watch_id": id, "canceled": true }));
+    }
+    assert_eq!(lines.message().await["created"], true);
+    server.put("/v1/kv/a", "1").await;
+    assert_eq!(lines.message().await["events"][0]["kv"]["value"], "MQ==");
+
+    let lease = json!({ "ID": 9 }).to_string();
+    server.post("/v3/lease/grant", json!({ "ID": 9, "TTL": 60 })).await;
+    let request = server.request("POST", "/v3/lease/keepalive").body(endless(vec![lease; 1000]));
+    let mut lines = Lines::open(request).await;
+    for _ in 0..1000 {
+        assert_eq!(lines.message().await, json!({ "ID": "9", "TTL": "60" }));
+    }
+    // What is no stream stays bounded as a whole.
+    let answer = server.call("POST", "/v3/kv/range", " ".repeat(4097)).await;
+    is_error(&answer, 400, 3, "etcdserver: request is too large");
+}
+
+#[tokio::test]
+async fn one_request_of_a_stream_is_bounded() {
+    let server = Server::with(Config { max_request_bytes: 1024, ..Config::default() }).await;
+    let progress = json!({ "progress_request": {} }).to_string();
+    let long = format!("{{\"create_request\":{{\"key\":\"{}", "a".repeat(1 << 20));
+    for path in ["/v3/watch", "/v3/lease/keepalive"] {
+        let request = server.request("POST", path);
+        let mut lines =
+            Lines::open(request.body(endless(vec![progress.clone(), long.clone()]))).await;
+        let mut line = lines.next().await;
+        while !line.contains("\"error\"") {
+            line = lines.next().await;
         }
+        assert!(line.contains("\"grpc_code\":3"), "{line}");
     }
 }

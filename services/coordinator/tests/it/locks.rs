@@ -156,6 +156,73 @@ async fn a_waiter_that_hangs_up_or_gives_up_leaves_no_place_behind() {
     assert_eq!(lock(&server, "a", json!({})).await.status, 200);
 }
 
+/// A wait of an etcd lasts until its caller leaves, not until requests are given up.
+#[tokio::test]
+async fn whoever_waits_as_with_an_etcd_waits_longer_than_a_request_may_take() {
+    let mut config = Config::default();
+    config.base.limits.request_timeout_seconds = 1;
+    let server = Server::with(config).await;
+    let mut held = Vec::new();
+    let mut calls = Calls::default();
+    for (name, path) in [
+        ("l", "/v3/lock/lock"),
+        ("m", "/v3beta/lock/lock"),
+        ("e", "/v3/election/campaign"),
+        ("f", "/v3beta/election/campaign"),
+    ] {
+        held.push((name, lock(&server, name, json!({})).await.json()["lease"].take()));
+        let lease = server.post("/v3/lease/grant", json!({ "TTL": 600 })).await.json()["ID"].take();
+        let ask = json!({ "name": base64(name), "lease": lease });
+        calls.post(&server, name, path, &ask);
+        until_waiting(&server, name, 1).await;
+    }
+    // Begun later than those, and given up.
+    let unsaid = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let late = server.request("POST", "/v3/watch").body(reqwest::Body::wrap_stream(unsaid));
+    assert_eq!(server.send(late).await.status, 504);
+    for (name, lease) in held {
+        assert_eq!(state(&server, name).await["waiters"].as_array().unwrap().len(), 1);
+        unlock(&server, name, &lease).await;
+        let (turn, status, answer) = calls.next().await;
+        assert_eq!((turn, status), (name, 200), "{answer}");
+    }
+    // Whoever has a deadline is told in time.
+    let lease = server.post("/v3/lease/grant", json!({ "TTL": 600 })).await.json()["ID"].take();
+    let late = server.request("POST", "/v3/lock/lock").header("x-request-timeout", "300ms");
+    let ask = json!({ "name": base64("l"), "lease": lease });
+    let late = server.send(late.body(ask.to_string())).await;
+    assert_eq!((late.status, &late.json()["code"]), (504, &json!(4)), "{}", late.text());
+    until_waiting(&server, "l", 0).await;
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[tokio::test]
+async fn only_so_many_wait_and_who_does_not_wait_needs_no_room() {
+    let server = Server::with(Config { max_waiters: 2, ..Config::default() }).await;
+    let held = lock(&server, "a", json!({})).await.json();
+    let mut calls = Calls::default();
+    calls.post(&server, "etcd", "/v3/lock/lock", &json!({ "name": "YQ==" }));
+    until_waiting(&server, "a", 1).await;
+    calls.post(&server, "native", "/v1/locks/a", &json!({ "wait_seconds": 60 }));
+    until_waiting(&server, "a", 2).await;
+    let refused = server.post("/v3/lock/lock", json!({ "name": "YQ==" })).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (429, &json!(8)));
+    assert_eq!(refused.json()["message"], "etcdserver: too many requests");
+    lock(&server, "a", json!({ "wait_seconds": 60 })).await.is_problem(503, "overloaded");
+    until_waiting(&server, "a", 2).await;
+    lock(&server, "a", json!({})).await.is_problem(409, "held");
+    assert_eq!(lock(&server, "b", json!({})).await.status, 200);
+    unlock(&server, "a", &held["lease"]).await;
+    assert_eq!(calls.next().await.0, "etcd");
+    // There is room again.
+    calls.post(&server, "second", "/v1/locks/a", &json!({ "wait_seconds": 60 }));
+    until_waiting(&server, "a", 2).await;
+}
+
 #[tokio::test]
 async fn both_faces_see_one_line() {
     let server = Server::start().await;

@@ -1,5 +1,6 @@
 //! A request body as a stream of JSON documents, which need not align with its chunks. It may be
-//! silent for as long as it likes: a caller that is gone is noticed by the answer.
+//! silent for as long as it likes: a caller that is gone is noticed by the answer. It may also be
+//! as long as it likes: each document has its bound.
 
 use api::problem::Code;
 use axum::body::{Body, BodyDataStream};
@@ -84,13 +85,14 @@ impl Documents {
     /// it waits.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EtcdError> {
         loop {
+            self.skip_space();
             while self.scan.is_due(&self.buffer) {
                 if let Some(document) = self.take()? {
                     return Ok(Some(document));
                 }
             }
             if self.ended {
-                return if self.buffer.iter().all(u8::is_ascii_whitespace) {
+                return if self.buffer.is_empty() {
                     Ok(None)
                 } else {
                     self.buffer.clear();
@@ -111,6 +113,14 @@ impl Documents {
                 },
                 None => self.ended = true,
             }
+        }
+    }
+
+    /// What stands between documents is part of none, however much of it there is.
+    fn skip_space(&mut self) {
+        if self.scan.at == 0 {
+            let space = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let _ = self.buffer.split_to(space);
         }
     }
 
@@ -183,6 +193,22 @@ mod tests {
         let mut scan = Scan::default();
         let parsed = (1..=text.len()).filter(|len| scan.is_due(&text.as_bytes()[..*len])).count();
         assert!(parsed < 20, "{parsed}");
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_longer_than_a_document() {
+        let mut documents = documents(&[
+            "{\"a\":1}                                                           ",
+            "                                                                     \n",
+            "                                                                     \n",
+            "\n{\"b\":2}",
+            "                                                                     \n",
+        ]);
+        for expected in ["{\"a\":1}", "{\"b\":2}"] {
+            let value: Value = documents.next().await.unwrap().unwrap();
+            assert_eq!(value.to_string(), expected);
+        }
+        assert_eq!(documents.next::<Value>().await, Ok(None));
     }
 
     #[tokio::test]

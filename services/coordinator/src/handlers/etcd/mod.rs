@@ -32,10 +32,24 @@ use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use chassis::bounds::Own;
 
 use super::App;
 pub(crate) use error::EtcdError;
 pub(crate) use refusal::faces;
+
+/// Streams of requests, each of which is bounded, and waits that end with the caller, its lease or
+/// the drain.
+pub(crate) const BOUNDS: &[(&str, Own)] = &[
+    ("/v3/watch", Own::Length),
+    ("/v3beta/watch", Own::Length),
+    ("/v3/lease/keepalive", Own::Length),
+    ("/v3beta/lease/keepalive", Own::Length),
+    ("/v3/lock/lock", Own::Time),
+    ("/v3beta/lock/lock", Own::Time),
+    ("/v3/election/campaign", Own::Time),
+    ("/v3beta/election/campaign", Own::Time),
+];
 
 pub(crate) fn router() -> Router<App> {
     ["/v3", "/v3beta"]
