@@ -27,7 +27,7 @@ async fn every_planted_lie_is_found() {
 type Lie = fn(&mut Record) -> bool;
 
 /// What it is, how it is planted, and what the judge has to say.
-const LIES: [(&str, Lie, &str); 13] = [
+const LIES: [(&str, Lie, &str); 15] = [
     ("a read that names a state older than one that was told of before", old_revision, "went back"),
     ("a read that finds what was overwritten before it began", stale_read, "not linearizable"),
     ("a write that was acknowledged and is gone", lost_write, "acknowledged and lost"),
@@ -48,6 +48,8 @@ const LIES: [(&str, Lie, &str); 13] = [
     ),
     ("a member that made a state up", read_of_nothing, "never happened"),
     ("a member that forgot what it had known", forgotten_read, "went back"),
+    ("a key that did not live as long as its lease", short_lease, "its lease lived until"),
+    ("a key that outlived its lease", long_lease, "its lease was revoked"),
     ("members that do not agree about what happened", other_history, "members 1 and 3"),
 ];
 
@@ -182,6 +184,19 @@ fn forgotten_read(record: &mut Record) -> bool {
     let (call, returned) = (last.returned + 1, last.returned + 2);
     record.serializable.push(sim::serializable::Read { call, returned, ..first });
     last.life.is_some()
+}
+
+fn short_lease(record: &mut Record) -> bool {
+    let mut looks = record.tenancies.iter_mut().filter_map(|tenancy| tenancy.looks.first_mut());
+    looks.next().is_some_and(|look| std::mem::replace(&mut look.is_there, false))
+}
+
+fn long_lease(record: &mut Record) -> bool {
+    let revoked = record.tenancies.iter_mut().find(|tenancy| tenancy.revoked.is_some());
+    revoked.and_then(|tenancy| tenancy.looks.last_mut()).is_some_and(|look| {
+        look.is_there = true;
+        true
+    })
 }
 
 fn other_history(record: &mut Record) -> bool {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use sim::fencing::Grant;
 use sim::history::{Call, History, Outcome};
+use sim::leases::Tenancy;
 use sim::linearizability::{kv, lock};
 use sim::serializable::Read;
 use sim::watch::{Event, Watched};
@@ -32,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) serializable: Vec<Read>,
     /// By lock.
     pub(crate) grants: BTreeMap<String, Vec<Grant>>,
+    /// Keys on leases that nobody renews any more.
+    pub(crate) tenancies: Vec<Tenancy>,
     /// Contradictions that a client met by itself.
     pub(crate) contradictions: Vec<String>,
     pub(crate) watched: Vec<Watched>,
@@ -114,6 +117,7 @@ impl Recorder {
         record.locks.write(File::create(to.join("locks.ndjson"))?)?;
         lines(&to.join("acknowledged.ndjson"), &record.acknowledged)?;
         lines(&to.join("serializable.ndjson"), &record.serializable)?;
+        lines(&to.join("leases.ndjson"), &record.tenancies)?;
         lines(&to.join("watched.ndjson"), &record.watched)?;
         lines(&to.join("grants.ndjson"), record.grants.iter())?;
         for (member, told) in record.told.iter().enumerate() {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, Door, until};
-use crate::load::{Load, watchers};
+use crate::load::{Load, leases, watchers};
 use crate::member::PATIENCE;
 use crate::network::Kind;
 use crate::record::{Evidence, Record, Recorder};
@@ -70,6 +70,8 @@ impl Run {
         let mut load = self.load.take().expect("it is taken here only");
         load.stop().await;
         let doors = self.cluster.doors();
+        let left = self.evidence.0.record().tenancies.clone();
+        leases::all_gone(&doors[0], &left).await;
         let end = end(&doors[0]).await;
         let watched = load.watched(end).await;
         let mut told = Vec::new();

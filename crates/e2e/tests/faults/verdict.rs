@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sim::fencing;
 use sim::history::{History, Operation, Outcome};
+use sim::leases;
 use sim::linearizability::kv::{Kv, Op, Ret};
 use sim::linearizability::lock::{self, Locks};
 use sim::linearizability::{self, Model, Verdict, check};
@@ -27,6 +28,8 @@ pub(crate) struct Checked {
     pub(crate) local_reads: usize,
     pub(crate) events: usize,
     pub(crate) grants: usize,
+    /// Keys with a lease of their own.
+    pub(crate) leased: usize,
     pub(crate) steps: u64,
 }
 
@@ -50,6 +53,9 @@ pub(crate) fn judge(record: &Record) -> Result<Checked, String> {
     for watched in &record.watched {
         watch::check(truth, watched).map_err(|fault| format!("{}: {fault}", watched.name))?;
     }
+    for tenancy in &record.tenancies {
+        leases::check(tenancy).map_err(|fault| fault.to_string())?;
+    }
     for (name, grants) in &record.grants {
         fencing::check_grants(grants).map_err(|fault| format!("lock {name}: {fault}"))?;
         fencing::check_accepted(&accepted(truth, name)?)
@@ -62,6 +68,7 @@ pub(crate) fn judge(record: &Record) -> Result<Checked, String> {
         local_reads: record.serializable.len(),
         events: record.watched.iter().map(|watched| watched.events.len()).sum(),
         grants: record.grants.values().map(Vec::len).sum(),
+        leased: record.tenancies.len(),
         steps: kv_steps + lock_steps,
     })
 }

@@ -181,7 +181,7 @@ impl Locker {
 
     async fn write_first(&mut self, key: String, value: String) {
         let door = self.shared.any_door(&mut self.rng);
-        let request = door.request(Method::PUT, &super::registers::path(&key));
+        let request = door.request(Method::PUT, &super::native::path(&key));
         let create = request.header(IF_NONE_MATCH, "*").body(value.clone());
         if let Some(reply) = send(create).await.success() {
             let revision = reply["revision"].as_u64().expect("a revision");

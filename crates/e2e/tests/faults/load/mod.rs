@@ -1,9 +1,13 @@
 //! Clients that work through faults and record what they are told.
 
+mod etcd;
 mod http;
+pub(crate) mod leases;
 pub(crate) mod locks;
+mod native;
 mod readers;
 mod registers;
+mod streams;
 pub(crate) mod watchers;
 
 use std::sync::Arc;
@@ -25,8 +29,13 @@ const WRITERS: u64 = 8;
 const LOCKERS: u64 = 3;
 /// Clients that read what a member knows by itself.
 const READERS: u64 = 2;
+/// Clients of leases.
+const TENANTS: u64 = 2;
+const FIRST_TENANT: u64 = WRITERS + LOCKERS + READERS;
 /// What watchers watch. Every run ends with a write below the first one, which is below the others.
 const WATCHED: [&str; 3] = ["r/", "", "r/"];
+/// The same over `/v3`.
+const STREAMED: [&str; 2] = ["", "r/"];
 
 /// All clients of a run. They end when it is dropped.
 pub(crate) struct Load {
@@ -67,12 +76,23 @@ impl Load {
         for process in WRITERS + LOCKERS..WRITERS + LOCKERS + READERS {
             workers.spawn(readers::Reader::new(process, Arc::clone(&shared), rng.fork()).run());
         }
-        for (number, prefix) in WATCHED.into_iter().enumerate() {
+        for process in FIRST_TENANT..FIRST_TENANT + TENANTS {
+            workers.spawn(leases::Tenant::new(process, Arc::clone(&shared), rng.fork()).run());
+        }
+        let doors_from = |number: usize| {
             let mut doors = shared.doors.clone();
             let places = doors.len();
             doors.rotate_left(number % places);
+            doors
+        };
+        for (number, prefix) in WATCHED.into_iter().enumerate() {
             let name = format!("watcher {number} of {prefix:?}");
-            watchers.spawn(watchers::follow(name, doors, prefix, goal.subscribe()));
+            watchers.spawn(watchers::follow(name, doors_from(number), prefix, goal.subscribe()));
+        }
+        for (number, prefix) in STREAMED.into_iter().enumerate() {
+            let name = format!("stream {number} of {prefix:?}");
+            let doors = doors_from(number + 1);
+            watchers.spawn(streams::follow(name, doors, prefix, goal.subscribe()));
         }
         Self { workers, watchers, shared, goal }
     }

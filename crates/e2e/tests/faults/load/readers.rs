@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sim::Rng;
 use sim::serializable::{Keys, Read};
 use tokio::time::sleep;
 
-use super::Shared;
 use super::http::{Answer, send};
-use super::registers::{GENERATION, REGISTERS, path};
+use super::native::path;
+use super::registers::{GENERATION, REGISTERS};
+use super::{Shared, etcd};
 use crate::cluster::Door;
 
 /// Time to think.
@@ -45,9 +46,10 @@ impl Reader {
         }
     }
 
-    async fn read(&self, door: &Door, keys: Keys) {
+    async fn read(&mut self, door: &Door, keys: Keys) {
         let (call, life) = (self.shared.recorder.now(), door.life());
         let seen = match &keys {
+            keys if self.rng.chance(1, 2) => range(door, keys).await,
             Keys::One(key) => one(door, key).await,
             Keys::Prefix(prefix) => page(door, prefix).await,
         };
@@ -78,6 +80,19 @@ async fn page(door: &Door, prefix: &str) -> Option<Seen> {
     let page = answer.success()?;
     let found = page["kvs"].as_array()?.iter().map(key_value).collect::<Option<_>>()?;
     Some((page["revision"].as_u64()?, found))
+}
+
+/// Over `/v3`.
+async fn range(door: &Door, keys: &Keys) -> Option<Seen> {
+    let ask = match keys {
+        Keys::One(key) => json!({ "key": etcd::encode(key), "serializable": true }),
+        Keys::Prefix(prefix) => {
+            let (key, end) = etcd::prefix(prefix);
+            json!({ "key": key, "range_end": end, "serializable": true })
+        }
+    };
+    let reply = etcd::call(door, "/v3/kv/range", ask).await.success()?;
+    Some((etcd::number(&reply["header"]["revision"]), etcd::key_values(&reply)))
 }
 
 fn key_value(record: &Value) -> Option<(String, (String, u64))> {

@@ -12,9 +12,9 @@ use crate::cluster::Door;
 use crate::member::POLL;
 
 /// A stream that says nothing for so long is given up for another member's.
-const SILENCE: Duration = Duration::from_secs(2);
+pub(super) const SILENCE: Duration = Duration::from_secs(2);
 /// Longer than a run.
-const NEVER: Duration = Duration::from_secs(3600);
+pub(super) const NEVER: Duration = Duration::from_secs(3600);
 
 /// Follows a prefix from the first revision on, over all reconnects, through the revision that
 /// `goal` names in the end.
@@ -38,7 +38,7 @@ pub(crate) async fn follow(
     watched
 }
 
-fn is_there(watched: &Watched, goal: &watch::Receiver<Option<u64>>) -> bool {
+pub(super) fn is_there(watched: &Watched, goal: &watch::Receiver<Option<u64>>) -> bool {
     goal.borrow().is_some_and(|goal| goal <= watched.through)
 }
 
@@ -68,7 +68,7 @@ async fn read(door: &Door, watched: &mut Watched, goal: &mut watch::Receiver<Opt
     }
 }
 
-async fn next(stream: &mut Response) -> Option<Vec<u8>> {
+pub(super) async fn next(stream: &mut Response) -> Option<Vec<u8>> {
     stream.chunk().await.ok().flatten().map(|piece| piece.to_vec())
 }
 
