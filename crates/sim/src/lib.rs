@@ -8,8 +8,8 @@
 //! `QUARTET_SIM_STATES=<n>` every exploration visit `n` states, for a long night.
 //!
 //! A run is judged by what clients saw: [`history`] records it, [`linearizability`] looks for an
-//! order that explains it, [`serializable`], [`watch`], [`leases`] and [`fencing`] compare it
-//! with what was promised.
+//! order that explains it, [`serializable`], [`watch`], [`leases`], [`fencing`] and
+//! [`elections`] compare it with what was promised.
 //!
 //! **Invariant:** nothing here is linked into a service.
 //! **Invariant:** no wall clock and no operating-system randomness, except the one arbitrary
@@ -17,6 +17,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod elections;
 mod events;
 pub mod fencing;
 pub mod history;

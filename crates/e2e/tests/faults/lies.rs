@@ -27,7 +27,7 @@ async fn every_planted_lie_is_found() {
 type Lie = fn(&mut Record) -> bool;
 
 /// What it is, how it is planted, and what the judge has to say.
-const LIES: [(&str, Lie, &str); 15] = [
+const LIES: [(&str, Lie, &str); 18] = [
     ("a read that names a state older than one that was told of before", old_revision, "went back"),
     ("a read that finds what was overwritten before it began", stale_read, "not linearizable"),
     ("a write that was acknowledged and is gone", lost_write, "acknowledged and lost"),
@@ -48,6 +48,9 @@ const LIES: [(&str, Lie, &str); 15] = [
     ),
     ("a member that made a state up", read_of_nothing, "never happened"),
     ("a member that forgot what it had known", forgotten_read, "went back"),
+    ("a leader whose fall nobody told of", missed_reign, "but next was"),
+    ("a leader that never was", false_leader, "but it was"),
+    ("a winner that never won", false_winner, "and never did"),
     ("a key that did not live as long as its lease", short_lease, "its lease lived until"),
     ("a key that outlived its lease", long_lease, "its lease was revoked"),
     ("members that do not agree about what happened", other_history, "members 1 and 3"),
@@ -184,6 +187,31 @@ fn forgotten_read(record: &mut Record) -> bool {
     let (call, returned) = (last.returned + 1, last.returned + 2);
     record.serializable.push(sim::serializable::Read { call, returned, ..first });
     last.life.is_some()
+}
+
+fn missed_reign(record: &mut Record) -> bool {
+    let mut streams = record.observed.iter_mut().flat_map(|observed| &mut observed.streams);
+    streams.find(|stream| 2 < stream.len()).is_some_and(|stream| {
+        stream.remove(1);
+        true
+    })
+}
+
+fn false_leader(record: &mut Record) -> bool {
+    let streams = record.observed.iter_mut().flat_map(|observed| &mut observed.streams);
+    let mut firsts = streams.filter_map(|stream| stream.first_mut());
+    firsts.next().is_some_and(|sight| {
+        sight.leader = Some((1, "owner-nobody".into()));
+        true
+    })
+}
+
+fn false_winner(record: &mut Record) -> bool {
+    let mut grants = record.grants.values_mut().flatten();
+    grants.next().is_some_and(|grant| {
+        grant.owner.push_str("-other");
+        true
+    })
 }
 
 fn short_lease(record: &mut Record) -> bool {

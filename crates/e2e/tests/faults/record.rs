@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use sim::elections::Observed;
 use sim::fencing::Grant;
 use sim::history::{Call, History, Outcome};
 use sim::leases::Tenancy;
@@ -31,8 +32,9 @@ pub(crate) struct Record {
     pub(crate) locks: History<lock::Op, lock::Ret>,
     /// What members answered without asking the others.
     pub(crate) serializable: Vec<Read>,
-    /// By lock.
+    /// By lock or election.
     pub(crate) grants: BTreeMap<String, Vec<Grant>>,
+    pub(crate) observed: Vec<Observed>,
     /// Keys on leases that nobody renews any more.
     pub(crate) tenancies: Vec<Tenancy>,
     /// Contradictions that a client met by itself.
@@ -117,6 +119,7 @@ impl Recorder {
         record.locks.write(File::create(to.join("locks.ndjson"))?)?;
         lines(&to.join("acknowledged.ndjson"), &record.acknowledged)?;
         lines(&to.join("serializable.ndjson"), &record.serializable)?;
+        lines(&to.join("observed.ndjson"), &record.observed)?;
         lines(&to.join("leases.ndjson"), &record.tenancies)?;
         lines(&to.join("watched.ndjson"), &record.watched)?;
         lines(&to.join("grants.ndjson"), record.grants.iter())?;

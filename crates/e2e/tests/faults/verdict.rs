@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sim::elections;
 use sim::fencing;
 use sim::history::{History, Operation, Outcome};
 use sim::leases;
@@ -28,6 +29,8 @@ pub(crate) struct Checked {
     pub(crate) local_reads: usize,
     pub(crate) events: usize,
     pub(crate) grants: usize,
+    /// Leaders that observers were told of.
+    pub(crate) observed: usize,
     /// Keys with a lease of their own.
     pub(crate) leased: usize,
     pub(crate) steps: u64,
@@ -56,7 +59,13 @@ pub(crate) fn judge(record: &Record) -> Result<Checked, String> {
     for tenancy in &record.tenancies {
         leases::check(tenancy).map_err(|fault| fault.to_string())?;
     }
+    for observed in &record.observed {
+        elections::check_observed(&elections::reigns(truth, &observed.election), observed)
+            .map_err(|fault| format!("{}: {fault}", observed.name))?;
+    }
     for (name, grants) in &record.grants {
+        elections::check_winners(&elections::reigns(truth, name), grants)
+            .map_err(|fault| format!("line {name}: {fault}"))?;
         fencing::check_grants(grants).map_err(|fault| format!("lock {name}: {fault}"))?;
         fencing::check_accepted(&accepted(truth, name)?)
             .map_err(|fault| format!("behind lock {name}: {fault}"))?;
@@ -68,6 +77,7 @@ pub(crate) fn judge(record: &Record) -> Result<Checked, String> {
         local_reads: record.serializable.len(),
         events: record.watched.iter().map(|watched| watched.events.len()).sum(),
         grants: record.grants.values().map(Vec::len).sum(),
+        observed: record.observed.iter().flat_map(|observed| &observed.streams).map(Vec::len).sum(),
         leased: record.tenancies.len(),
         steps: kv_steps + lock_steps,
     })

@@ -46,6 +46,8 @@ pub enum Ret {
     Released,
     /// To a release: it is not held under that token.
     NotHeld,
+    /// To a release: it is not held under that token any more, whether it was or not.
+    Gone,
 }
 
 /// One lock.
@@ -78,7 +80,7 @@ impl Locks {
             (Op::Release { token, .. }, Some(Ret::NotHeld)) => {
                 (held != Some(Some(*token))).then(|| lock.clone())
             }
-            (Op::Release { token, .. }, None) => {
+            (Op::Release { token, .. }, Some(Ret::Gone) | None) => {
                 Some(if holds(held, last, *token) { free(last.max(*token)) } else { lock.clone() })
             }
             (Op::Expire { token, .. }, _) => {

@@ -1,4 +1,4 @@
-//! Clients that take turns with a lock, and write behind it with their fencing tokens.
+//! Clients that take turns with a lock or lead in turn, and write with their fencing tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,14 @@ use tokio::time::sleep;
 
 use super::Shared;
 use super::http::send;
+use super::lines::{LINES, Line, TTL_SECONDS, Turn};
 use crate::cluster::{Door, until};
 use crate::member;
 
 /// The resource behind a lock: a key that holds the last token that wrote.
 pub(crate) const FENCE: &str = "fence/";
 const OWNER: &str = "owner-";
-const LOCKS: [&str; 2] = ["door", "gate"];
-/// Of a holder that goes without a word.
-const TTL_SECONDS: u64 = 2;
 const PAUSE: Duration = Duration::from_millis(40);
-/// Longer than anybody is told to wait in line.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who got a place in line by this change, if it is one.
 pub(crate) fn owner_of(event: &Event) -> Option<&str> {
@@ -53,11 +49,10 @@ pub(super) struct Locker {
     turns: u64,
 }
 
-/// A lock that this client has.
+/// A lock that this client has, or an election that it won.
 struct Held {
-    lock: &'static str,
-    lease: String,
-    token: u64,
+    line: Line,
+    turn: Turn,
     /// Until then nobody else can have it, in microseconds of the run.
     certain_until: u64,
 }
@@ -78,35 +73,31 @@ impl Locker {
 
     async fn acquire(&mut self) -> Option<Held> {
         self.turns += 1;
-        let lock = *self.rng.pick(&LOCKS).expect("there are locks");
+        let line = *self.rng.pick(&LINES).expect("there are lines");
         let owner = format!("{OWNER}{}-{}", self.process, self.turns);
-        let body = json!({ "ttl_seconds": TTL_SECONDS, "wait_seconds": 1, "owner": owner });
-        let (called, recorder) = (self.shared.recorder.now(), &self.shared.recorder);
-        let op = Op::Acquire { lock: lock.to_owned(), owner: owner.clone() };
-        let call = recorder.call_lock(self.process, op);
+        let since = self.shared.recorder.now();
         let door = self.shared.any_door(&mut self.rng);
-        let ask = door.request(Method::POST, &format!("/v1/locks/{lock}")).timeout(PATIENCE);
-        let answer = send(ask.json(&body)).await;
-        let Some(reply) = answer.success() else {
-            let refusal = match answer.whole() {
-                // Somebody else has a place before this one, who need not have heard of it.
-                Some((409, _)) => Outcome::Failed,
-                _ => answer.refusal(),
-            };
-            let is_unknown = matches!(refusal, Outcome::Unknown);
-            recorder.end_lock(call, refusal);
-            if is_unknown {
-                // Whoever hangs up gives its place up, now or when its lease ends.
-                self.may_expire(lock, None, called);
+        let lease = line.lease(door).await?;
+        let (called, recorder) = (self.shared.recorder.now(), &self.shared.recorder);
+        let op = Op::Acquire { lock: line.name.to_owned(), owner: owner.clone() };
+        let call = recorder.call_lock(self.process, op);
+        let turn = match line.acquire(door, &owner, &lease).await {
+            Ok(turn) => turn,
+            Err(refusal) => {
+                let is_unknown = matches!(refusal, Outcome::Unknown);
+                recorder.end_lock(call, refusal);
+                if is_unknown {
+                    // Whoever hangs up gives its place up, now or when its lease ends.
+                    self.may_expire(line, None, called);
+                }
+                return None;
             }
-            return None;
         };
-        let token = reply["fencing_token"].as_u64().expect("a token");
+        let token = turn.token;
         recorder.end_lock(call, Outcome::Done(Ret::Granted(token)));
         let grant = Grant { owner, call: called, returned: recorder.now(), token };
-        recorder.record().grants.entry(lock.to_owned()).or_default().push(grant);
-        let lease = reply["lease"].as_str().expect("a lease").to_owned();
-        Some(Held { lock, lease, token, certain_until: called + TTL_SECONDS * 1_000_000 })
+        recorder.record().grants.entry(line.name.to_owned()).or_default().push(grant);
+        Some(Held { line, turn, certain_until: since + TTL_SECONDS * 1_000_000 })
     }
 
     /// Works behind the lock for a while, then gives it back, or is never heard of again.
@@ -117,34 +108,32 @@ impl Locker {
             }
             sleep(PAUSE).await;
         }
-        let Held { lock, token, certain_until, .. } = held;
         if self.rng.chance(7, 8) {
             self.release(&held).await;
         }
-        self.may_expire(lock, Some(token), certain_until);
+        self.may_expire(held.line, Some(held.turn.token), held.certain_until);
     }
 
     /// False if the lock is lost.
     async fn keep(&mut self, held: &mut Held) -> bool {
         let called = self.shared.recorder.now();
-        let path = format!("/v1/leases/{}/keepalive", held.lease);
         let call = self.begin_release(held);
         let door = self.shared.any_door(&mut self.rng);
-        let answer = send(door.request(Method::PUT, &path)).await;
-        let lost = matches!(answer.whole(), Some((404, _)));
-        if answer.success().is_some() {
+        let kept = held.line.keep(door, &held.turn).await;
+        if kept == Some(true) {
             held.certain_until = called + TTL_SECONDS * 1_000_000;
         }
+        let is_lost = kept == Some(false);
         // Nothing happened, but to be told that the lease is gone is to be told that the lock is.
-        let outcome = if lost { Outcome::Done(Ret::NotHeld) } else { Outcome::Failed };
+        let outcome = if is_lost { Outcome::Done(Ret::NotHeld) } else { Outcome::Failed };
         self.shared.recorder.end_lock(call, outcome);
-        !lost
+        !is_lost
     }
 
     /// Writes the token, unless a higher one has written. False if it has.
     async fn write(&mut self, held: &Held) -> bool {
         self.turns += 1;
-        let (key, token) = (format!("{FENCE}{}", held.lock), held.token);
+        let (key, token) = (format!("{FENCE}{}", held.line.name), held.turn.token);
         // As text, so as wide as any number: what is lower comes first.
         let value = format!("{token:020}-{}-{}", self.process, self.turns);
         let below_next = format!("{:020}", token + 1);
@@ -170,9 +159,9 @@ impl Locker {
             return true;
         }
         if now < held.certain_until {
-            let Held { lock, token, certain_until, .. } = held;
+            let Held { line, certain_until, .. } = held;
             recorder.record().contradictions.push(format!(
-                "{lock} is held with token {token} until {certain_until} at least, \
+                "{line:?} is held with token {token} until {certain_until} at least, \
                  and at {now} another token had written: {found:?}"
             ));
         }
@@ -191,25 +180,19 @@ impl Locker {
     }
 
     async fn release(&mut self, held: &Held) {
-        let path = format!("/v1/locks/{}?lease={}", held.lock, held.lease);
         let call = self.begin_release(held);
         let door = self.shared.any_door(&mut self.rng);
-        let answer = send(door.request(Method::DELETE, &path)).await;
-        let outcome = match answer.whole() {
-            Some((200, _)) => Outcome::Done(Ret::Released),
-            Some((404, _)) => Outcome::Done(Ret::NotHeld),
-            _ => answer.refusal(),
-        };
+        let outcome = held.line.release(door, &held.turn).await;
         self.shared.recorder.end_lock(call, outcome);
     }
 
     fn begin_release(&self, held: &Held) -> sim::history::Call {
-        let op = Op::Release { lock: held.lock.to_owned(), token: held.token };
+        let op = Op::Release { lock: held.line.name.to_owned(), token: held.turn.token };
         self.shared.recorder.call_lock(self.process, op)
     }
 
-    fn may_expire(&self, lock: &str, token: Option<u64>, from: u64) {
-        let op = Op::Expire { lock: lock.to_owned(), token };
+    fn may_expire(&self, line: Line, token: Option<u64>, from: u64) {
+        let op = Op::Expire { lock: line.name.to_owned(), token };
         self.shared.recorder.record().locks.call(self.process, from, op);
     }
 }

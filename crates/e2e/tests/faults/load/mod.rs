@@ -3,8 +3,10 @@
 mod etcd;
 mod http;
 pub(crate) mod leases;
+mod lines;
 pub(crate) mod locks;
 mod native;
+mod observers;
 mod readers;
 mod registers;
 mod streams;
@@ -25,8 +27,8 @@ use crate::record::Recorder;
 
 /// Clients of registers and transactions.
 const WRITERS: u64 = 8;
-/// Clients of locks. Their numbers follow.
-const LOCKERS: u64 = 3;
+/// Clients of locks and elections. Their numbers follow.
+const LOCKERS: u64 = 5;
 /// Clients that read what a member knows by itself.
 const READERS: u64 = 2;
 /// Clients of leases.
@@ -78,6 +80,11 @@ impl Load {
         }
         for process in FIRST_TENANT..FIRST_TENANT + TENANTS {
             workers.spawn(leases::Tenant::new(process, Arc::clone(&shared), rng.fork()).run());
+        }
+        let is_election = |line: &&lines::Line| line.kind != lines::Kind::Lock;
+        for line in lines::LINES.iter().filter(is_election) {
+            let observer = observers::Observer::new(line.name, Arc::clone(&shared), rng.fork());
+            workers.spawn(observer.run());
         }
         let doors_from = |number: usize| {
             let mut doors = shared.doors.clone();
