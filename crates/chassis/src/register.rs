@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use api::coordinator::InstanceValue;
 use client::Url;
-use client::etcd::{Etcd, Registration, RegistrationConfig};
+use client::etcd::{Credentials, Etcd, Registration, RegistrationConfig};
 
 use crate::config::{Coordinator, ServiceConfig};
 use crate::context::{Context, StartError};
@@ -43,7 +43,33 @@ pub fn coordinator(settings: &Coordinator) -> Result<Option<Etcd>, StartError> {
     });
     let urls = urls.collect::<Result<Vec<_>, _>>()?;
     let failed = |error| StartError::with_source("coordinator.endpoints", error);
-    Etcd::new(urls).map(Some).map_err(failed)
+    let etcd = Etcd::new(urls).map_err(failed)?;
+    Ok(Some(match credentials(settings)? {
+        Some(user) => etcd.acting_for(user),
+        None => etcd,
+    }))
+}
+
+/// Whom this node asks as; `None` is nobody.
+fn credentials(settings: &Coordinator) -> Result<Option<Credentials>, StartError> {
+    let Coordinator { user, password_file, password, .. } = settings;
+    if user.is_empty() {
+        return Ok(None);
+    }
+    if password_file.is_empty() {
+        return Ok(Some(Credentials::new(user, password.reveal())));
+    }
+    let read = std::fs::read_to_string(password_file).map_err(|error| {
+        let message = format!("coordinator.password_file: {password_file} cannot be read");
+        StartError::with_source(message, error)
+    })?;
+    let password = read.strip_suffix('\n').unwrap_or(&read);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    if password.is_empty() {
+        let message = format!("coordinator.password_file: {password_file} is empty");
+        return Err(StartError::new(message));
+    }
+    Ok(Some(Credentials::new(user, password)))
 }
 
 /// `host:port` as others reach it.
@@ -68,6 +94,30 @@ fn advertised(advertise: &str, listen: SocketAddr) -> Result<(String, u16), Star
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_comes_from_a_file_or_from_the_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        let path = file.to_str().unwrap().to_owned();
+        let from_file = Coordinator {
+            user: "gateway".into(),
+            password_file: path.clone(),
+            ..Coordinator::default()
+        };
+        let refused = credentials(&from_file).unwrap_err().to_string();
+        assert!(refused.contains("password_file") && refused.contains(&path), "{refused}");
+        std::fs::write(&file, "hunter2\r\n").unwrap();
+        let expected = Some(Credentials::new("gateway", "hunter2"));
+        assert_eq!(credentials(&from_file).unwrap(), expected);
+        std::fs::write(&file, "\n").unwrap();
+        assert!(credentials(&from_file).unwrap_err().to_string().contains("is empty"));
+        let password = String::from("hunter2").into();
+        let in_place = Coordinator { password_file: String::new(), password, ..from_file };
+        assert_eq!(credentials(&in_place).unwrap(), expected);
+        assert!(!format!("{in_place:?}").contains("hunter2"), "{in_place:?}");
+        assert_eq!(credentials(&Coordinator::default()).unwrap(), None);
+    }
 
     #[test]
     fn others_are_told_an_address_that_they_can_reach() {

@@ -51,6 +51,12 @@ impl Default for Auth {
     }
 }
 
+/// How long a message of an etcd may be that holds so many bytes: they come in base64, with names
+/// around them.
+pub(crate) const fn encoded_bytes(max_bytes: usize) -> usize {
+    max_bytes / 3 * 4 + (64 << 10)
+}
+
 /// What browsers may do, or web pages in them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,5 +1,6 @@
 //! Settings that every service has.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +42,38 @@ pub struct Base {
 pub struct Coordinator {
     /// URLs such as `http://127.0.0.1:2379`; empty: run alone.
     pub endpoints: Vec<String>,
+    /// Who this node is there, if authentication is on; empty: nobody.
+    pub user: String,
+    /// File with the password of `user`; a line end at its end is not part of it.
+    pub password_file: String,
+    /// The password itself, for the variable QUARTET_COORDINATOR__PASSWORD: a file here may be
+    /// read by more people than should know it.
+    pub password: Secret,
+}
+
+/// A text that nobody should see.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself: for whoever needs it, never for a log.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "\"***\"" })
+    }
 }
 
 /// Every limit that a connection or request meets.

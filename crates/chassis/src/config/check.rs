@@ -1,5 +1,6 @@
 //! What types cannot say about the shared settings.
 
+use super::base::Coordinator;
 use super::{Base, ConfigError, ServiceConfig};
 
 /// A node's name ends up in headers, metrics and paths.
@@ -11,6 +12,7 @@ pub(super) fn check<C: ServiceConfig>(config: &C) -> Result<(), ConfigError> {
         .and_then(|()| check_listeners(base))
         .and_then(|()| check_limits(base))
         .and_then(|()| check_endpoints(base))
+        .and_then(|()| check_user(&base.coordinator))
         .and_then(|()| check_telemetry(base));
     shared.and_then(|()| config.validate()).map_err(|message| ConfigError::Invalid { message })
 }
@@ -62,6 +64,22 @@ fn check_endpoints(base: &Base) -> Result<(), String> {
             Err(format!("coordinator.endpoints: `{url}` must begin with http:// or https://"))
         }
         None => Ok(()),
+    }
+}
+
+fn check_user(coordinator: &Coordinator) -> Result<(), String> {
+    let Coordinator { user, password_file, password, .. } = coordinator;
+    let (in_file, in_place) = (!password_file.is_empty(), !password.reveal().is_empty());
+    match (user.is_empty(), in_file, in_place) {
+        (true, false, false) | (false, true, false) | (false, false, true) => Ok(()),
+        (true, ..) => Err("coordinator: there is a password, but no coordinator.user".into()),
+        (false, true, true) => Err("coordinator.password_file and coordinator.password are both \
+                                    given; leave one of them out"
+            .into()),
+        (false, false, false) => Err(format!(
+            "coordinator.user = {user:?} needs coordinator.password_file, or the variable \
+             QUARTET_COORDINATOR__PASSWORD"
+        )),
     }
 }
 

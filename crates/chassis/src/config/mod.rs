@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use base::{
-    Base, Coordinator, Correlation, Drain, Limits, Log, LogFormat, Messaging, Telemetry,
+    Base, Coordinator, Correlation, Drain, Limits, Log, LogFormat, Messaging, Secret, Telemetry,
 };
 pub(crate) use default_file::check_default_file;
 pub use duration::{milliseconds, seconds};

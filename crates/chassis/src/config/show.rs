@@ -21,7 +21,8 @@ pub(crate) fn show(settings: &[Setting]) -> String {
 }
 
 fn line(Setting { key, value, .. }: &Setting) -> String {
-    let is_secret = SECRET_WORDS.iter().any(|word| key.contains(word));
+    // Where a secret lies is none.
+    let is_secret = SECRET_WORDS.iter().any(|word| key.contains(word)) && !key.ends_with("_file");
     match value {
         Value::Null => format!("# {key} is not set"),
         Value::String(text) if is_secret && !text.is_empty() => format!("{key} = \"***\""),

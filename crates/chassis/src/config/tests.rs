@@ -110,6 +110,34 @@ fn a_later_layer_wins_key_by_key() {
 }
 
 #[test]
+fn a_password_is_not_shown_and_belongs_to_a_user() {
+    let sources = variables(&[
+        ("QUARTET_COORDINATOR__USER", "trial"),
+        ("QUARTET_COORDINATOR__PASSWORD", "hunter2"),
+    ]);
+    let loaded = load::<Config>(sources).unwrap();
+    assert_eq!(loaded.config.base.coordinator.password.reveal(), "hunter2");
+    let shown = show(&loaded.effective);
+    assert!(shown.contains("coordinator.password = \"***\""), "{shown}");
+    assert!(!format!("{shown} {:?}", loaded.config).contains("hunter2"), "{shown}");
+    let in_file = parse::<Config>("[coordinator]\nuser = 'a'\npassword_file = '/run/p'").unwrap();
+    assert_eq!(in_file.base.coordinator.password_file, "/run/p");
+    file_fails("[coordinator]\nuser = 'a'", &["coordinator.password_file"]);
+    file_fails("[coordinator]\npassword = 'hunter2'", &["no coordinator.user"]);
+    let both = "[coordinator]\nuser = 'a'\npassword = 'b'\npassword_file = 'c'";
+    file_fails(both, &["both given"]);
+    let shown = show(
+        &load::<Config>(variables(&[
+            ("QUARTET_COORDINATOR__USER", "a"),
+            ("QUARTET_COORDINATOR__PASSWORD_FILE", "/run/p"),
+        ]))
+        .unwrap()
+        .effective,
+    );
+    assert!(shown.contains("coordinator.password_file = \"/run/p\""), "{shown}");
+}
+
+#[test]
 fn a_typo_names_its_place_and_the_key_it_meant() {
     file_fails("\nmax_deliverys = 5", &["toml:2", "did you mean `max_deliveries`?"]);
     file_fails("[limits]\nmax_body = 5", &["toml:2", "`limits.max_body_bytes`"]);

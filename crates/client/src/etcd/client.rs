@@ -16,10 +16,11 @@ use super::kv::{
     TxnRequest, TxnResponse,
 };
 use super::lease::{GrantReply, KeepaliveReply, Lease, LeaseId, LeaseRequest};
+use super::session::{self, Credentials, Session};
 use super::watch::{WatchRequest, WatchStream};
 use super::{Header, kv};
 use crate::Error;
-use crate::http::{Client, Config, Dialect};
+use crate::http::{Call, Client, Config, Dialect};
 
 /// How long one unary call may take, unless told otherwise: less than the shortest useful lease.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Etcd {
     http: Client,
+    session: Option<Session>,
 }
 
 impl Etcd {
@@ -57,7 +59,13 @@ impl Etcd {
             ..Config::default()
         };
         let (_, source) = watch::channel(Arc::new(nodes));
-        Ok(Self { http: Client::with_dialect(config, source, Dialect::Etcd)? })
+        Ok(Self { http: Client::with_dialect(config, source, Dialect::Etcd)?, session: None })
+    }
+
+    /// The same client, acting for a user where authentication is on. Where it is off, nobody asks.
+    #[must_use]
+    pub fn acting_for(self, user: Credentials) -> Self {
+        Self { session: Some(Session::new(self.http.clone(), user)), ..self }
     }
 
     /// Reads keys.
@@ -127,9 +135,10 @@ impl Etcd {
     /// When no node answers.
     pub async fn keepalive(&self, id: LeaseId) -> Result<Option<Duration>, Error> {
         let request = LeaseRequest { id, ttl: None };
-        let reply: KeepaliveReply =
-            self.unary("/v3/lease/keepalive", &request, Repeat::Safe).await?;
-        reply.into_ttl()
+        let call = self.call("/v3/lease/keepalive", &request, Repeat::Safe);
+        // It is a stream, so it may say no with a success.
+        let send = |call: Call| async { call.send().await?.json::<KeepaliveReply>()?.into_ttl() };
+        self.as_user(call, send).await
     }
 
     /// Ends a lease and deletes its keys. A lease that is gone already is no error.
@@ -154,14 +163,8 @@ impl Etcd {
     ///
     /// When no node answers.
     pub async fn watch(&self, request: &WatchRequest) -> Result<WatchStream, Error> {
-        let body = self
-            .http
-            .call(Method::POST, "/v3/watch")
-            .json(&request.document())
-            .repeat(Repeat::Safe)
-            .stream()
-            .await?;
-        Ok(WatchStream::new(body))
+        let call = self.call("/v3/watch", &request.document(), Repeat::Safe);
+        self.as_user(call, Call::stream).await.map(WatchStream::new)
     }
 
     async fn unary<T: DeserializeOwned>(
@@ -170,6 +173,27 @@ impl Etcd {
         request: &impl Serialize,
         repeat: Repeat,
     ) -> Result<T, Error> {
-        self.http.call(Method::POST, path).json(request).repeat(repeat).send().await?.json()
+        let call = self.call(path, request, repeat);
+        self.as_user(call, |call: Call| async { call.send().await?.json() }).await
+    }
+
+    fn call(&self, path: &'static str, request: &impl Serialize, repeat: Repeat) -> Call {
+        self.http.call(Method::POST, path).json(request).repeat(repeat)
+    }
+
+    /// Sends a call with the user's token; if that is refused, once more with a new one.
+    async fn as_user<T, F>(&self, call: Call, send: impl Fn(Call) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let Some(session) = &self.session else { return send(call).await };
+        let token = session.token(None).await?;
+        match send(token.put_on(call.clone())).await {
+            Err(error) if session::is_refused(&error) => {
+                let token = session.token(Some(&token)).await?;
+                send(token.put_on(call)).await
+            }
+            outcome => outcome,
+        }
     }
 }

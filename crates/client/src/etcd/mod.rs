@@ -16,6 +16,7 @@ mod client;
 mod documents;
 mod kv;
 mod lease;
+mod session;
 mod watch;
 mod wire;
 
@@ -33,6 +34,7 @@ pub use kv::{
 pub use lease::{Lease, LeaseId};
 pub use mirror::{Mirror, Snapshot};
 pub use registration::{Registration, RegistrationConfig, RegistrationState};
+pub use session::Credentials;
 pub use watch::{EventKind, WatchEvent, WatchMessage, WatchRequest, WatchStream};
 pub use wire::Header;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::headers;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use resilience::balance::Tried;
 use resilience::deadline::{Deadline, of_caller};
@@ -81,6 +81,12 @@ impl Call {
             Some(value) => self.header(name, value),
             None => self,
         }
+    }
+
+    /// Says who asks. A sensitive value stays out of every text.
+    pub fn authorization(mut self, value: HeaderValue) -> Self {
+        self.headers.insert(AUTHORIZATION, value);
+        self
     }
 
     /// Sets what the answer should be.

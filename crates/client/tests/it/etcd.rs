@@ -1,5 +1,6 @@
 //! The same questions to a real etcd and to our coordinator. Who is not installed is not asked.
 
+mod auth;
 mod mirror;
 mod server;
 
@@ -43,7 +44,13 @@ ask! {
     mirror_survives_a_restart
     registrations_come_and_go
     a_lost_registration_comes_back
+    a_user_is_let_in_again_whenever_its_token_is_refused
+    a_registration_outlives_its_token
 }
+
+use auth::{
+    a_registration_outlives_its_token, a_user_is_let_in_again_whenever_its_token_is_refused,
+};
 
 use mirror::{
     a_lost_registration_comes_back, mirror_survives_a_restart, registrations_come_and_go,

@@ -8,6 +8,9 @@
 use std::collections::BTreeMap;
 
 use chassis::Given;
+use chassis::config::Limits;
+
+use crate::config::encoded_bytes;
 
 use super::etcd_values::{self as values, ValueError};
 
@@ -355,6 +358,11 @@ impl Settings<'_> {
         }
         if let Some(max) = self.read("max-request-bytes", values::number)? {
             self.set("max_request_bytes", &max.to_string());
+            // An etcd has no other limit that a request could meet first.
+            let body = usize::try_from(max).map_or(usize::MAX, encoded_bytes) as u64;
+            if Limits::default().max_body_bytes < body {
+                self.set("limits.max_body_bytes", &body.to_string());
+            }
         }
         if let Some(max) = self.read("max-txn-ops", values::number)? {
             self.set("max_txn_ops", &max.to_string());

@@ -177,7 +177,7 @@ impl App {
         if len <= max {
             return Ok(());
         }
-        let detail = format!("the value is {len} bytes, the limit is {max}; store it elsewhere");
+        let detail = format!("this is {len} bytes, the limit is {max}; store it elsewhere");
         Err(Problem::new(Code::TooLarge, detail).with("max_bytes", max))
     }
 

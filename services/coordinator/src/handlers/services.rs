@@ -94,7 +94,7 @@ pub(super) async fn one(
     params(("service" = String, Path), ("instance" = String, Path),
            ("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
     responses((status = 200, body = Registered), (status = 400, description = "invalid-request"),
-              (status = 422, description = "idempotency-mismatch")))]
+              (status = 413, description = "too-large"), (status = 422, description = "idempotency-mismatch")))]
 pub(super) async fn register(
     State(app): State<App>,
     Path(path): Path<(String, String)>,
@@ -102,6 +102,8 @@ pub(super) async fn register(
 ) -> Result<Json<Registered>, Problem> {
     let name = instance_name(path)?;
     let value = instance_value(body)?;
+    let texts = value.tags.iter().chain(value.meta.keys()).chain(value.meta.values());
+    app.check_len(texts.map(String::len).sum())?;
     let entry = registry::register(app.coordinator().once(request), &name, &value).await?;
     let ttl_seconds = value.check.and_then(|check| check.ttl_seconds);
     Ok(Json(registered(name, entry, ttl_seconds)))

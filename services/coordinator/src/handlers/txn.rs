@@ -24,6 +24,7 @@ pub(super) fn router() -> Router<App> {
 #[utoipa::path(post, path = "/v1/txn", tag = "kv", request_body = TxnRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
     responses((status = 200, body = TxnReply), (status = 400, description = "invalid-request"),
+              (status = 413, description = "too-large"),
               (status = 404, description = "lease-not-found"),
               (status = 409, description = "conflict: carried out before, with an answer too large to be kept"),
               (status = 422, description = "idempotency-mismatch"), (status = 429, description = "limit-reached")))]
@@ -35,6 +36,7 @@ pub(super) async fn txn(
         return Err(invalid("the transaction is empty; give it `if`, `then` or `else`"));
     }
     let txn = wire::txn(request)?;
+    app.check_len(txn.payload_bytes())?;
     txn.check(app.max_txn_ops()).map_err(|error| error.problem())?;
     let result = app.coordinator().once(name).txn(txn).await.map_err(refused)?;
     let now = [(REVISION_HEADER, result.revision.to_string())];

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::ids::KeyRange;
-use super::txn::{Op, Txn};
+use super::txn::{Op, Operand, Txn};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TxnInvalid {
@@ -31,6 +31,34 @@ impl Txn {
         Changes::of(&self.success)?;
         Changes::of(&self.failure)?;
         Ok(())
+    }
+}
+
+impl Txn {
+    /// Bytes of all keys and values in it: what a caller can make as long as it likes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let compares = self.compares.iter().map(|compare| {
+            let operand = match &compare.operand {
+                Operand::Value(value) => value.len(),
+                _ => 0,
+            };
+            range_bytes(&compare.range) + operand
+        });
+        let ops = self.success.iter().chain(&self.failure).map(|op| match op {
+            Op::Range(query) => range_bytes(&query.range),
+            Op::Put(put) => put.key.len() + put.value.as_ref().map_or(0, Bytes::len),
+            Op::Delete(delete) => range_bytes(&delete.range),
+            Op::Txn(txn) => txn.payload_bytes(),
+        });
+        compares.chain(ops).sum()
+    }
+}
+
+fn range_bytes(range: &KeyRange) -> usize {
+    match range {
+        KeyRange::One(key) | KeyRange::From(key) => key.len(),
+        KeyRange::Between { start, end } => start.len() + end.len(),
     }
 }
 

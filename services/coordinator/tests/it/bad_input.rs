@@ -70,6 +70,13 @@ async fn what_is_too_large_is_refused_on_both_faces() {
     let value = "x".repeat(1537 << 10);
     server.put("/v1/kv/a", &value).await.is_problem(413, "too-large");
     server.put("/v1/kv/a", &"x".repeat(9 << 20)).await.is_problem(413, "too-large");
+    let half = |key: &str| json!({ "put": { "key": key, "value": &value[..800 << 10] } });
+    let (one, two) = (half("b"), half("c"));
+    server.post("/v1/txn", json!({ "then": [one] })).await.json()["revision"].as_u64().unwrap();
+    let both = json!({ "then": [one, { "txn": { "then": [two] } }] });
+    server.post("/v1/txn", both).await.is_problem(413, "too-large");
+    let instance = json!({ "address": "h", "port": 1, "meta": { "m": value } });
+    server.call("PUT", "/v1/services/a/b", instance.to_string()).await.is_problem(413, "too-large");
     let request = json!({ "key": "YQ==", "value": "x".repeat(1500 << 12) });
     let answer = server.post("/v3/kv/put", request).await;
     assert_eq!((answer.status, &answer.json()["code"]), (400, &json!(3)));

@@ -122,6 +122,24 @@ async fn variables_of_an_etcd_count_and_flags_win() {
     assert!(dir.path().join("from-flag.etcd").is_dir(), "etcd's default directory");
 }
 
+#[tokio::test]
+async fn a_request_that_a_flag_allows_meets_no_other_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (client, peer) = (free_port(), free_port());
+    let mut command = command(dir.path());
+    command
+        .arg(format!("--listen-client-urls=http://127.0.0.1:{client}"))
+        .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+        .args(["--max-request-bytes", "8388608"]);
+    let (_process, _) = Process::start(command);
+    let put = async |bytes: usize| {
+        let body = serde_json::json!({ "key": "YQ==", "value": "AAAA".repeat(bytes / 3) });
+        post(format!("http://127.0.0.1:{client}/v3/kv/put"), body).await
+    };
+    assert_eq!(put(8_000_000).await["header"]["revision"], "2");
+    assert_eq!(put(8_600_000).await["message"], "etcdserver: request is too large");
+}
+
 #[test]
 fn what_would_promise_too_much_is_refused() {
     let dir = tempfile::tempdir().unwrap();

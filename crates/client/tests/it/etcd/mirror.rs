@@ -15,17 +15,17 @@ use tokio_util::task::TaskTracker;
 use super::{Server, put};
 
 /// What a process would have.
-struct Process {
-    tasks: TaskTracker,
-    stop: CancellationToken,
+pub(super) struct Process {
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
 }
 
 impl Process {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.cancel();
         self.tasks.close();
         eventually("all tasks end", self.tasks.wait()).await;
@@ -37,12 +37,16 @@ async fn eventually<T>(what: &str, future: impl Future<Output = T>) -> T {
     done.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
-async fn until<T>(what: &str, source: &watch::Receiver<T>, holds: impl FnMut(&T) -> bool) {
+pub(super) async fn until<T>(
+    what: &str,
+    source: &watch::Receiver<T>,
+    holds: impl FnMut(&T) -> bool,
+) {
     let mut source = source.clone();
     eventually(what, source.wait_for(holds)).await.expect("its owner lives");
 }
 
-fn config(instance: &str, port: u16) -> RegistrationConfig {
+pub(super) fn config(instance: &str, port: u16) -> RegistrationConfig {
     let value = InstanceValue {
         address: "127.0.0.1".into(),
         port,

@@ -17,6 +17,7 @@ use super::cors;
 use super::error::{self, EtcdError};
 use super::message::Header;
 use super::message::codec::{Int, Uint};
+use crate::config::encoded_bytes;
 use crate::coordinator::{CommandError, Failure};
 use crate::store::{
     Denied, GrantError, LeaseNotFound, Revision, RevisionError, TxnError, TxnInvalid,
@@ -31,16 +32,11 @@ impl<T: DeserializeOwned + Default> FromRequest<App> for Message<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, EtcdError> {
         let chassis::extract::Body(body) =
             chassis::extract::Body::from_request(request, app).await?;
-        if max_encoded_bytes(app.max_request_bytes()) < body.len() {
+        if encoded_bytes(app.max_request_bytes()) < body.len() {
             return Err(error::TOO_LARGE);
         }
         first_document(&body).map(Self)
     }
-}
-
-/// What is limited is the message itself. Its bytes come in base64, and names around them.
-const fn max_encoded_bytes(max_bytes: usize) -> usize {
-    max_bytes / 3 * 4 + (64 << 10)
 }
 
 fn first_document<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, EtcdError> {
@@ -237,6 +233,6 @@ mod tests {
     #[test]
     fn a_message_of_the_limit_fits_in_base64() {
         let max: usize = 1536 << 10;
-        assert!(max.div_ceil(3) * 4 + 1000 < max_encoded_bytes(max));
+        assert!(max.div_ceil(3) * 4 + 1000 < encoded_bytes(max));
     }
 }

@@ -8,6 +8,7 @@
 //! stream has seen the store it names.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -127,7 +128,7 @@ impl Watches {
 
     /// Lets the next watch that is behind read a batch. False if none is behind.
     fn take_turn(&mut self, store: &Store) -> bool {
-        let after = self.watchers.range(self.turn.saturating_add(1)..);
+        let after = self.watchers.range((Bound::Excluded(self.turn), Bound::Unbounded));
         let before = self.watchers.range(..=self.turn);
         let behind = after.chain(before).find(|(_, watcher)| !watcher.has_seen(store));
         let Some((&id, _)) = behind else { return false };
