@@ -1,7 +1,7 @@
 //! `http_server_request_duration_seconds` and `http_server_active_requests`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use http::Method;
@@ -13,6 +13,9 @@ use crate::trace::TraceContext;
 /// The route label of requests that no route matched: their paths are up to the caller.
 const UNMATCHED: &str = "unmatched";
 
+/// Series of one route that are found without a lock. A route has hardly more.
+const SERIES: usize = 16;
+
 /// The server's request metrics. Handles are found again without allocating.
 #[derive(Debug)]
 pub(crate) struct HttpMetrics {
@@ -21,12 +24,21 @@ pub(crate) struct HttpMetrics {
     routes: RwLock<BTreeMap<Box<str>, Arc<Route>>>,
 }
 
-/// One route's histograms by method and status; a handful each, so a scan beats a hash.
+/// One route's histograms by method and status; a handful each, so a scan beats a hash. They fill
+/// from the front and stay: a lock that every request takes is passed around between all cores.
 #[derive(Debug)]
-struct Route {
+pub(crate) struct Route {
     name: Box<str>,
+    active: Gauge,
     durations: Family<Histogram>,
-    series: RwLock<Vec<(&'static str, u16, Histogram)>>,
+    series: [OnceLock<Series>; SERIES],
+}
+
+#[derive(Debug)]
+struct Series {
+    method: &'static str,
+    status: u16,
+    histogram: Histogram,
 }
 
 impl HttpMetrics {
@@ -43,15 +55,19 @@ impl HttpMetrics {
         }
     }
 
-    /// Counts a request from `now` on.
-    pub(crate) fn begin(&self, method: &Method, route: Option<&str>, now: Instant) -> InProgress {
-        self.active.inc();
-        InProgress {
-            route: self.route(route.unwrap_or(UNMATCHED)),
-            method: known_method(method),
-            active: self.active.clone(),
-            since: now,
-        }
+    /// Counts a request from `now` on. `known` remembers the route for the next of its requests.
+    pub(crate) fn begin(
+        &self,
+        method: &Method,
+        route: Option<&str>,
+        known: &OnceLock<Arc<Route>>,
+        now: Instant,
+    ) -> InProgress {
+        let name = route.unwrap_or(UNMATCHED);
+        let known = known.get_or_init(|| self.route(name));
+        let route = if *known.name == *name { Arc::clone(known) } else { self.route(name) };
+        route.active.inc();
+        InProgress { route, method: known_method(method), since: now }
     }
 
     fn route(&self, name: &str) -> Arc<Route> {
@@ -64,8 +80,9 @@ impl HttpMetrics {
         let route = routes.entry(name.into()).or_insert_with(|| {
             Arc::new(Route {
                 name: name.into(),
+                active: self.active.clone(),
                 durations: self.durations.clone(),
-                series: RwLock::default(),
+                series: [const { OnceLock::new() }; SERIES],
             })
         });
         Arc::clone(route)
@@ -73,16 +90,19 @@ impl HttpMetrics {
 }
 
 impl Route {
-    fn histogram(&self, method: &'static str, status: u16) -> Histogram {
-        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., histogram)) = series.iter().find(|s| (s.0, s.1) == (method, status)) {
-            return histogram.clone();
+    fn observe(&self, method: &'static str, status: u16, seconds: f64, context: TraceContext) {
+        for place in &self.series {
+            let series = place.get_or_init(|| self.series(method, status));
+            if (series.method, series.status) == (method, status) {
+                return series.histogram.observe_for(seconds, Some(context));
+            }
         }
-        drop(series);
+        self.series(method, status).histogram.observe_for(seconds, Some(context));
+    }
+
+    fn series(&self, method: &'static str, status: u16) -> Series {
         let histogram = self.durations.with(&[method, &self.name, &status.to_string()]);
-        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        series.push((method, status, histogram.clone()));
-        histogram
+        Series { method, status, histogram }
     }
 }
 
@@ -91,7 +111,6 @@ impl Route {
 pub(crate) struct InProgress {
     route: Arc<Route>,
     method: &'static str,
-    active: Gauge,
     since: Instant,
 }
 
@@ -99,12 +118,12 @@ impl InProgress {
     /// The answer's head is ready.
     pub(crate) fn finish(self, status: u16, context: TraceContext, now: Instant) {
         let seconds = now.duration_since(self.since).as_secs_f64();
-        self.route.histogram(self.method, status).observe_for(seconds, Some(context));
+        self.route.observe(self.method, status, seconds, context);
     }
 }
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.active.dec();
+        self.route.active.dec();
     }
 }

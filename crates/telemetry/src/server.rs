@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use opentelemetry::trace::SpanKind;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::http_metrics::{HttpMetrics, InProgress};
+use crate::http_metrics::{HttpMetrics, InProgress, Route};
 use crate::metrics::Registry;
 use crate::trace::{self, ActiveSpan, InContext, InSpan as _, Span, TraceContext};
 
@@ -48,7 +48,8 @@ impl<S> Layer<S> for ServerLayer {
     type Service = ServerTrace<S>;
 
     fn layer(&self, inner: S) -> ServerTrace<S> {
-        ServerTrace { inner, lookup: self.lookup, metrics: Arc::clone(&self.metrics) }
+        let (lookup, metrics) = (self.lookup, Arc::clone(&self.metrics));
+        ServerTrace { inner, shared: Arc::new(Shared { lookup, metrics, route: OnceLock::new() }) }
     }
 }
 
@@ -56,8 +57,16 @@ impl<S> Layer<S> for ServerLayer {
 #[derive(Clone, Debug)]
 pub struct ServerTrace<S> {
     inner: S,
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a [`ServerTrace`] share.
+#[derive(Debug)]
+struct Shared {
     lookup: Lookup,
     metrics: Arc<HttpMetrics>,
+    /// Of the first request. Frameworks put the layer around each route, so that it is that of most.
+    route: OnceLock<Arc<Route>>,
 }
 
 impl<S, B, R> Service<Request<B>> for ServerTrace<S>
@@ -73,14 +82,15 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ServerFuture<S::Future> {
-        if (self.lookup.is_quiet)(request.uri().path()) {
+        let Shared { lookup, metrics, route: known } = &*self.shared;
+        if (lookup.is_quiet)(request.uri().path()) {
             let quiet = TraceContext { sampled: false, ..TraceContext::random() };
             let inner = trace::WithContext::with_context(self.inner.call(request), quiet);
             return ServerFuture { inner, span: None, context: quiet, progress: None };
         }
-        let route = (self.lookup.route)(request.extensions());
-        let span = server_span(&request, route, self.lookup);
-        let progress = self.metrics.begin(request.method(), route, now());
+        let route = (lookup.route)(request.extensions());
+        let span = server_span(&request, route, *lookup);
+        let progress = metrics.begin(request.method(), route, known, now());
         let context = span.context();
         let inner = self.inner.call(request).in_span(&span);
         ServerFuture { inner, span: Some(span), context, progress: Some(progress) }
@@ -254,7 +264,7 @@ mod tests {
 
     async fn send_on(registry: &Registry, request: Request<()>) {
         // A layer per registry in real life; here the lines of one series must not double.
-        static LAYER: std::sync::OnceLock<ServerLayer> = std::sync::OnceLock::new();
+        static LAYER: OnceLock<ServerLayer> = OnceLock::new();
         let inner = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
         let layer = LAYER.get_or_init(|| ServerLayer::new(registry, LOOKUP));
         layer.layer(inner).oneshot(request).await.unwrap();

@@ -3,22 +3,26 @@
 use api::coordinator::{DeleteReply, KeyPage, PutReply, REVISION_HEADER};
 use api::problem::Code;
 use axum::Router;
-use axum::extract::RawQuery;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Body;
+use axum::extract::{FromRequest as _, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use chassis::extract::{Body, Json};
+use chassis::extract;
 use chassis::problem::Problem;
+use serde::Serialize;
 
 use super::condition::Condition;
 use super::idempotency::Once;
-use super::params::{Key, Params, encode, invalid};
+use super::params::{Params, encode, invalid, key};
 use super::refusal::{Refusal as _, refused};
 use super::wire::{key_value, lease_id};
 use super::{App, State};
 use crate::coordinator::Change;
 use crate::store::{Delete, KeyRange, Op, OpResult, PageLimit, Put, Revision, Txn, TxnResult};
+
+const REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 10_000;
@@ -30,7 +34,7 @@ pub(super) fn router() -> Router<App> {
     Router::new()
         .route(api::coordinator::KEYS, get(list))
         .route(api::coordinator::KEY, key.clone())
-        // An empty key is refused by its extractor, with a text.
+        // An empty key is refused by its handlers, with a text.
         .route("/v1/kv/", key)
 }
 
@@ -40,13 +44,9 @@ pub(super) fn router() -> Router<App> {
            ("consistency" = Option<String>, Query, description = "linearizable (default) or serializable")),
     responses((status = 200, description = "The value; `ETag` is its mod revision. With meta=true a KeyValue."),
               (status = 404, description = "key-not-found"), (status = 410, description = "compacted")))]
-pub(super) async fn read(
-    State(app): State<App>,
-    Key(key): Key,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let params = Params::parse(query.as_deref(), &["meta", "revision", "consistency"])?;
+pub(super) async fn read(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let key = key(request.uri())?;
+    let params = Params::parse(request.uri().query(), &["meta", "revision", "consistency"])?;
     let (meta, revision) = (params.flag("meta")?, revision(&params)?);
     let store = app.read(is_serializable(&params)?).await?;
     app.coordinator().may_read(&store, &KeyRange::One(key.clone()))?;
@@ -56,27 +56,18 @@ pub(super) async fn read(
         Some(revision) => store.mvcc.get_at(&key, revision),
         None => store.mvcc.get(&key),
     };
-    let now = [(REVISION_HEADER, store.revision().to_string())];
     let Some(record) = record else {
         let problem = Problem::new(Code::KeyNotFound, "the key does not exist; PUT creates it");
-        return Ok((now, problem).into_response());
+        return Ok(([(REVISION_HEADER, store.revision().to_string())], problem).into_response());
     };
-    let etag = [(header::ETAG, etag(record.mod_revision))];
-    if Condition::is_unchanged(&headers, record.mod_revision) {
-        return Ok((StatusCode::NOT_MODIFIED, now, etag).into_response());
+    let answer = Answer { now: store.revision(), tag: Some(record.mod_revision) };
+    if Condition::is_unchanged(request.headers(), record.mod_revision) {
+        return Ok(answer.empty(StatusCode::NOT_MODIFIED));
     }
     if meta {
-        return Ok((now, etag, Json(key_value(record, false))).into_response());
+        return Ok(answer.json(StatusCode::OK, &key_value(record, false)));
     }
-    Ok((now, etag, value(&record.value)).into_response())
-}
-
-/// Whatever a value holds, a browser must not run it.
-fn value(value: &Bytes) -> impl IntoResponse + use<> {
-    let is_text = str::from_utf8(value).is_ok();
-    let kind = if is_text { "text/plain; charset=utf-8" } else { "application/octet-stream" };
-    let nosniff = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    ([(header::CONTENT_TYPE, kind), nosniff], value.clone())
+    Ok(answer.value(&record.value))
 }
 
 /// Creates or changes a key.
@@ -91,15 +82,14 @@ fn value(value: &Bytes) -> impl IntoResponse + use<> {
               (status = 429, description = "limit-reached: the store is full")))]
 pub(super) async fn write(
     State(app): State<App>,
-    Key(key): Key,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    Once(request, Body(body)): Once<Body>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let params = Params::parse(query.as_deref(), &["lease"])?;
+    let key = key(request.uri())?;
+    let params = Params::parse(request.uri().query(), &["lease"])?;
     let lease = lease_id(params.number("lease")?)?;
+    let condition = Condition::from_headers(request.headers())?;
+    let Once(request, extract::Body(body)) = Once::from_request(request, &app).await?;
     app.check_len(body.len())?;
-    let condition = Condition::from_headers(&headers)?;
     let put = Put { key: key.clone(), value: Some(body), lease: Some(lease), previous: false };
     let result =
         conditional(app.coordinator().once(request), &key, condition, Op::Put(put)).await?;
@@ -113,8 +103,8 @@ pub(super) async fn write(
         create_revision: record.create_revision.0,
         version: record.version,
     };
-    let now = [(REVISION_HEADER, result.revision.to_string())];
-    Ok((status, now, [(header::ETAG, etag(record.mod_revision))], Json(reply)).into_response())
+    let answer = Answer { now: result.revision, tag: Some(record.mod_revision) };
+    Ok(answer.json(status, &reply))
 }
 
 /// Deletes a key, or with prefix=true every key that begins with it.
@@ -125,13 +115,12 @@ pub(super) async fn write(
               (status = 422, description = "idempotency-mismatch")))]
 pub(super) async fn remove(
     State(app): State<App>,
-    Key(key): Key,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    Once(request, Body(_)): Once<Body>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let params = Params::parse(query.as_deref(), &["prefix"])?;
-    let condition = Condition::from_headers(&headers)?;
+    let key = key(request.uri())?;
+    let params = Params::parse(request.uri().query(), &["prefix"])?;
+    let condition = Condition::from_headers(request.headers())?;
+    let Once(request, extract::Body(_)) = Once::from_request(request, &app).await?;
     let range = match params.flag("prefix")? {
         true if condition != Condition::None => {
             return Err(invalid("If-Match and If-None-Match name one key; leave out prefix=true"));
@@ -145,9 +134,8 @@ pub(super) async fn remove(
         Some(OpResult::Delete { deleted, .. }) => *deleted,
         _ => 0,
     };
-    let now = [(REVISION_HEADER, result.revision.to_string())];
     let reply = DeleteReply { revision: result.revision.0, deleted };
-    Ok((now, Json(reply)).into_response())
+    Ok(Answer { now: result.revision, tag: None }.json(StatusCode::OK, &reply))
 }
 
 /// Runs `op` if the condition on `key` holds, else answers 412 with what is there.
@@ -189,10 +177,10 @@ async fn conditional(
     responses((status = 200, body = KeyPage)))]
 pub(super) async fn list(
     State(app): State<App>,
-    RawQuery(query): RawQuery,
+    request: Request,
 ) -> Result<Response, Problem> {
     const KNOWN: &[&str] = &["prefix", "start", "limit", "keys_only", "revision", "consistency"];
-    let params = Params::parse(query.as_deref(), KNOWN)?;
+    let params = Params::parse(request.uri().query(), KNOWN)?;
     let (revision, keys_only) = (revision(&params)?, params.flag("keys_only")?);
     let keys @ 1..=PAGE_MAX = params.number("limit")?.unwrap_or(PAGE_DEFAULT) else {
         return Err(invalid(format!("limit must be between 1 and {PAGE_MAX}")));
@@ -209,7 +197,7 @@ pub(super) async fn list(
         kvs: page.records.iter().map(|record| key_value(record, keys_only)).collect(),
         next: page.next.as_deref().map(encode),
     };
-    Ok(([(REVISION_HEADER, store.revision().to_string())], Json(reply)).into_response())
+    Ok(Answer { now: store.revision(), tag: None }.json(StatusCode::OK, &reply))
 }
 
 /// The keys of a prefix, from `start` on.
@@ -233,6 +221,46 @@ fn is_serializable(params: &Params) -> Result<bool, Problem> {
     Ok(params.choice("consistency", &["linearizable", "serializable"])? == "serializable")
 }
 
-fn etag(revision: Revision) -> String {
-    format!("\"{revision}\"")
+/// What all answers have: the store's revision and, where there is one, the key's as a tag.
+struct Answer {
+    now: Revision,
+    tag: Option<Revision>,
+}
+
+impl Answer {
+    /// Whatever a value holds, a browser must not run it.
+    fn value(&self, value: &Bytes) -> Response {
+        let is_text = str::from_utf8(value).is_ok();
+        let kind = if is_text { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+        let mut response = self.with(StatusCode::OK, Body::from(value.clone()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    fn json(&self, status: StatusCode, reply: &impl Serialize) -> Response {
+        let body = serde_json::to_vec(reply).expect("plain data with string keys always encodes");
+        let mut response = self.with(status, Body::from(body));
+        let kind = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
+    fn empty(&self, status: StatusCode) -> Response {
+        self.with(status, Body::empty())
+    }
+
+    fn with(&self, status: StatusCode, body: Body) -> Response {
+        let mut headers = HeaderMap::with_capacity(App::HEADERS);
+        headers.insert(REVISION, HeaderValue::from(self.now.0));
+        if let Some(revision) = self.tag {
+            let tag = HeaderValue::try_from(format!("\"{revision}\""));
+            headers.insert(header::ETAG, tag.expect("digits in quotes are a valid value"));
+        }
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
 }

@@ -5,21 +5,13 @@ use std::str::FromStr;
 
 use api::coordinator::MAX_KEY_BYTES;
 use api::problem::Code;
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
+use axum::http::Uri;
 use bytes::Bytes;
 use chassis::problem::Problem;
 
 /// The key in `/v1/kv/{key}`: everything behind the prefix, slashes included.
-pub(super) struct Key(pub(super) Bytes);
-
-impl<S: Sync> FromRequestParts<S> for Key {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let raw = parts.uri.path().strip_prefix("/v1/kv/").unwrap_or_default();
-        check_key(decode(raw, false)?).map(Self)
-    }
+pub(super) fn key(uri: &Uri) -> Result<Bytes, Problem> {
+    check_key(decode(uri.path().strip_prefix("/v1/kv/").unwrap_or_default(), false)?)
 }
 
 /// Refuses what cannot be a key of the native face.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -44,13 +44,17 @@ fn first_document<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, EtcdE
     documents.next().unwrap_or_else(|| Ok(T::default())).map_err(EtcdError::malformed)
 }
 
+/// Bytes that most replies have room in, so that they are written without being moved.
+const MOST_REPLIES: usize = 1024;
+
 /// The reply of a call.
 pub(super) struct Reply<T>(pub(super) T);
 
 impl<T: Serialize> IntoResponse for Reply<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => success(body.into()),
+        let mut body = Vec::with_capacity(MOST_REPLIES);
+        match serde_json::to_writer(&mut body, &self.0) {
+            Ok(()) => success(body.into()),
             Err(error) => EtcdError::internal(&error).into_response(),
         }
     }
@@ -68,11 +72,18 @@ impl IntoResponse for EtcdError {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// The gateway says so of what is behind it.
+const BEHIND: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("grpc-metadata-content-type"),
+    HeaderValue::from_static("application/grpc"),
+);
+
 pub(super) fn success(body: Body) -> Response {
     let mut response = Response::new(body);
-    let headers = response.headers_mut();
+    let mut headers = HeaderMap::with_capacity(App::HEADERS);
     headers.insert(header::CONTENT_TYPE, JSON);
-    headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
+    headers.insert(BEHIND.0, BEHIND.1);
+    *response.headers_mut() = headers;
     cors::open(response)
 }
 

@@ -1,6 +1,7 @@
 //! `/v3/auth/*`.
 
-use super::super::{App, State};
+use super::super::App;
+use super::super::caller::Unguarded;
 use super::EtcdError;
 use super::answer::{Message, Reply};
 use super::error;
@@ -22,15 +23,15 @@ async fn change(app: &App, command: AuthCommand) -> Changed {
     Ok(Reply(HeaderOnly { header: app.header(revision) }))
 }
 
-pub(super) async fn enable(State(app): State<App>) -> Changed {
+pub(super) async fn enable(Unguarded(app): Unguarded) -> Changed {
     change(&app, AuthCommand::Enable).await
 }
 
-pub(super) async fn disable(State(app): State<App>) -> Changed {
+pub(super) async fn disable(Unguarded(app): Unguarded) -> Changed {
     change(&app, AuthCommand::Disable).await
 }
 
-pub(super) async fn status(State(app): State<App>) -> Result<Reply<AuthStatusResponse>, EtcdError> {
+pub(super) async fn status(Unguarded(app): Unguarded) -> Result<Reply<AuthStatusResponse>, EtcdError> {
     let store = administered(&app).await?;
     Ok(Reply(AuthStatusResponse {
         header: app.header(store.revision()),
@@ -40,7 +41,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Reply<AuthStatusRes
 }
 
 pub(super) async fn authenticate(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<PasswordRequest>,
 ) -> Result<Reply<AuthenticateResponse>, EtcdError> {
     let PasswordRequest { name, password, .. } = request;
@@ -50,7 +51,7 @@ pub(super) async fn authenticate(
 }
 
 pub(super) async fn user_add(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<PasswordRequest>,
 ) -> Changed {
     if request.name.is_empty() {
@@ -62,7 +63,7 @@ pub(super) async fn user_add(
 }
 
 pub(super) async fn user_change_password(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<PasswordRequest>,
 ) -> Changed {
     check_plain(&request)?;
@@ -98,7 +99,7 @@ async fn new_password(
 
 /// Everybody may look at themselves.
 pub(super) async fn user_get(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<AuthRequest>,
 ) -> Result<Reply<RolesResponse>, EtcdError> {
     let store = app.coordinator().snapshot().await?;
@@ -110,35 +111,35 @@ pub(super) async fn user_get(
     Ok(Reply(RolesResponse { header: app.header(store.revision()), roles }))
 }
 
-pub(super) async fn user_list(State(app): State<App>) -> Result<Reply<UsersResponse>, EtcdError> {
+pub(super) async fn user_list(Unguarded(app): Unguarded) -> Result<Reply<UsersResponse>, EtcdError> {
     let store = administered(&app).await?;
     let users = store.auth.users().map(str::to_owned).collect();
     Ok(Reply(UsersResponse { header: app.header(store.revision()), users }))
 }
 
 pub(super) async fn user_delete(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<AuthRequest>,
 ) -> Changed {
     change(&app, AuthCommand::DeleteUser { name: request.name }).await
 }
 
 pub(super) async fn user_grant(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(AuthRequest { user, role, .. }): Message<AuthRequest>,
 ) -> Changed {
     change(&app, AuthCommand::GrantRole { user, role }).await
 }
 
 pub(super) async fn user_revoke(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(AuthRequest { name, role, .. }): Message<AuthRequest>,
 ) -> Changed {
     change(&app, AuthCommand::RevokeRole { user: name, role }).await
 }
 
 pub(super) async fn role_add(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<AuthRequest>,
 ) -> Changed {
     change(&app, AuthCommand::AddRole { name: request.name }).await
@@ -146,7 +147,7 @@ pub(super) async fn role_add(
 
 /// Everybody may look at their own roles.
 pub(super) async fn role_get(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<AuthRequest>,
 ) -> Result<Reply<RoleResponse>, EtcdError> {
     let store = app.coordinator().snapshot().await?;
@@ -159,21 +160,21 @@ pub(super) async fn role_get(
     Ok(Reply(RoleResponse { header: app.header(store.revision()), perm }))
 }
 
-pub(super) async fn role_list(State(app): State<App>) -> Result<Reply<RolesResponse>, EtcdError> {
+pub(super) async fn role_list(Unguarded(app): Unguarded) -> Result<Reply<RolesResponse>, EtcdError> {
     let store = administered(&app).await?;
     let roles = store.auth.roles().map(str::to_owned).collect();
     Ok(Reply(RolesResponse { header: app.header(store.revision()), roles }))
 }
 
 pub(super) async fn role_delete(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<AuthRequest>,
 ) -> Changed {
     change(&app, AuthCommand::DeleteRole { name: request.role }).await
 }
 
 pub(super) async fn role_grant(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<GrantPermissionRequest>,
 ) -> Changed {
     let permission = request.perm.ok_or(error::PERMISSION_NOT_GIVEN)?.permission();
@@ -181,7 +182,7 @@ pub(super) async fn role_grant(
 }
 
 pub(super) async fn role_revoke(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<RevokePermissionRequest>,
 ) -> Changed {
     let role = request.role.clone();

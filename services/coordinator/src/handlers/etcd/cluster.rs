@@ -4,7 +4,8 @@
 use consensus::NodeId;
 use raft_node::{Changed, MemberEntry, MemberError, MemberList, MemberRequest, Members};
 
-use super::super::{App, State};
+use super::super::App;
+use super::super::caller::Unguarded;
 use super::EtcdError;
 use super::answer::{Message, Reply};
 use super::error;
@@ -18,7 +19,7 @@ use crate::store::Revision;
 
 /// Clients replace their list of endpoints by what this answers.
 pub(super) async fn member_list(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<MemberListRequest>,
 ) -> Result<Reply<MemberListResponse>, EtcdError> {
     if request.linearizable {
@@ -28,7 +29,7 @@ pub(super) async fn member_list(
 }
 
 pub(super) async fn member_add(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<MemberAddRequest>,
 ) -> Result<Reply<MemberAddResponse>, EtcdError> {
     let (peer_urls, votes) = (request.peerURLs, !request.isLearner);
@@ -41,7 +42,7 @@ pub(super) async fn member_add(
 }
 
 pub(super) async fn member_remove(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<MemberMessage>,
 ) -> Result<Reply<MemberListResponse>, EtcdError> {
     let wish = MemberRequest::Remove { node: NodeId(request.id.0), force: false };
@@ -49,7 +50,7 @@ pub(super) async fn member_remove(
 }
 
 pub(super) async fn member_update(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<MemberUpdateRequest>,
 ) -> Result<Reply<MemberListResponse>, EtcdError> {
     let (node, peer_urls) = (NodeId(request.id.0), request.peerURLs);
@@ -58,7 +59,7 @@ pub(super) async fn member_update(
 }
 
 pub(super) async fn member_promote(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<MemberMessage>,
 ) -> Result<Reply<MemberListResponse>, EtcdError> {
     let wish = MemberRequest::Promote { node: NodeId(request.id.0) };

@@ -4,7 +4,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::super::{App, State};
+use super::super::App;
+use super::super::caller::Unguarded;
 use super::EtcdError;
 use super::answer::{Message, Reply, chunk, live};
 use super::error::{self, GrpcCode};
@@ -27,7 +28,7 @@ const NO_LEADER_FIELD: EtcdError =
 
 /// Blocks until the caller leads. A candidate that exists gets the new value.
 pub(super) async fn campaign(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<CampaignRequest>,
 ) -> Result<Reply<CampaignResponse>, EtcdError> {
     let CampaignRequest { name, lease, value } = request;
@@ -52,7 +53,7 @@ pub(super) async fn campaign(
 }
 
 pub(super) async fn proclaim(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<ProclaimRequest>,
 ) -> Result<Reply<HeaderOnly>, EtcdError> {
     let leader = request.leader.ok_or(NO_LEADER_FIELD)?;
@@ -69,7 +70,7 @@ pub(super) async fn proclaim(
 
 /// Whoever does not lead has resigned already.
 pub(super) async fn resign(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<ResignRequest>,
 ) -> Result<Reply<HeaderOnly>, EtcdError> {
     let leader = request.leader.ok_or(NO_LEADER_FIELD)?;
@@ -93,7 +94,7 @@ fn as_leader(leader: &LeaderKey, op: Op) -> Result<Txn, EtcdError> {
 }
 
 pub(super) async fn leader(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<LeaderRequest>,
 ) -> Result<Reply<LeaderResponse>, EtcdError> {
     let store = app.coordinator().snapshot().await?;
@@ -106,7 +107,7 @@ pub(super) async fn leader(
 
 /// The leader now, if there is one, then every new leader and every value that it proclaims.
 pub(super) async fn observe(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<LeaderRequest>,
 ) -> Result<Response, EtcdError> {
     let observer = Observer::open(app.coordinator(), request.name.0).await?;

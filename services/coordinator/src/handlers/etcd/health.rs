@@ -6,7 +6,7 @@ use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::super::{App, State};
+use super::super::caller::Unguarded;
 use super::cors;
 use crate::coordinator::Failure;
 use crate::store::{AlarmKind, Snapshot};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// 200 when reads work and no alarm is raised; `?exclude=NOSPACE` looks away, and
 /// `?serializable=true` asks this node alone.
-pub(super) async fn health(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn health(Unguarded(app): Unguarded, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let local = asks(&query, "serializable=true");
     let looked = tokio::time::timeout(PATIENCE, app.read(local)).await;

@@ -1,6 +1,6 @@
 //! `/v3/kv/*`.
 
-use super::super::{App, State};
+use super::super::caller::Unguarded;
 use super::EtcdError;
 use super::answer::{Message, Reply};
 use super::message::codec::Int;
@@ -11,7 +11,7 @@ use super::message::{
 use crate::store::{Op, OpResult, Txn};
 
 pub(super) async fn range(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<RangeRequest>,
 ) -> Result<Reply<RangeResponse>, EtcdError> {
     let serializable = request.serializable;
@@ -24,7 +24,7 @@ pub(super) async fn range(
 }
 
 pub(super) async fn put(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<PutRequest>,
 ) -> Result<Reply<PutResponse>, EtcdError> {
     let result = app.coordinator().txn(Txn::always(Op::Put(request.put()?))).await?;
@@ -37,7 +37,7 @@ pub(super) async fn put(
 }
 
 pub(super) async fn delete_range(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<DeleteRangeRequest>,
 ) -> Result<Reply<DeleteRangeResponse>, EtcdError> {
     let result = app.coordinator().txn(Txn::always(Op::Delete(request.delete()?))).await?;
@@ -51,7 +51,7 @@ pub(super) async fn delete_range(
 }
 
 pub(super) async fn txn(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<TxnRequest>,
 ) -> Result<Reply<TxnResponse>, EtcdError> {
     let serializable = request.is_serializable();
@@ -68,7 +68,7 @@ pub(super) async fn txn(
 }
 
 pub(super) async fn compaction(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<CompactionRequest>,
 ) -> Result<Reply<HeaderOnly>, EtcdError> {
     app.coordinator().compact(request.revision()).await?;

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::super::{App, State};
+use super::super::App;
+use super::super::caller::Unguarded;
 use super::EtcdError;
 use super::answer::{Message, Reply, chunk, live};
 use super::documents::Documents;
@@ -23,7 +24,7 @@ use crate::store::LeaseId;
 const MIN_TTL_SECONDS: i64 = 2;
 
 pub(super) async fn grant(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<LeaseGrantRequest>,
 ) -> Result<Reply<LeaseGrantResponse>, EtcdError> {
     let ttl = request.ttl.0.max(MIN_TTL_SECONDS).unsigned_abs();
@@ -34,7 +35,7 @@ pub(super) async fn grant(
 }
 
 pub(super) async fn revoke(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<LeaseRequest>,
 ) -> Result<Reply<HeaderOnly>, EtcdError> {
     let revoked = app.coordinator().revoke(LeaseId(request.id.0)).await?;
@@ -42,7 +43,7 @@ pub(super) async fn revoke(
 }
 
 pub(super) async fn time_to_live(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<LeaseTimeToLiveRequest>,
 ) -> Result<Reply<LeaseTimeToLiveResponse>, EtcdError> {
     let id = LeaseId(request.id.0);
@@ -69,7 +70,7 @@ pub(super) async fn time_to_live(
 }
 
 pub(super) async fn leases(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
 ) -> Result<Reply<LeaseLeasesResponse>, EtcdError> {
     let store = app.coordinator().snapshot().await?;
     let leases = store.leases.by_deadline().map(|lease| LeaseStatus { id: Int(lease.id.0) });
@@ -81,7 +82,7 @@ pub(super) async fn leases(
 
 /// One answer per document, as they come; the response ends when the request does, because
 /// clients read to the end.
-pub(super) async fn keep_alive(State(app): State<App>, request: Request) -> Response {
+pub(super) async fn keep_alive(Unguarded(app): Unguarded, request: Request) -> Response {
     let mut documents = Documents::new(request.into_body(), app.max_request_bytes());
     // A first document that is none is answered like any failed call.
     let first = match documents.next::<LeaseRequest>().await {

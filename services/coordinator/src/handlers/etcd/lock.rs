@@ -3,7 +3,7 @@
 //! These calls, and elections, are clients inside the server in etcd: whatever fails below them
 //! they report as unknown (2), in the words of what failed.
 
-use super::super::{App, State};
+use super::super::caller::Unguarded;
 use super::EtcdError;
 use super::answer::{Message, Reply};
 use super::error::{self, GrpcCode};
@@ -19,7 +19,7 @@ const SESSION_EXPIRED: EtcdError = EtcdError::new(GrpcCode::Unknown, "mutex: ses
 
 /// Blocks until the lock is the caller's.
 pub(super) async fn lock(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<LockRequest>,
 ) -> Result<Reply<LockResponse>, EtcdError> {
     let ask = Enqueue {
@@ -35,7 +35,7 @@ pub(super) async fn lock(
 
 /// A plain delete: a lock that is not there is unlocked.
 pub(super) async fn unlock(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<UnlockRequest>,
 ) -> Result<Reply<HeaderOnly>, EtcdError> {
     if request.key.0.is_empty() {

@@ -6,7 +6,8 @@ use consensus::{NodeId, RoleName};
 use futures_util::StreamExt as _;
 use raft_node::MemberRequest;
 
-use super::super::{App, ETCD_VERSION, State};
+use super::super::caller::Unguarded;
+use super::super::{App, ETCD_VERSION};
 use super::EtcdError;
 use super::answer::{Message, Reply, chunk, success};
 use super::error;
@@ -19,7 +20,7 @@ use super::message::{
 use crate::backup::{Backup, BackupRefused};
 use crate::store::{AlarmKind, Revision, Snapshot, Store};
 
-pub(super) async fn status(State(app): State<App>) -> Result<Reply<StatusResponse>, EtcdError> {
+pub(super) async fn status(Unguarded(app): Unguarded) -> Result<Reply<StatusResponse>, EtcdError> {
     let store = app.read(true).await?;
     let applied = app.coordinator().applied_index();
     let group = app.coordinator().status().await?;
@@ -39,7 +40,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Reply<StatusRespons
 }
 
 pub(super) async fn alarm(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<AlarmRequest>,
 ) -> Result<Reply<AlarmResponse>, EtcdError> {
     let (member, alarm) = (request.member_id.0, request.alarm.0);
@@ -78,7 +79,7 @@ fn alarms(app: &App, store: &Store, wanted: Alarm) -> Vec<AlarmMember> {
 }
 
 /// Memory is given back as it becomes free: there is nothing to do.
-pub(super) async fn defragment(State(app): State<App>) -> Result<Reply<Empty>, EtcdError> {
+pub(super) async fn defragment(Unguarded(app): Unguarded) -> Result<Reply<Empty>, EtcdError> {
     administered(&app).await?;
     Ok(Reply(Empty {}))
 }
@@ -90,7 +91,7 @@ pub(super) async fn administered(app: &App) -> Result<Snapshot, EtcdError> {
     Ok(store)
 }
 
-pub(super) async fn hash(State(app): State<App>) -> Result<Reply<HashResponse>, EtcdError> {
+pub(super) async fn hash(Unguarded(app): Unguarded) -> Result<Reply<HashResponse>, EtcdError> {
     let store = administered(&app).await?;
     let header = app.header(store.revision());
     let hash = tokio::task::spawn_blocking(move || store.digest())
@@ -100,7 +101,7 @@ pub(super) async fn hash(State(app): State<App>) -> Result<Reply<HashResponse>, 
 }
 
 pub(super) async fn hash_kv(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<HashKvRequest>,
 ) -> Result<Reply<HashKvResponse>, EtcdError> {
     let store = administered(&app).await?;
@@ -118,7 +119,7 @@ pub(super) async fn hash_kv(
 }
 
 /// A backup as `quartet-coordinator restore` reads it, in pieces.
-pub(super) async fn snapshot(State(app): State<App>) -> Result<Response, EtcdError> {
+pub(super) async fn snapshot(Unguarded(app): Unguarded) -> Result<Response, EtcdError> {
     let store = administered(&app).await?;
     let backup = Backup::start(app.backups(), store).await.map_err(|refused| match refused {
         BackupRefused::TooMany => error::TOO_MANY_REQUESTS,
@@ -133,7 +134,7 @@ pub(super) async fn snapshot(State(app): State<App>) -> Result<Response, EtcdErr
 }
 
 pub(super) async fn transfer_leadership(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<MoveLeaderRequest>,
 ) -> Result<Reply<Empty>, EtcdError> {
     administered(&app).await?;
@@ -146,7 +147,7 @@ pub(super) async fn transfer_leadership(
 
 /// There is no older format of ours that a running cluster could go back to.
 pub(super) async fn downgrade(
-    State(app): State<App>,
+    Unguarded(app): Unguarded,
     Message(request): Message<DowngradeRequest>,
 ) -> Result<Reply<Empty>, EtcdError> {
     administered(&app).await?;

@@ -51,87 +51,84 @@ pub(crate) const BOUNDS: &[(&str, Own)] = &[
     ("/v3beta/election/campaign", Own::Time),
 ];
 
+/// Whole paths rather than nested ones: nesting takes every request apart and puts it together
+/// again.
 pub(crate) fn router() -> Router<App> {
-    ["/v3", "/v3beta"]
-        .into_iter()
-        .fold(Router::new(), |router, prefix| router.nest(prefix, face()))
-        .route("/health", get(health::health).options(preflight).fallback(health::only_get))
+    let health = get(health::health).options(preflight).fallback(health::only_get);
+    let router = Router::new().route("/health", health);
+    ["/v3", "/v3beta"].into_iter().fold(router, |router, prefix| {
+        calls().into_iter().fold(router, |router, (path, call)| {
+            router.route(&format!("{prefix}{path}"), call)
+        })
+    })
 }
 
-fn face() -> Router<App> {
-    let mut face = Router::new()
-        .route("/kv/range", call(kv::range))
-        .route("/kv/put", call(kv::put))
-        .route("/kv/deleterange", call(kv::delete_range))
-        .route("/kv/txn", call(kv::txn))
-        .route("/kv/compaction", call(kv::compaction))
-        .route("/watch", call(watch::watch))
-        .route("/lease/grant", call(lease::grant))
-        .route("/lease/keepalive", call(lease::keep_alive))
-        .route("/cluster/member/list", call(cluster::member_list))
-        .route("/cluster/member/add", call(cluster::member_add))
-        .route("/cluster/member/remove", call(cluster::member_remove))
-        .route("/cluster/member/update", call(cluster::member_update))
-        .route("/cluster/member/promote", call(cluster::member_promote))
-        .route("/maintenance/status", call(maintenance::status))
-        .route("/maintenance/alarm", call(maintenance::alarm))
-        .route("/maintenance/defragment", call(maintenance::defragment))
-        .route("/maintenance/hash", call(maintenance::hash))
-        .route("/lock/lock", call(lock::lock))
-        .route("/lock/unlock", call(lock::unlock))
-        .route("/election/campaign", call(election::campaign))
-        .route("/election/proclaim", call(election::proclaim))
-        .route("/election/leader", call(election::leader))
-        .route("/election/observe", call(election::observe))
-        .route("/election/resign", call(election::resign))
-        .route("/maintenance/hashkv", call(maintenance::hash_kv))
-        .route("/maintenance/snapshot", call(maintenance::snapshot))
-        .route("/maintenance/transfer-leadership", call(maintenance::transfer_leadership))
-        .route("/maintenance/downgrade", call(maintenance::downgrade))
-        .route("/auth/enable", call(auth::enable))
-        .route("/auth/disable", call(auth::disable))
-        .route("/auth/status", call(auth::status))
-        .route("/auth/authenticate", call(auth::authenticate))
-        .route("/auth/user/add", call(auth::user_add))
-        .route("/auth/user/get", call(auth::user_get))
-        .route("/auth/user/list", call(auth::user_list))
-        .route("/auth/user/delete", call(auth::user_delete))
-        .route("/auth/user/changepw", call(auth::user_change_password))
-        .route("/auth/user/grant", call(auth::user_grant))
-        .route("/auth/user/revoke", call(auth::user_revoke))
-        .route("/auth/role/add", call(auth::role_add))
-        .route("/auth/role/get", call(auth::role_get))
-        .route("/auth/role/list", call(auth::role_list))
-        .route("/auth/role/delete", call(auth::role_delete))
-        .route("/auth/role/grant", call(auth::role_grant))
-        .route("/auth/role/revoke", call(auth::role_revoke));
-    for prefix in ["/lease", "/kv/lease"] {
-        face = face
-            .route(&format!("{prefix}/revoke"), call(lease::revoke))
-            .route(&format!("{prefix}/timetolive"), call(lease::time_to_live))
-            .route(&format!("{prefix}/leases"), call(lease::leases));
-    }
-    face.fallback(unknown)
+fn calls() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/kv/range", call(kv::range)),
+        ("/kv/put", call(kv::put)),
+        ("/kv/deleterange", call(kv::delete_range)),
+        ("/kv/txn", call(kv::txn)),
+        ("/kv/compaction", call(kv::compaction)),
+        ("/watch", call(watch::watch)),
+        ("/lease/grant", call(lease::grant)),
+        ("/lease/keepalive", call(lease::keep_alive)),
+        ("/cluster/member/list", call(cluster::member_list)),
+        ("/cluster/member/add", call(cluster::member_add)),
+        ("/cluster/member/remove", call(cluster::member_remove)),
+        ("/cluster/member/update", call(cluster::member_update)),
+        ("/cluster/member/promote", call(cluster::member_promote)),
+        ("/maintenance/status", call(maintenance::status)),
+        ("/maintenance/alarm", call(maintenance::alarm)),
+        ("/maintenance/defragment", call(maintenance::defragment)),
+        ("/maintenance/hash", call(maintenance::hash)),
+        ("/lock/lock", call(lock::lock)),
+        ("/lock/unlock", call(lock::unlock)),
+        ("/election/campaign", call(election::campaign)),
+        ("/election/proclaim", call(election::proclaim)),
+        ("/election/leader", call(election::leader)),
+        ("/election/observe", call(election::observe)),
+        ("/election/resign", call(election::resign)),
+        ("/maintenance/hashkv", call(maintenance::hash_kv)),
+        ("/maintenance/snapshot", call(maintenance::snapshot)),
+        ("/maintenance/transfer-leadership", call(maintenance::transfer_leadership)),
+        ("/maintenance/downgrade", call(maintenance::downgrade)),
+        ("/auth/enable", call(auth::enable)),
+        ("/auth/disable", call(auth::disable)),
+        ("/auth/status", call(auth::status)),
+        ("/auth/authenticate", call(auth::authenticate)),
+        ("/auth/user/add", call(auth::user_add)),
+        ("/auth/user/get", call(auth::user_get)),
+        ("/auth/user/list", call(auth::user_list)),
+        ("/auth/user/delete", call(auth::user_delete)),
+        ("/auth/user/changepw", call(auth::user_change_password)),
+        ("/auth/user/grant", call(auth::user_grant)),
+        ("/auth/user/revoke", call(auth::user_revoke)),
+        ("/auth/role/add", call(auth::role_add)),
+        ("/auth/role/get", call(auth::role_get)),
+        ("/auth/role/list", call(auth::role_list)),
+        ("/auth/role/delete", call(auth::role_delete)),
+        ("/auth/role/grant", call(auth::role_grant)),
+        ("/auth/role/revoke", call(auth::role_revoke)),
+        ("/lease/revoke", call(lease::revoke)),
+        ("/lease/timetolive", call(lease::time_to_live)),
+        ("/lease/leases", call(lease::leases)),
+        ("/kv/lease/revoke", call(lease::revoke)),
+        ("/kv/lease/timetolive", call(lease::time_to_live)),
+        ("/kv/lease/leases", call(lease::leases)),
+    ]
 }
 
-/// Only POST, in the words of the gateway; browsers may ask first.
+/// Only POST; browsers may ask first.
 fn call<H, T>(handler: H) -> MethodRouter<App>
 where
     H: Handler<T, App>,
     T: 'static,
 {
-    post(handler).options(preflight).fallback(method_not_allowed)
+    post(handler).options(preflight)
 }
 
 /// A browser asks first whether a page may.
 pub(super) async fn preflight() -> Response {
     cors::open(StatusCode::OK.into_response())
-}
-
-async fn method_not_allowed() -> Response {
-    answer::text(StatusCode::METHOD_NOT_ALLOWED, answer::METHOD_NOT_ALLOWED)
-}
-
-async fn unknown() -> Response {
-    answer::text(StatusCode::NOT_FOUND, answer::NOT_FOUND)
 }

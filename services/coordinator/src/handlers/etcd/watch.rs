@@ -18,7 +18,8 @@ use futures_util::{FutureExt as _, stream};
 use tokio::sync::watch;
 use tokio::time::Interval;
 
-use super::super::{App, State};
+use super::super::App;
+use super::super::caller::Unguarded;
 use super::answer::{chunk, live};
 use super::documents::Documents;
 use super::error;
@@ -33,7 +34,7 @@ const MAX_WATCHES: usize = 10_000;
 /// How often a quiet watch with `progress_notify` hears where the store is.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(600);
 
-pub(super) async fn watch(State(app): State<App>, request: Request) -> Response {
+pub(super) async fn watch(Unguarded(app): Unguarded, request: Request) -> Response {
     let mut documents = Documents::new(request.into_body(), app.max_request_bytes());
     // A first document that is none is answered like any failed call.
     let first = match documents.next::<WatchRequest>().await {
