@@ -80,10 +80,7 @@ pub(super) async fn read(State(app): State<App>, request: Request) -> Result<Res
               (status = 404, description = "lease-not-found"), (status = 412, description = "precondition-failed"),
               (status = 422, description = "idempotency-mismatch"),
               (status = 429, description = "limit-reached: the store is full")))]
-pub(super) async fn write(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(super) async fn write(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let key = key(request.uri())?;
     let params = Params::parse(request.uri().query(), &["lease"])?;
     let lease = lease_id(params.number("lease")?)?;
@@ -113,10 +110,7 @@ pub(super) async fn write(
            ("Idempotency-Key" = Option<String>, Header, description = "a repeat answers the first result")),
     responses((status = 200, body = DeleteReply), (status = 412, description = "precondition-failed"),
               (status = 422, description = "idempotency-mismatch")))]
-pub(super) async fn remove(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(super) async fn remove(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let key = key(request.uri())?;
     let params = Params::parse(request.uri().query(), &["prefix"])?;
     let condition = Condition::from_headers(request.headers())?;
@@ -175,10 +169,7 @@ async fn conditional(
            ("limit" = Option<u64>, Query), ("keys_only" = Option<bool>, Query), ("revision" = Option<u64>, Query),
            ("consistency" = Option<String>, Query)),
     responses((status = 200, body = KeyPage)))]
-pub(super) async fn list(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     const KNOWN: &[&str] = &["prefix", "start", "limit", "keys_only", "revision", "consistency"];
     let params = Params::parse(request.uri().query(), KNOWN)?;
     let (revision, keys_only) = (revision(&params)?, params.flag("keys_only")?);

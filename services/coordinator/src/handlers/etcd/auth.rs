@@ -31,7 +31,9 @@ pub(super) async fn disable(Unguarded(app): Unguarded) -> Changed {
     change(&app, AuthCommand::Disable).await
 }
 
-pub(super) async fn status(Unguarded(app): Unguarded) -> Result<Reply<AuthStatusResponse>, EtcdError> {
+pub(super) async fn status(
+    Unguarded(app): Unguarded,
+) -> Result<Reply<AuthStatusResponse>, EtcdError> {
     let store = administered(&app).await?;
     Ok(Reply(AuthStatusResponse {
         header: app.header(store.revision()),
@@ -111,7 +113,9 @@ pub(super) async fn user_get(
     Ok(Reply(RolesResponse { header: app.header(store.revision()), roles }))
 }
 
-pub(super) async fn user_list(Unguarded(app): Unguarded) -> Result<Reply<UsersResponse>, EtcdError> {
+pub(super) async fn user_list(
+    Unguarded(app): Unguarded,
+) -> Result<Reply<UsersResponse>, EtcdError> {
     let store = administered(&app).await?;
     let users = store.auth.users().map(str::to_owned).collect();
     Ok(Reply(UsersResponse { header: app.header(store.revision()), users }))
@@ -160,7 +164,9 @@ pub(super) async fn role_get(
     Ok(Reply(RoleResponse { header: app.header(store.revision()), perm }))
 }
 
-pub(super) async fn role_list(Unguarded(app): Unguarded) -> Result<Reply<RolesResponse>, EtcdError> {
+pub(super) async fn role_list(
+    Unguarded(app): Unguarded,
+) -> Result<Reply<RolesResponse>, EtcdError> {
     let store = administered(&app).await?;
     let roles = store.auth.roles().map(str::to_owned).collect();
     Ok(Reply(RolesResponse { header: app.header(store.revision()), roles }))

@@ -57,9 +57,9 @@ pub(crate) fn router() -> Router<App> {
     let health = get(health::health).options(preflight).fallback(health::only_get);
     let router = Router::new().route("/health", health);
     ["/v3", "/v3beta"].into_iter().fold(router, |router, prefix| {
-        calls().into_iter().fold(router, |router, (path, call)| {
-            router.route(&format!("{prefix}{path}"), call)
-        })
+        calls()
+            .into_iter()
+            .fold(router, |router, (path, call)| router.route(&format!("{prefix}{path}"), call))
     })
 }
 
