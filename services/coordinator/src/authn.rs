@@ -39,8 +39,8 @@ pub(crate) struct Authenticator(Arc<Inner>);
 
 struct Inner {
     ttl_ms: u64,
-    hashing: Semaphore,
-    waiting: Semaphore,
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     /// Keys the fingerprints, so that they are of no use outside this process.
     secret: [u8; 32],
     verified: Mutex<HashMap<[u8; 32], ()>>,
@@ -65,8 +65,8 @@ impl Authenticator {
         let mut random = rand::rng();
         Self(Arc::new(Inner {
             ttl_ms,
-            hashing: Semaphore::new(HASHING_MAX),
-            waiting: Semaphore::new(WAITING_MAX),
+            hashing: Arc::new(Semaphore::new(HASHING_MAX)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             secret: random.random(),
             verified: Mutex::default(),
             nobody: PasswordHash {
@@ -171,9 +171,13 @@ impl Authenticator {
         salt: [u8; 16],
         password: String,
     ) -> Result<[u8; 32], Failure> {
-        let Ok(_waiting) = self.0.waiting.try_acquire() else { return Err(Failure::Overloaded) };
-        let _hashing = self.0.hashing.acquire().await.map_err(|_closed| Failure::Stopped)?;
+        let waiting = Arc::clone(&self.0.waiting).try_acquire_owned();
+        let waiting = waiting.map_err(|_full| Failure::Overloaded)?;
+        let hashing = Arc::clone(&self.0.hashing).acquire_owned().await;
+        let hashing = hashing.map_err(|_closed| Failure::Stopped)?;
         let hashed = tokio::task::spawn_blocking(move || {
+            // Until it is done, also if nobody waits for it any more.
+            let _room = (waiting, hashing);
             let mut hash = [0; 32];
             let params = Params::new(memory_kib, passes, lanes, Some(hash.len()))?;
             Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into(
@@ -238,6 +242,8 @@ pub(crate) async fn note_uses(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -253,6 +259,23 @@ mod tests {
         assert_eq!(authenticator.verified().len(), 1);
         let long = "x".repeat(MAX_PASSWORD_BYTES + 1);
         assert!(!authenticator.verify(&hash, &long).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_does_not_make_room_for_more_hashing() {
+        let authenticator = Authenticator::new(1000);
+        let room = || authenticator.0.hashing.available_permits();
+        let mut hashing = Box::pin(authenticator.hash("secret".to_owned()));
+        assert!((&mut hashing).now_or_never().is_none(), "it has begun");
+        drop(hashing);
+        assert_eq!(room(), HASHING_MAX - 1);
+        for _ in 0..400 {
+            if room() == HASHING_MAX {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        panic!("the room was never given back");
     }
 
     #[test]

@@ -91,7 +91,9 @@ impl Backup {
         let permit =
             Arc::clone(room).try_acquire_owned().map_err(|_full| BackupRefused::TooMany)?;
         let measured = Snapshot::clone(&store);
-        let (len, checksum) = tokio::task::spawn_blocking(move || measure(&measured)).await?;
+        // The room is taken until it is measured, also if nobody waits for it any more.
+        let measured = tokio::task::spawn_blocking(move || (measure(&measured), permit)).await?;
+        let ((len, checksum), permit) = measured;
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         let revision = store.revision();
         tokio::task::spawn_blocking(move || send(&store, &sender));

@@ -126,6 +126,27 @@ async fn a_stream_of_requests_may_be_as_long_as_it_likes() {
 }
 
 #[tokio::test]
+async fn a_drain_ends_streams_of_requests_with_a_word() {
+    let mut server = Server::start().await;
+    server.post("/v3/lease/grant", json!({ "ID": 9, "TTL": 60 })).await;
+    let mut streams = Vec::new();
+    for (path, first) in [
+        ("/v3/lease/keepalive", json!({ "ID": 9 })),
+        ("/v3/watch", json!({ "create_request": { "key": "YQ==" } })),
+    ] {
+        let request = server.request("POST", path).body(endless(vec![first.to_string()]));
+        let mut lines = Lines::open(request).await;
+        lines.message().await;
+        streams.push(lines);
+    }
+    server.drain().await;
+    for mut lines in streams {
+        let line = lines.next().await;
+        assert!(line.contains("\"grpc_code\":14") && line.contains("server stopped"), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn one_request_of_a_stream_is_bounded() {
     let server = Server::with(Config { max_request_bytes: 1024, ..Config::default() }).await;
     let progress = json!({ "progress_request": {} }).to_string();

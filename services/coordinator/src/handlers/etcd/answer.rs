@@ -135,6 +135,13 @@ impl App {
     }
 }
 
+impl App {
+    /// For what was done here just now: this node has it, so nothing can fail any more.
+    pub(super) async fn header_now(&self) -> Header {
+        self.header(self.coordinator().recent().await.revision())
+    }
+}
+
 impl EtcdError {
     pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "request failed");

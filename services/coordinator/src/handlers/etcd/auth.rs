@@ -19,8 +19,7 @@ type Changed = Result<Reply<HeaderOnly>, EtcdError>;
 
 async fn change(app: &App, command: AuthCommand) -> Changed {
     app.coordinator().auth(command).await?;
-    let revision = app.coordinator().snapshot().await?.revision();
-    Ok(Reply(HeaderOnly { header: app.header(revision) }))
+    Ok(Reply(HeaderOnly { header: app.header_now().await }))
 }
 
 pub(super) async fn enable(Unguarded(app): Unguarded) -> Changed {
@@ -48,8 +47,7 @@ pub(super) async fn authenticate(
 ) -> Result<Reply<AuthenticateResponse>, EtcdError> {
     let PasswordRequest { name, password, .. } = request;
     let token = app.authenticator().authenticate(app.coordinator(), &name, &password).await?;
-    let revision = app.coordinator().snapshot().await?.revision();
-    Ok(Reply(AuthenticateResponse { header: app.header(revision), token }))
+    Ok(Reply(AuthenticateResponse { header: app.header_now().await, token }))
 }
 
 pub(super) async fn user_add(

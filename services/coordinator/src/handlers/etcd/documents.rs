@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+use super::super::App;
 use super::error::{self, EtcdError, GrpcCode};
 
 pub(super) struct Documents {
@@ -78,6 +79,19 @@ impl Documents {
             scan: Scan::default(),
             ended: false,
             max_bytes,
+        }
+    }
+
+    /// The first document, which is waited for until the node drains. One that is none is answered
+    /// like any failed call.
+    pub(super) async fn first<T: DeserializeOwned>(
+        &mut self,
+        app: &App,
+    ) -> Result<Option<T>, EtcdError> {
+        tokio::select! {
+            biased;
+            first = self.next() => first.map_err(|error| error.as_unknown()),
+            () = app.draining().cancelled() => Err(error::STOPPED),
         }
     }
 

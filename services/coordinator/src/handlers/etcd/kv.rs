@@ -72,6 +72,5 @@ pub(super) async fn compaction(
     Message(request): Message<CompactionRequest>,
 ) -> Result<Reply<HeaderOnly>, EtcdError> {
     app.coordinator().compact(request.revision()).await?;
-    let revision = app.coordinator().snapshot().await?.revision();
-    Ok(Reply(HeaderOnly { header: app.header(revision) }))
+    Ok(Reply(HeaderOnly { header: app.header_now().await }))
 }

@@ -12,6 +12,7 @@ use super::super::caller::Unguarded;
 use super::EtcdError;
 use super::answer::{Message, Reply, chunk, live};
 use super::documents::Documents;
+use super::error;
 use super::message::codec::{Blob, Int};
 use super::message::{
     HeaderOnly, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
@@ -29,7 +30,7 @@ pub(super) async fn grant(
 ) -> Result<Reply<LeaseGrantResponse>, EtcdError> {
     let ttl = request.ttl.0.max(MIN_TTL_SECONDS).unsigned_abs();
     let lease = app.coordinator().grant(LeaseId(request.id.0), ttl).await?;
-    let header = app.header(app.coordinator().snapshot().await?.revision());
+    let header = app.header_now().await;
     let ttl = Int(lease.ttl_seconds.cast_signed());
     Ok(Reply(LeaseGrantResponse { header, id: Int(lease.id.0), ttl }))
 }
@@ -84,10 +85,9 @@ pub(super) async fn leases(
 /// clients read to the end.
 pub(super) async fn keep_alive(Unguarded(app): Unguarded, request: Request) -> Response {
     let mut documents = Documents::new(request.into_body(), app.max_request_bytes());
-    // A first document that is none is answered like any failed call.
-    let first = match documents.next::<LeaseRequest>().await {
+    let first = match documents.first::<LeaseRequest>(&app).await {
         Ok(first) => first,
-        Err(error) => return error.as_unknown().into_response(),
+        Err(error) => return error.into_response(),
     };
     let turns = KeepAlives { app, documents, waiting: first.into_iter().collect(), ended: false };
     live(stream::unfold(turns, async |mut turns| {
@@ -110,7 +110,10 @@ impl KeepAlives {
         }
         let request = match self.waiting.pop_front() {
             Some(request) => Ok(Some(request)),
-            None => self.documents.next().await,
+            None => tokio::select! {
+                () = self.app.draining().cancelled() => Err(error::STOPPED),
+                next = self.documents.next() => next,
+            },
         };
         let answer = match request {
             Ok(Some(request)) => answer(&self.app, request).await,

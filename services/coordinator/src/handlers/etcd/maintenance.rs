@@ -58,8 +58,11 @@ pub(super) async fn alarm(
         // `NONE` is no alarm: there is nothing to change.
         (AlarmAction::Activate | AlarmAction::Deactivate, None) => Some(Vec::new()),
     };
+    if let Some(alarms) = listed {
+        return Ok(Reply(AlarmResponse { header: app.header_now().await, alarms }));
+    }
     let store = app.coordinator().snapshot().await?;
-    let alarms = listed.unwrap_or_else(|| alarms(&app, &store, alarm));
+    let alarms = alarms(&app, &store, alarm);
     Ok(Reply(AlarmResponse { header: app.header(store.revision()), alarms }))
 }
 

@@ -36,10 +36,9 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(600);
 
 pub(super) async fn watch(Unguarded(app): Unguarded, request: Request) -> Response {
     let mut documents = Documents::new(request.into_body(), app.max_request_bytes());
-    // A first document that is none is answered like any failed call.
-    let first = match documents.next::<WatchRequest>().await {
+    let first = match documents.first::<WatchRequest>(&app).await {
         Ok(first) => first,
-        Err(error) => return error.as_unknown().into_response(),
+        Err(error) => return error.into_response(),
     };
     let mut watches = Watches::new(app, documents);
     let begun = match first {
