@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::member::{Member, PATIENCE, POLL};
+use crate::membership::Replacement;
 use crate::network::{Kind, MEMBERS, Network};
 
 /// How often a leader is heard from, and after how much silence another leads. Short, so that a
@@ -32,6 +33,7 @@ pub(crate) struct Cluster {
     disks: Vec<Disk>,
     pub(crate) members: Vec<Member>,
     pub(crate) network: Network,
+    pub(crate) replacement: Option<Replacement>,
     /// How far each wall clock is off, in seconds. Empty: they cannot be moved.
     clocks: Vec<i64>,
 }
@@ -70,7 +72,7 @@ impl Cluster {
         );
         let member = |(number, place)| Member::new(name(number), place, settings.clone());
         let members = places.into_iter().enumerate().map(member).collect();
-        Self { members, network, disks: Vec::new(), clocks: Vec::new() }
+        Self { members, network, replacement: None, disks: Vec::new(), clocks: Vec::new() }
     }
 
     /// Gives each member a small disk of its own, before the start. False, with a reason printed,

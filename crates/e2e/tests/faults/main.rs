@@ -2,8 +2,9 @@
 //! judge that looks for the lie.
 //!
 //! A run is a cluster ([`cluster`]: processes of [`member`] on a [`network`] that can be cut), a
-//! load ([`load`]: registers, transactions, watches, locks) and faults, one after the other
-//! ([`nemesis`]) or by name in a scenario. When everything has healed, [`run`] reads the whole
+//! load ([`load`]: registers, transactions, watches, leases, locks and elections, over `/v1` and
+//! `/v3`) and faults, one after the other ([`nemesis`]) or by name in a scenario; what befalls the
+//! cluster may be a change of its members as well ([`membership`]). When everything has healed, [`run`] reads the whole
 //! history of the store from each member and [`verdict`] compares it with what the clients were told
 //! ([`record`]).
 //!
@@ -18,6 +19,8 @@
 mod cluster;
 #[cfg(test)]
 mod member;
+#[cfg(test)]
+mod membership;
 #[cfg(test)]
 mod network;
 
@@ -46,5 +49,7 @@ mod disks;
 mod lies;
 #[cfg(test)]
 mod links;
+#[cfg(test)]
+mod members;
 #[cfg(test)]
 mod pauses;

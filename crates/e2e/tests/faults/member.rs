@@ -18,6 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
+/// How long a removed member may take to hear of it and to end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// Where a member listens.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -130,6 +133,32 @@ impl Member {
         }
     }
 
+    /// After its removal: it ends by itself as soon as it knows, or by force, and its data is gone.
+    pub(crate) async fn leave(&mut self) {
+        if let Some(mut child) = self.child.take()
+            && timeout(GOODBYE, child.wait()).await.is_err()
+        {
+            println!("{} was removed and does not know", self.name);
+            child.kill().await.expect("it is killed");
+        }
+        // The directory itself may be a disk.
+        for entry in fs::read_dir(self.data_dir()).expect("its directory").flatten() {
+            let path = entry.path();
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.expect("its data can be removed");
+        }
+    }
+
+    /// From the next start on it comes to a cluster that is there.
+    pub(crate) fn join_existing(&mut self) {
+        const STATE: &str = "initial_state = \"existing\"\n";
+        if !self.settings.contains(STATE) {
+            self.settings =
+                self.settings.replacen("[cluster]\n", &format!("[cluster]\n{STATE}"), 1);
+        }
+    }
+
     /// Sends a signal such as `STOP`.
     pub(crate) async fn signal(&self, signal: &str) {
         let pid = self.pid().expect("it runs").to_string();
@@ -143,6 +172,10 @@ impl Member {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}:{}{path}", self.place.address, self.place.port)
+    }
+
+    pub(crate) fn peer_url(&self) -> &str {
+        &self.place.peer_url
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -12,6 +12,9 @@ use crate::run::Run;
 /// How long a fault lasts, in milliseconds.
 const LASTS_MS: std::ops::Range<u64> = 100..2500;
 
+/// How long a change of the members is waited for while something else may be in its way.
+const IN_PASSING: Duration = Duration::from_millis(500);
+
 /// Something that happens to members or to what is between them, and passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -28,6 +31,12 @@ pub(crate) enum Fault {
     FillDisk(usize),
     /// A member's wall clock moves by so many seconds.
     MoveClock(usize, i64),
+    /// This one is asked to lead.
+    Transfer(usize),
+    /// Removed, and replaced by a new one without data.
+    Replace(usize),
+    /// The same, after SIGKILL.
+    ReplaceDead(usize),
 }
 
 impl Fault {
@@ -35,7 +44,7 @@ impl Fault {
     pub(crate) fn draw(rng: &mut Rng, cluster: &Cluster, leader: usize) -> Self {
         let one = if rng.chance(1, 2) { leader } else { rng.index(MEMBERS) };
         let other = (one + 1 + rng.index(MEMBERS - 1)) % MEMBERS;
-        match rng.index(14) {
+        match rng.index(18) {
             0 | 1 => Self::Kill(vec![one]),
             2 => Self::Kill(vec![one, other]),
             3 => Self::Kill((0..MEMBERS).collect()),
@@ -52,6 +61,9 @@ impl Fault {
                 let seconds = *rng.pick(&[-86_400, -30, -3, 3, 30, 86_400]).expect("there are");
                 Self::MoveClock(one, seconds)
             }
+            13 | 14 => Self::Transfer(other),
+            15 | 16 if rng.chance(1, 2) => Self::Replace(one),
+            15 | 16 => Self::ReplaceDead(one),
             _ => Self::Cut(vec![Link { from: one, to: other }]),
         }
     }
@@ -60,15 +72,30 @@ impl Fault {
     fn members(&self) -> &[usize] {
         match self {
             Self::Kill(which) => which,
-            Self::Terminate(number) | Self::Pause(number) => std::slice::from_ref(number),
-            Self::Cut(_) | Self::Slow(_) | Self::FillDisk(_) | Self::MoveClock(..) => &[],
+            Self::Terminate(number)
+            | Self::Pause(number)
+            | Self::Replace(number)
+            | Self::ReplaceDead(number) => std::slice::from_ref(number),
+            Self::Cut(_)
+            | Self::Slow(_)
+            | Self::FillDisk(_)
+            | Self::MoveClock(..)
+            | Self::Transfer(_) => &[],
         }
     }
 
     /// Whether both can be there at once.
     fn goes_with(&self, other: &Self) -> bool {
         let is_same_kind = std::mem::discriminant(self) == std::mem::discriminant(other);
-        !is_same_kind && self.members().iter().all(|member| !other.members().contains(member))
+        // There is one replacement at a time, and it ends what was on the disk.
+        let is_about_disks = self.changes_disks() && other.changes_disks();
+        !is_same_kind
+            && !is_about_disks
+            && self.members().iter().all(|member| !other.members().contains(member))
+    }
+
+    fn changes_disks(&self) -> bool {
+        matches!(self, Self::Replace(_) | Self::ReplaceDead(_) | Self::FillDisk(_))
     }
 
     async fn strike(&self, cluster: &mut Cluster) {
@@ -89,6 +116,17 @@ impl Fault {
             }
             Self::FillDisk(number) => cluster.disk(*number).fill(),
             Self::MoveClock(number, seconds) => cluster.move_clock(*number, *seconds),
+            // Whoever is asked passes it on to the leader.
+            Self::Transfer(to) => {
+                cluster.transfer(*to, *to).await;
+            }
+            Self::Replace(number) | Self::ReplaceDead(number) => {
+                cluster.replace(*number).await;
+                if matches!(self, Self::ReplaceDead(_)) {
+                    cluster.members[*number].kill().await;
+                }
+                cluster.replaced(IN_PASSING).await;
+            }
         }
     }
 
@@ -100,8 +138,12 @@ impl Fault {
             Self::Pause(number) => cluster.members[*number].signal("CONT").await,
             Self::Cut(_) | Self::Slow(_) => cluster.network.heal(),
             Self::FillDisk(number) => cluster.disk(*number).clear(),
-            // A clock stays as it was set.
-            Self::MoveClock(..) => {}
+            // What else fails may be in the way.
+            Self::Replace(_) | Self::ReplaceDead(_) => {
+                cluster.replaced(IN_PASSING).await;
+            }
+            // A clock stays as it was set, and leaders lead.
+            Self::MoveClock(..) | Self::Transfer(_) => {}
         }
     }
 }
@@ -125,6 +167,7 @@ pub(crate) async fn torment(run: &mut Run, faults: usize) {
             sleep(lasts / 2).await;
             other.pass(&mut run.cluster).await;
         }
+        run.cluster.settle().await;
         run.progress(15).await;
     }
 }
