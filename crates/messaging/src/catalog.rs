@@ -43,8 +43,6 @@ pub enum CatalogCommand {
         partitions: Option<u32>,
         /// When old messages go.
         retention: Retention,
-        /// When.
-        now: Millis,
     },
     /// Deletes a topic with everything in it.
     DeleteTopic {
@@ -61,8 +59,6 @@ pub enum CatalogCommand {
         config: SubscriptionConfig,
         /// Where a new one begins.
         start: Start,
-        /// When.
-        now: Millis,
     },
     /// Deletes a subscription.
     DeleteSubscription {
@@ -77,8 +73,6 @@ pub enum CatalogCommand {
         name: Name,
         /// Its settings.
         config: QueueConfig,
-        /// When.
-        now: Millis,
     },
     /// Deletes a queue with everything in it.
     DeleteQueue {
@@ -154,6 +148,8 @@ pub struct Catalog {
     queues: BTreeMap<Name, QueueEntry>,
     /// Deleted, their logs not gone yet.
     removing: BTreeSet<GroupId>,
+    /// The highest time seen.
+    now: Millis,
 }
 
 impl Default for Catalog {
@@ -164,6 +160,7 @@ impl Default for Catalog {
             topics: BTreeMap::new(),
             queues: BTreeMap::new(),
             removing: BTreeSet::new(),
+            now: 0,
         }
     }
 }

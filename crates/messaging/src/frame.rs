@@ -1,19 +1,26 @@
 //! How a command lies in a log entry.
 //!
 //! ```text
-//! version (1 byte) | command (postcard) | record | record | …
+//! version (1 byte) | stamp (8 bytes, little endian) | command (postcard) | record | record | …
 //! record = envelope (postcard) | body
 //! ```
+//!
+//! The stamp is the time at which a leader took the command, in milliseconds since 1970. It has a
+//! fixed place so that a leader can put its own there for a command that another node took.
 //!
 //! The command holds the lengths of its records, so applying it touches neither envelopes nor
 //! bodies, and a body is handed out as a slice of the entry.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::ids::Millis;
+
 /// The version of commands that this code writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
+/// Where the command begins: after version and stamp.
+const HEAD: usize = 9;
 
 /// What travels with a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,26 +126,57 @@ fn to_u32(len: usize) -> u32 {
 }
 
 /// The payload of a log entry: the command, then the records it speaks of.
-pub fn encode(command: &impl Serialize, records: &Records) -> Bytes {
-    let mut bytes = Vec::with_capacity(32 + records.sizes.len() * 8 + records.len());
+pub fn encode(stamp: Millis, command: &impl Serialize, records: &Records) -> Bytes {
+    let mut bytes = Vec::with_capacity(HEAD + 32 + records.sizes.len() * 8 + records.len());
     bytes.push(VERSION);
+    bytes.extend_from_slice(&stamp.to_le_bytes());
     let mut bytes =
         postcard::to_extend(command, bytes).expect("a command is plain data, a vector grows");
     bytes.extend_from_slice(&records.bytes);
     Bytes::from(bytes)
 }
 
-/// Splits a payload into its command and the byte at which its records begin.
-pub fn decode<C: DeserializeOwned>(payload: &[u8]) -> Result<(C, usize), DecodeError> {
-    match payload.split_first() {
-        Some((&VERSION, rest)) => {
-            let (command, records) = postcard::take_from_bytes(rest)
-                .map_err(|source| DecodeError::Malformed { source })?;
-            Ok((command, payload.len() - records.len()))
-        }
-        Some((&version, _)) => Err(DecodeError::Version { version }),
-        None => Err(DecodeError::Empty),
+/// What a payload holds besides its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded<C> {
+    /// When a leader took the command.
+    pub stamp: Millis,
+    /// The command.
+    pub command: C,
+    /// The byte at which the records begin.
+    pub records: usize,
+}
+
+/// Splits a payload into its parts.
+pub fn decode<C: DeserializeOwned>(payload: &[u8]) -> Result<Decoded<C>, DecodeError> {
+    let stamp = stamp(payload)?;
+    let (command, records) = postcard::take_from_bytes(&payload[HEAD..])
+        .map_err(|source| DecodeError::Malformed { source })?;
+    Ok(Decoded { stamp, command, records: payload.len() - records.len() })
+}
+
+/// When a leader took the command of this payload.
+pub fn stamp(payload: &[u8]) -> Result<Millis, DecodeError> {
+    match payload {
+        [] => Err(DecodeError::Empty),
+        [VERSION, rest @ ..] => match rest.first_chunk() {
+            Some(stamp) => Ok(Millis::from_le_bytes(*stamp)),
+            None => Err(DecodeError::Short),
+        },
+        [version, ..] => Err(DecodeError::Version { version: *version }),
     }
+}
+
+/// The same command with another stamp. What is no command of this version stays as it is:
+/// whoever applies it says so.
+#[must_use]
+pub fn restamp(payload: Bytes, to: Millis) -> Bytes {
+    if stamp(&payload).is_err() {
+        return payload;
+    }
+    let mut bytes = BytesMut::from(payload);
+    bytes[1..HEAD].copy_from_slice(&to.to_le_bytes());
+    bytes.freeze()
 }
 
 /// Takes one record out of a payload without copying its body. `None` if it is not there.
@@ -158,7 +196,10 @@ pub fn record(payload: &Bytes, at: usize, size: RecordSize) -> Option<Record> {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Written by a version that this one does not know.
-    #[error("a command of version {version}, this program knows {VERSION}")]
+    #[error(
+        "a command of version {version}, this program reads only {VERSION}; start it with the \
+         data directory of its own version, or with an empty one"
+    )]
     Version {
         /// As written.
         version: u8,
@@ -166,6 +207,9 @@ pub enum DecodeError {
     /// No bytes at all.
     #[error("an empty command")]
     Empty,
+    /// Fewer bytes than a stamp takes.
+    #[error("a command that ends within its head")]
+    Short,
     /// Not what the version says.
     #[error("a command that cannot be decoded")]
     Malformed {
@@ -190,10 +234,11 @@ mod tests {
         let mut records = Records::default();
         records.push(&Envelope::default(), b"first");
         records.push(&envelope, b"second");
-        let payload = encode(&7_u32, &records);
+        let payload = encode(5, &7_u32, &records);
 
-        let (command, start) = decode::<u32>(&payload).unwrap();
-        assert_eq!(command, 7);
+        let decoded = decode::<u32>(&payload).unwrap();
+        let start = decoded.records;
+        assert_eq!((decoded.stamp, decoded.command), (5, 7));
         let first = record(&payload, start, records.sizes[0]).unwrap();
         assert_eq!(first.body, "first");
         let at = start + usize::try_from(records.sizes[0].total()).unwrap();
@@ -204,11 +249,31 @@ mod tests {
 
     #[test]
     fn foreign_bytes_are_an_error_and_not_a_panic() {
-        for bytes in [&[][..], &[2, 0], &[1], &[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]] {
+        let no_number = [&[VERSION, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0xff; 6]].concat();
+        for bytes in [&[][..], &[3, 0], &[VERSION], &[VERSION, 0, 0, 0, 0, 0, 0, 0], &no_number] {
             assert!(decode::<u32>(bytes).is_err(), "{bytes:?}");
         }
         let payload = Bytes::from_static(&[1, 2, 3]);
         assert!(record(&payload, 2, RecordSize { envelope: 1, body: 9 }).is_none());
         assert!(record(&payload, usize::MAX, RecordSize { envelope: 1, body: 9 }).is_none());
+    }
+
+    #[test]
+    fn a_leader_stamps_what_it_was_passed_and_changes_nothing_else() {
+        let mut records = Records::default();
+        records.push(&Envelope::default(), b"body");
+        let payload = encode(5, &7_u32, &records);
+        let stamped = restamp(payload.clone(), 6);
+        assert_eq!(stamped, encode(6, &7_u32, &records));
+        assert_eq!(stamp(&payload).unwrap(), 5, "others still hold the first one");
+        let foreign = Bytes::from_static(&[1, 2, 3]);
+        assert_eq!(restamp(foreign.clone(), 6), foreign);
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_version_says_what_to_do() {
+        let error = decode::<u32>(&[1, 7]).unwrap_err();
+        assert!(matches!(error, DecodeError::Version { version: 1 }));
+        assert!(error.to_string().contains("data directory"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version of snapshots that this code writes and reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 pub(crate) fn encode(state: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(state, vec![VERSION]).expect("state is plain data, a vector grows")
@@ -24,7 +24,10 @@ pub(crate) fn decode<S: DeserializeOwned>(snapshot: &[u8]) -> Result<S, Snapshot
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// Written by another version.
-    #[error("a snapshot of version {version}, this program reads {VERSION}")]
+    #[error(
+        "a snapshot of version {version}, this program reads only {VERSION}; start it with the \
+         data directory of its own version, or with an empty one"
+    )]
     Version {
         /// As written.
         version: u8,

@@ -8,18 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use consensus::GroupId;
 use futures_util::{StreamExt as _, stream};
 use messaging::catalog::{Catalog, CatalogCommand, Changed, QueueEntry, SubscriptionEntry, Topic};
 use messaging::config::{QueueConfig, Retention, Start, SubscriptionConfig};
-use messaging::frame::{self, Records};
 use messaging::ids::{Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
 use messaging::queue::QueueCommand;
 use messaging::subscription::Position;
 use raft_node::{Group, StartError};
-use serde::Serialize;
 
 use crate::broker::Broker;
 use crate::directory::{
@@ -41,8 +38,7 @@ impl Broker {
         partitions: Option<u32>,
         retention: Retention,
     ) -> Result<Changed, AdminError> {
-        let now = self.now_ms();
-        self.change(CatalogCommand::PutTopic { name, partitions, retention, now }).await
+        self.change(CatalogCommand::PutTopic { name, partitions, retention }).await
     }
 
     /// Deletes a topic with everything in it.
@@ -57,8 +53,7 @@ impl Broker {
         config: SubscriptionConfig,
         start: Start,
     ) -> Result<Changed, AdminError> {
-        let now = self.now_ms();
-        self.change(CatalogCommand::PutSubscription { topic, name, config, start, now }).await
+        self.change(CatalogCommand::PutSubscription { topic, name, config, start }).await
     }
 
     /// Deletes a subscription.
@@ -75,8 +70,7 @@ impl Broker {
         name: Name,
         config: QueueConfig,
     ) -> Result<Changed, AdminError> {
-        let now = self.now_ms();
-        self.change(CatalogCommand::PutQueue { name, config, now }).await
+        self.change(CatalogCommand::PutQueue { name, config }).await
     }
 
     /// Deletes a queue with everything in it.
@@ -96,9 +90,9 @@ impl Broker {
             let catalog = &broker.shared.catalog;
             let proposed = match command {
                 CatalogCommand::DeleteTopic { .. } | CatalogCommand::DeleteQueue { .. } => {
-                    catalog.propose_freeing(payload(&command)).await
+                    catalog.propose_freeing(broker.payload(&command)).await
                 }
-                _ => catalog.propose(payload(&command)).await,
+                _ => catalog.propose(broker.payload(&command)).await,
             };
             let changed = proposed?.reply?;
             if changed != Changed::Unchanged || broker.shared.behind.borrow().is_some() {
@@ -167,7 +161,7 @@ impl Broker {
                 None => self.start_partition(*id).await,
             };
             if let Ok(group) = partition.served.group() {
-                let configured = configure_partition(group, number, &entry).await;
+                let configured = configure_partition(&self, group, (number, &entry)).await;
                 failed = configured.err().or(failed);
             }
             // Consumers that wait find a subscription gone, the keeper another retention.
@@ -223,7 +217,7 @@ impl Broker {
             }
         };
         let failed = match served.group() {
-            Ok(group) => configure_queue(group, &entry).await.err(),
+            Ok(group) => configure_queue(&self, group, &entry).await.err(),
             Err(_unserved) => None,
         };
         let metrics = self.shared.metrics.destination(name.as_str(), "");
@@ -276,7 +270,7 @@ impl Broker {
                 Ok(()) => {
                     before.end(*group);
                     let command = CatalogCommand::Removed { group: *group };
-                    self.shared.catalog.propose_freeing(payload(&command)).await?.reply?;
+                    self.shared.catalog.propose_freeing(self.payload(&command)).await?.reply?;
                 }
                 // It stays in the catalog's list: the next change or start tries again.
                 Err(error) => tracing::warn!(group = group.0, %error, "a log is not removed yet"),
@@ -300,21 +294,22 @@ async fn at_once<T>(
 
 /// Gives a queue the settings it does not have yet.
 async fn configure_queue(
+    broker: &Broker,
     group: &Group<QueueMachine>,
     entry: &QueueEntry,
 ) -> Result<(), AdminError> {
     if group.query(|machine| machine.0.version()).await? != entry.version {
         let (version, config) = (entry.version, entry.config.clone());
-        group.propose(payload(&QueueCommand::Configure { version, config })).await?;
+        group.propose(broker.payload(&QueueCommand::Configure { version, config })).await?;
     }
     Ok(())
 }
 
 /// Gives a partition the settings and subscriptions it does not have yet.
 async fn configure_partition(
+    broker: &Broker,
     group: &Group<PartitionMachine>,
-    number: u32,
-    entry: &Topic,
+    (number, entry): (u32, &Topic),
 ) -> Result<(), AdminError> {
     let (version, has) = group
         .query(|machine| {
@@ -325,7 +320,7 @@ async fn configure_partition(
         .await?;
     if version != entry.version {
         let (version, retention) = (entry.version, entry.retention);
-        group.propose(payload(&PartitionCommand::Configure { version, retention })).await?;
+        group.propose(broker.payload(&PartitionCommand::Configure { version, retention })).await?;
     }
     for (name, subscription) in &entry.subscriptions {
         if has.get(&subscription.id) != Some(&subscription.version) {
@@ -337,12 +332,12 @@ async fn configure_partition(
                 config: subscription.config.clone(),
                 start,
             };
-            group.propose(payload(&command)).await?;
+            group.propose(broker.payload(&command)).await?;
         }
     }
     let wanted: Vec<_> = entry.subscriptions.values().map(|entry| entry.id).collect();
     for id in has.into_keys().filter(|id| !wanted.contains(id)) {
-        group.propose_freeing(payload(&PartitionCommand::DeleteSubscription { id })).await?;
+        group.propose_freeing(broker.payload(&PartitionCommand::DeleteSubscription { id })).await?;
     }
     Ok(())
 }
@@ -358,9 +353,4 @@ pub(crate) async fn position(
         Start::Offset(offset) => Position::Offset(offset),
         Start::Time(time) => Position::Offset(log::offset_at(group, time).await?.0),
     })
-}
-
-/// A command without records.
-pub(crate) fn payload(command: &impl Serialize) -> Bytes {
-    frame::encode(command, &Records::default())
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chassis::clock::Clock;
+use messaging::frame::{self, Records};
 use raft_node::{Group, Groups};
+use serde::Serialize;
 use telemetry::trace::TraceContext;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -87,6 +90,11 @@ impl Broker {
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> u64 {
         self.shared.clock.unix_ms()
+    }
+
+    /// A command without records, as a log entry of now.
+    pub(crate) fn payload(&self, command: &impl Serialize) -> Bytes {
+        frame::encode(self.now_ms(), command, &Records::default())
     }
 }
 

@@ -7,13 +7,12 @@
 use std::sync::Arc;
 
 use messaging::dispatch::{Doomed, Reason};
-use messaging::frame::{DeadLetterNote, Record, Records};
+use messaging::frame::{self, DeadLetterNote, Record, Records};
 use messaging::ids::{Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
 use messaging::queue::{self, Outgoing, QueueCommand, Source, Stored};
 use messaging::subscription::{self, Settle};
 
-use crate::admin::payload;
 use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::MessageError;
@@ -55,7 +54,7 @@ pub(crate) async fn give_up_jobs(
         let items = doomed.iter().filter(|(doomed, _)| doomed.reason == reason);
         let items: Vec<_> = items.map(|(doomed, _)| (doomed.id, doomed.attempts)).collect();
         if !items.is_empty() {
-            group.propose_freeing(payload(&QueueCommand::Settle { why, items })).await?;
+            group.propose_freeing(broker.payload(&QueueCommand::Settle { why, items })).await?;
         }
     }
     Ok(())
@@ -96,7 +95,7 @@ impl Messages<'_> {
         };
         let items = self.doomed.iter().map(|doomed| (doomed.id, doomed.attempts)).collect();
         let settle = Settle { generation, why, items };
-        group.propose_freeing(payload(&PartitionCommand::Settle { id, settle })).await?;
+        group.propose_freeing(broker.payload(&PartitionCommand::Settle { id, settle })).await?;
         Ok(())
     }
 
@@ -172,7 +171,7 @@ async fn store(broker: &Broker, target: &Name, moves: Vec<Move>) -> Result<(), M
         }
     });
     let messages = messages.collect();
-    let command = QueueCommand::Send { now, idempotency_key: None, messages };
-    send::propose(&target, &command, &records).await?;
+    let command = QueueCommand::Send { idempotency_key: None, messages };
+    send::propose(&target, frame::encode(now, &command, &records)).await?;
     Ok(())
 }

@@ -15,7 +15,6 @@ use messaging::subscription::Delivered;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::payload;
 use crate::broker::Broker;
 use crate::dead_letter;
 use crate::directory::{PartitionHandle, QueueHandle};
@@ -144,7 +143,7 @@ async fn tend_queue(broker: &Broker, queue: &Arc<QueueHandle>) -> Result<Next, M
     let more = look.progress.len() == MAX_PROGRESS || look.doomed.len() == MAX_DOOMED;
     if !look.progress.is_empty() {
         let command = QueueCommand::Delivered { progress: look.progress.clone() };
-        if let Err(error) = group.propose(payload(&command)).await {
+        if let Err(error) = group.propose(broker.payload(&command)).await {
             group.local(move |machine| machine.0.report_again(&look.progress)).await?;
             return Err(error.into());
         }
@@ -189,7 +188,7 @@ async fn tend_partition(
     let look = group.local(look).await?;
     partition.served.changed.notify_one();
     if look.trim {
-        group.propose_freeing(payload(&PartitionCommand::Trim { now })).await?;
+        group.propose_freeing(broker.payload(&PartitionCommand::Trim)).await?;
     }
     let mut more = look.trim;
     for subscription in look.subscriptions {
@@ -199,7 +198,7 @@ async fn tend_partition(
             more |= delivered.progress.len() == MAX_PROGRESS;
             let (id, delivered) = (*id, delivered.clone());
             let command = PartitionCommand::Delivered { id, delivered: delivered.clone() };
-            if let Err(error) = group.propose(payload(&command)).await {
+            if let Err(error) = group.propose(broker.payload(&command)).await {
                 let again = move |machine: &mut PartitionMachine| {
                     if let Some(mut leading) = machine.0.subscription_mut(id) {
                         leading.report_again(&delivered);

@@ -46,7 +46,8 @@ mod trace;
 mod handlers;
 
 use chassis::{Context, Service, StartError};
-use raft_node::Groups;
+use messaging::frame;
+use raft_node::{Adopt, Groups};
 
 pub use config::{Config, Limits};
 
@@ -61,8 +62,10 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
         links: context.stop.clone(),
         metrics: context.metrics.clone(),
     };
-    let groups =
-        Groups::open(raft_node::Config::new(data_dir), lent).map_err(StartError::from_error)?;
+    let mut config = raft_node::Config::new(data_dir);
+    let clock = context.clock.clone();
+    config.adopt = Adopt::new(move |command| frame::restamp(command, clock.unix_ms()));
+    let groups = Groups::open(config, lent).map_err(StartError::from_error)?;
     chassis::log::observe(groups.wal(), &context.metrics, &context.health);
     let failed = groups.failed();
     let catalog = mend::start_catalog(&groups, &context).await?;

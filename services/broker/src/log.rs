@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use consensus::Index;
-use messaging::frame::{self, Record};
+use messaging::frame::{self, Decoded, Record};
 use messaging::ids::{Millis, Offset};
 use messaging::partition::{PartitionCommand, Span};
 use messaging::queue::Stored;
@@ -80,10 +80,11 @@ impl Walk {
         want: &mut impl FnMut(u64) -> Want,
         found: &mut Vec<Published>,
     ) -> Result<bool, LogError> {
-        let (command, mut at) =
+        let Decoded { stamp, command, records: mut at } =
             frame::decode(payload).map_err(|_| LogError::Unreadable { source: None })?;
-        let PartitionCommand::Publish { now, sizes, .. } = command else { return Ok(true) };
-        self.at_ms = self.at_ms.max(now);
+        // As the machine does it, with every command.
+        self.at_ms = self.at_ms.max(stamp);
+        let PartitionCommand::Publish { sizes, .. } = command else { return Ok(true) };
         for size in sizes {
             match want(self.offset) {
                 Want::Stop => return Ok(false),

@@ -76,8 +76,8 @@ impl Broker {
         let appends = parts.into_iter().map(|(partition, mut records)| {
             let sizes = std::mem::take(&mut records.sizes);
             let idempotency_key = idempotency_key.clone();
-            let command = PartitionCommand::Publish { now, idempotency_key, sizes };
-            let payload = frame::encode(&command, &records);
+            let command = PartitionCommand::Publish { idempotency_key, sizes };
+            let payload = frame::encode(now, &command, &records);
             let handle = topic.partition(partition).cloned();
             let expires = topic.entry.retention.age_ms.is_some();
             async move {

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use messaging::frame::{Record, Records};
+use messaging::frame::{self, Record, Records};
 use messaging::ids::{MessageId, Name};
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Source, Stored, Why};
 
-use crate::admin::payload;
 use crate::broker::Broker;
 use crate::directory::{Directory, QueueHandle};
 use crate::error::{LogError, MessageError};
@@ -66,7 +65,8 @@ impl Broker {
     /// Removes every message of a queue.
     pub(crate) async fn purge(&self, queue: &Name) -> Result<u64, MessageError> {
         let queue = self.directory().queue(queue)?;
-        match queue.served.group()?.propose_freeing(payload(&QueueCommand::Purge)).await?.reply {
+        match queue.served.group()?.propose_freeing(self.payload(&QueueCommand::Purge)).await?.reply
+        {
             QueueReply::Purged(removed) => Ok(removed),
             _ => Err(LogError::Misunderstood.into()),
         }
@@ -205,11 +205,12 @@ impl Broker {
             }
         });
         let messages_out = outgoing.collect();
-        let now = self.now_ms();
-        let command = QueueCommand::Send { now, idempotency_key: None, messages: messages_out };
-        send::propose(target, &command, &records).await?;
+        let command = QueueCommand::Send { idempotency_key: None, messages: messages_out };
+        send::propose(target, frame::encode(self.now_ms(), &command, &records)).await?;
         let items = messages.iter().map(|(id, attempts, _)| (id.0, *attempts)).collect();
-        group.propose_freeing(payload(&QueueCommand::Settle { why: Why::Redriven, items })).await?;
+        group
+            .propose_freeing(self.payload(&QueueCommand::Settle { why: Why::Redriven, items }))
+            .await?;
         Ok(())
     }
 }

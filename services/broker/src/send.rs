@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use messaging::frame::{self, Records};
 use messaging::ids::{Name, stable_hash};
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Refused, SendReply};
@@ -53,11 +54,11 @@ impl Broker {
         let expires =
             queue.entry.config.ttl_ms.is_some() || jobs.iter().any(|job| job.ttl_ms.is_some());
         let creator = Creator { context: span.context(), tracestate };
-        let now = self.now_ms();
         let mut records = Records::default();
         let messages = jobs.into_iter().map(|job| outgoing(job, &creator, &mut records)).collect();
-        let command = QueueCommand::Send { now, idempotency_key, messages };
-        let result = propose(&queue, &command, &records).in_span(&span).await;
+        let command = QueueCommand::Send { idempotency_key, messages };
+        let payload = frame::encode(self.now_ms(), &command, &records);
+        let result = propose(&queue, payload).in_span(&span).await;
         // What expires is the keeper's to remove, and it may be asleep.
         if expires {
             queue.served.keeper.notify_one();
@@ -89,13 +90,11 @@ fn outgoing(job: NewJob, creator: &Creator, records: &mut Records) -> Outgoing {
     }
 }
 
-/// Proposes a send and reads its reply.
+/// Proposes a send, encoded, and reads its reply.
 pub(crate) async fn propose(
     queue: &Arc<QueueHandle>,
-    command: &QueueCommand,
-    records: &Records,
+    payload: Bytes,
 ) -> Result<Vec<SendReply>, MessageError> {
-    let payload = frame::encode(command, records);
     match queue.served.group()?.propose(payload).await?.reply {
         QueueReply::Sent(replies) => Ok(replies),
         QueueReply::Refused(refused @ (Refused::TooMany { .. } | Refused::TooBig { .. })) => {

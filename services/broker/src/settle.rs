@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use messaging::ack::AckId;
 use messaging::dispatch::Verdict;
-use messaging::ids::{MessageId, Millis, Name, SubscriptionId};
+use messaging::ids::{MessageId, Name, SubscriptionId};
 use messaging::partition::{PartitionCommand, PartitionReply};
 use messaging::queue::{self, QueueCommand, QueueReply};
 use messaging::subscription::{self, Settle, SettleReply};
 use telemetry::trace::InSpan as _;
 
-use crate::admin::payload;
 use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::{LogError, MessageError};
@@ -86,7 +85,7 @@ impl Broker {
         let here = |id: &AckId| id.group == queue.served.id.0 && id.subscription == 0;
         let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
         let span = trace::settle(act.name(), &queue.name);
-        let settled = settle_in_queue(&queue, &mine, act, self.now_ms()).in_span(&span).await?;
+        let settled = settle_in_queue(&queue, &mine, act, self).in_span(&span).await?;
         let outcomes = scatter(ids.len(), [(mine, settled)]);
         if act == Act::Ack {
             queue.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
@@ -107,12 +106,11 @@ impl Broker {
         let id = subscription.entry.id;
         let mut span = trace::settle(act.name(), &topic.name);
         span.set("messaging.destination.subscription.name", subscription.name.to_string());
-        let now = self.now_ms();
         let settles = topic.partitions.iter().filter_map(|partition| {
             let here = |ack: &AckId| ack.group == partition.served.id.0 && ack.subscription == id.0;
             let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
             (!mine.is_empty()).then_some(async move {
-                let settled = settle_in_partition(partition, (id, &mine), act, now).await?;
+                let settled = settle_in_partition(partition, (id, &mine), act, self).await?;
                 Ok::<_, LogError>((mine, settled))
             })
         });
@@ -131,12 +129,13 @@ async fn settle_in_queue(
     queue: &QueueHandle,
     mine: &[(usize, AckId)],
     act: Act,
-    now: Millis,
+    broker: &Broker,
 ) -> Result<Vec<Outcome>, LogError> {
     if mine.is_empty() {
         return Ok(Vec::new());
     }
     let group = queue.served.group()?;
+    let now = broker.now_ms();
     let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
     let judge = move |machine: &mut crate::state_machine::QueueMachine| {
         let policy = machine.0.advance(now);
@@ -164,7 +163,7 @@ async fn settle_in_queue(
         return Ok(outcomes(&verdicts, None));
     }
     let command = QueueCommand::Settle { why: queue::Why::Acked, items };
-    match group.propose_freeing(payload(&command)).await?.reply {
+    match group.propose_freeing(broker.payload(&command)).await?.reply {
         QueueReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
         _ => Err(LogError::Misunderstood),
     }
@@ -174,9 +173,10 @@ async fn settle_in_partition(
     partition: &PartitionHandle,
     (id, mine): (SubscriptionId, &[(usize, AckId)]),
     act: Act,
-    now: Millis,
+    broker: &Broker,
 ) -> Result<Vec<Outcome>, LogError> {
     let group = partition.served.group()?;
+    let now = broker.now_ms();
     let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
     let judge = move |machine: &mut crate::state_machine::PartitionMachine| {
         let Some(mut leading) = machine.0.subscription_mut(id) else {
@@ -208,7 +208,7 @@ async fn settle_in_partition(
     }
     let settle = Settle { generation, why: subscription::Why::Acked, items };
     let command = PartitionCommand::Settle { id, settle };
-    match group.propose_freeing(payload(&command)).await?.reply {
+    match group.propose_freeing(broker.payload(&command)).await?.reply {
         PartitionReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
         PartitionReply::NoSubscription => Ok(vec![Outcome::Unknown; mine.len()]),
         _ => Err(LogError::Misunderstood),

@@ -9,7 +9,7 @@ use messaging::partition::{PartitionCommand, PartitionReply};
 use messaging::queue;
 use messaging::subscription::{self, Position};
 
-use crate::admin::{payload, position};
+use crate::admin::position;
 use crate::broker::Broker;
 use crate::directory::{QueueHandle, TopicHandle};
 use crate::error::{LogError, MessageError, NotFound};
@@ -137,7 +137,7 @@ impl Broker {
                 continue;
             };
             let to: Position = position(group, to).await?;
-            match group.propose(payload(&PartitionCommand::Seek { id, to })).await?.reply {
+            match group.propose(self.payload(&PartitionCommand::Seek { id, to })).await?.reply {
                 PartitionReply::Sought(offset) => positions.push(offset.0),
                 PartitionReply::NoSubscription => return Err(gone(&topic, name).into()),
                 _ => return Err(LogError::Misunderstood.into()),

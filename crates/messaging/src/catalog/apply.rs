@@ -6,8 +6,8 @@ use consensus::GroupId;
 use super::{Catalog, CatalogCommand, QueueEntry, SubscriptionEntry, Topic};
 use super::{MAX_GROUPS, MAX_PARTITIONS, MAX_QUEUES, MAX_SUBSCRIPTIONS, MAX_TOPICS};
 use crate::config::{QueueConfig, Retention, Start, SubscriptionConfig};
-use crate::frame;
-use crate::ids::{Millis, Name, SubscriptionId};
+use crate::frame::{self, Decoded};
+use crate::ids::{Name, SubscriptionId};
 
 /// What a command did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,20 +83,21 @@ pub enum CatalogRefused {
 impl Catalog {
     /// Applies one log entry. The same entries in the same order always make the same state.
     pub fn apply(&mut self, payload: &Bytes) -> CatalogReply {
-        let Ok((command, _)) = frame::decode::<CatalogCommand>(payload) else {
+        let Ok(Decoded { stamp, command, .. }) = frame::decode(payload) else {
             return Err(CatalogRefused::NotUnderstood);
         };
+        self.now = self.now.max(stamp);
         match command {
-            CatalogCommand::PutTopic { name, partitions, retention, now } => {
-                self.put_topic(name, partitions, retention, now)
+            CatalogCommand::PutTopic { name, partitions, retention } => {
+                self.put_topic(name, partitions, retention)
             }
             CatalogCommand::DeleteTopic { name } => {
                 let topic = self.topics.remove(&name).ok_or(CatalogRefused::NoTopic(name))?;
                 self.removing.extend(topic.partitions);
                 Ok(Changed::Deleted)
             }
-            CatalogCommand::PutSubscription { topic, name, config, start, now } => {
-                self.put_subscription((topic, name), config, start, now)
+            CatalogCommand::PutSubscription { topic, name, config, start } => {
+                self.put_subscription((topic, name), config, start)
             }
             CatalogCommand::DeleteSubscription { topic, name } => {
                 let entry = self.topics.get_mut(&topic);
@@ -106,7 +107,7 @@ impl Catalog {
                     None => Err(CatalogRefused::NoSubscription { topic, name }),
                 }
             }
-            CatalogCommand::PutQueue { name, config, now } => self.put_queue(name, config, now),
+            CatalogCommand::PutQueue { name, config } => self.put_queue(name, config),
             CatalogCommand::DeleteQueue { name } => self.delete_queue(name),
             CatalogCommand::Removed { group } => {
                 self.removing.remove(&group);
@@ -120,7 +121,6 @@ impl Catalog {
         name: Name,
         partitions: Option<u32>,
         retention: Retention,
-        now: Millis,
     ) -> CatalogReply {
         let has = self.topics.get(&name).map_or(0, Topic::partition_count);
         let wanted = partitions.unwrap_or(has.max(1));
@@ -139,7 +139,7 @@ impl Catalog {
             version: 0,
             partitions: Vec::new(),
             retention,
-            created_ms: now,
+            created_ms: self.now,
             subscriptions: Default::default(),
         });
         let changed = change(has == 0, !groups.is_empty() || topic.retention != retention);
@@ -156,7 +156,6 @@ impl Catalog {
         (topic_name, name): (Name, Name),
         config: SubscriptionConfig,
         start: Start,
-        now: Millis,
     ) -> CatalogReply {
         self.check_dead_letter(config.dead_letter.as_ref())?;
         let id = SubscriptionId(self.next_subscription);
@@ -177,7 +176,7 @@ impl Catalog {
             config: config.clone(),
             start,
             partitions,
-            created_ms: now,
+            created_ms: self.now,
         });
         let changed = change(is_new, entry.config != config);
         if changed != Changed::Unchanged {
@@ -187,7 +186,7 @@ impl Catalog {
         Ok(changed)
     }
 
-    fn put_queue(&mut self, name: Name, config: QueueConfig, now: Millis) -> CatalogReply {
+    fn put_queue(&mut self, name: Name, config: QueueConfig) -> CatalogReply {
         if config.dead_letter.as_ref() == Some(&name) {
             return Err(CatalogRefused::OwnDeadLetterQueue(name));
         }
@@ -205,7 +204,7 @@ impl Catalog {
         }
         self.check_groups(1)?;
         let group = self.new_group();
-        let queue = QueueEntry { group, version: 1, config, created_ms: now };
+        let queue = QueueEntry { group, version: 1, config, created_ms: self.now };
         self.queues.insert(name, queue);
         Ok(Changed::Created)
     }
@@ -271,7 +270,7 @@ mod tests {
     use crate::frame::{Records, encode};
 
     fn apply(catalog: &mut Catalog, command: &CatalogCommand) -> CatalogReply {
-        catalog.apply(&encode(command, &Records::default()))
+        catalog.apply(&encode(1, command, &Records::default()))
     }
 
     fn name(text: &str) -> Name {
@@ -280,12 +279,12 @@ mod tests {
 
     fn put_queue(text: &str, dead_letter: Option<&str>) -> CatalogCommand {
         let config = QueueConfig { dead_letter: dead_letter.map(name), ..QueueConfig::default() };
-        CatalogCommand::PutQueue { name: name(text), config, now: 1 }
+        CatalogCommand::PutQueue { name: name(text), config }
     }
 
     fn put_topic(partitions: Option<u32>) -> CatalogCommand {
         let retention = Retention::default();
-        CatalogCommand::PutTopic { name: name("t"), partitions, retention, now: 1 }
+        CatalogCommand::PutTopic { name: name("t"), partitions, retention }
     }
 
     #[test]

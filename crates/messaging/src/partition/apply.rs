@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::spans::{self, Entry, Grain};
 use super::{IDEMPOTENCY_WINDOW_MS, Partition, PartitionCommand, State};
 use crate::config::{Retention, SubscriptionConfig};
-use crate::frame::{self, RecordSize};
-use crate::ids::{Millis, Name, Offset, SubscriptionId};
+use crate::frame::{self, Decoded, RecordSize};
+use crate::ids::{Name, Offset, SubscriptionId};
 use crate::subscription::{Position, SettleReply, Subscription};
 
 /// What a publish appended.
@@ -40,18 +40,18 @@ pub enum PartitionReply {
 impl Partition {
     /// Applies one log entry. The same entries in the same order always make the same state.
     pub fn apply(&mut self, index: Index, payload: &Bytes) -> PartitionReply {
-        let Ok((command, _)) = frame::decode::<PartitionCommand>(payload) else {
+        let Ok(Decoded { stamp, command, .. }) = frame::decode(payload) else {
             return PartitionReply::NotUnderstood;
         };
+        self.state.now = self.state.now.max(stamp);
         match command {
-            PartitionCommand::Publish { now, idempotency_key, sizes } => {
-                self.publish(index, now, idempotency_key.as_deref(), &sizes)
+            PartitionCommand::Publish { idempotency_key, sizes } => {
+                self.publish(index, idempotency_key.as_deref(), &sizes)
             }
             PartitionCommand::Configure { version, retention } => {
                 self.configure(version, retention)
             }
-            PartitionCommand::Trim { now } => {
-                self.state.now = self.state.now.max(now);
+            PartitionCommand::Trim => {
                 self.trim();
                 PartitionReply::Done
             }
@@ -87,15 +87,8 @@ impl Partition {
         }
     }
 
-    fn publish(
-        &mut self,
-        index: Index,
-        now: Millis,
-        key: Option<&str>,
-        sizes: &[RecordSize],
-    ) -> PartitionReply {
+    fn publish(&mut self, index: Index, key: Option<&str>, sizes: &[RecordSize]) -> PartitionReply {
         let state = &mut self.state;
-        state.now = state.now.max(now);
         state.results.expire(state.now);
         if let Some(first_result) = key.and_then(|key| state.results.get(key)) {
             let reply = PartitionReply::Published(*first_result);

@@ -31,8 +31,6 @@ pub const MAX_IDEMPOTENCY_KEYS: usize = 100_000;
 pub enum PartitionCommand {
     /// Appends messages; their records follow the command.
     Publish {
-        /// When the leader took them.
-        now: Millis,
         /// A repeat under the same key answers the first result.
         idempotency_key: Option<String>,
         /// One for each message.
@@ -46,10 +44,7 @@ pub enum PartitionCommand {
         retention: Retention,
     },
     /// Drops what retention no longer keeps.
-    Trim {
-        /// As the leader's clock says.
-        now: Millis,
-    },
+    Trim,
     /// Creates a subscription or changes its settings.
     PutSubscription {
         /// Its identity, from the catalog.

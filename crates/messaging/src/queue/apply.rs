@@ -10,7 +10,7 @@ use super::{IDEMPOTENCY_WINDOW_MS, Outgoing, Queue, QueueCommand, SOURCE_WINDOW_
 use super::{Stored, Why};
 use crate::config::QueueConfig;
 use crate::dispatch::Progress;
-use crate::frame;
+use crate::frame::{self, Decoded};
 use crate::ids::{MessageId, Millis};
 use crate::subscription::SettleReply;
 
@@ -72,12 +72,12 @@ pub enum QueueReply {
 impl Queue {
     /// Applies one log entry. The same entries in the same order always make the same state.
     pub fn apply(&mut self, index: Index, payload: &Bytes) -> QueueReply {
-        let Ok((command, records)) = frame::decode::<QueueCommand>(payload) else {
+        let Ok(Decoded { stamp, command, records }) = frame::decode(payload) else {
             return QueueReply::NotUnderstood;
         };
+        self.state.now = self.state.now.max(stamp);
         match command {
-            QueueCommand::Send { now, idempotency_key, messages } => {
-                self.state.now = self.state.now.max(now);
+            QueueCommand::Send { idempotency_key, messages } => {
                 let place = Place { index, at: records };
                 self.send(place, idempotency_key.as_deref(), &messages)
             }

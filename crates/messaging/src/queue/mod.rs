@@ -41,8 +41,6 @@ pub const SOURCE_WINDOW_MS: u64 = 3_600_000;
 pub enum QueueCommand {
     /// Stores messages; their records follow the command.
     Send {
-        /// When the leader took them.
-        now: Millis,
         /// A repeat under the same key answers the first result.
         idempotency_key: Option<String>,
         /// One for each message.

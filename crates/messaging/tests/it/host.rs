@@ -26,7 +26,7 @@ impl QueueHost {
     }
 
     pub(crate) fn propose(&mut self, command: &QueueCommand) -> QueueReply {
-        self.append(frame::encode(command, &Records::default()))
+        self.append(frame::encode(self.now, command, &Records::default()))
     }
 
     /// Sends one message for each body, with this as its other properties.
@@ -38,8 +38,8 @@ impl QueueHost {
         let messages =
             records.sizes.iter().map(|size| Outgoing { size: *size, ..outgoing.clone() });
         let messages = messages.collect();
-        let command = QueueCommand::Send { now: self.now, idempotency_key: None, messages };
-        self.append(frame::encode(&command, &records))
+        let command = QueueCommand::Send { idempotency_key: None, messages };
+        self.append(frame::encode(self.now, &command, &records))
     }
 
     fn append(&mut self, payload: Bytes) -> QueueReply {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use consensus::Index;
 use messaging::config::{Retention, SubscriptionConfig};
-use messaging::frame::{self, Envelope, Records};
+use messaging::frame::{self, Decoded, Envelope, Records};
 use messaging::ids::{Epoch, Offset, SubscriptionId};
 use messaging::partition::{Partition, PartitionCommand, PartitionReply};
 use messaging::subscription::{Fed, Position, Settle, SettleReply, Why};
@@ -27,7 +27,7 @@ impl PartitionHost {
     }
 
     pub(crate) fn propose(&mut self, command: &PartitionCommand) -> PartitionReply {
-        self.append(frame::encode(command, &Records::default()))
+        self.append(frame::encode(self.now, command, &Records::default()))
     }
 
     pub(crate) fn publish(&mut self, count: usize, key: Option<&str>) -> PartitionReply {
@@ -36,10 +36,10 @@ impl PartitionHost {
         for body in first..first + count as u64 {
             records.push(&Envelope::default(), body.to_string().as_bytes());
         }
-        let (now, sizes) = (self.now, records.sizes.clone());
+        let sizes = records.sizes.clone();
         let idempotency_key = key.map(str::to_owned);
-        let command = PartitionCommand::Publish { now, idempotency_key, sizes };
-        self.append(frame::encode(&command, &records))
+        let command = PartitionCommand::Publish { idempotency_key, sizes };
+        self.append(frame::encode(self.now, &command, &records))
     }
 
     fn append(&mut self, payload: Bytes) -> PartitionReply {
@@ -63,7 +63,7 @@ impl PartitionHost {
         let mut at = span.first.0;
         for index in span.first_index.0..=span.last_index.0 {
             let payload = &self.log[usize::try_from(index).unwrap() - 1];
-            let (command, mut place) = frame::decode(payload).unwrap();
+            let Decoded { command, records: mut place, .. } = frame::decode(payload).unwrap();
             let PartitionCommand::Publish { sizes, .. } = command else { continue };
             for size in sizes {
                 if at == offset {
@@ -153,8 +153,7 @@ proptest! {
                 }
                 Step::Wait(ms) => host.now += ms,
                 Step::Trim => {
-                    let now = host.now;
-                    host.propose(&PartitionCommand::Trim { now });
+                    host.propose(&PartitionCommand::Trim);
                 }
                 Step::Other => {
                     host.propose(&PartitionCommand::DeleteSubscription { id: SUBSCRIPTION });

@@ -137,8 +137,7 @@ fn a_partition_is_a_function_of_its_log() {
                     host.propose(&PartitionCommand::Seek { id: SUBSCRIPTION, to });
                 }
                 _ => {
-                    let now = host.now;
-                    host.propose(&PartitionCommand::Trim { now });
+                    host.propose(&PartitionCommand::Trim);
                 }
             }
         }
