@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::load::until;
-use crate::node::{Node, leader_name, ok, trio};
+use crate::node::{Node, PATIENCE, leader_name, ok, trio};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_takes_writes_and_reads_what_others_wrote() {
@@ -56,6 +56,13 @@ async fn the_cluster_survives_any_member_and_the_member_comes_back() {
 async fn a_minority_refuses_instead_of_guessing() {
     let mut nodes = trio().await;
     ok(nodes[0].put("/v1/kv/color").body("blue")).await;
+    // Whoever waits as with an etcd waits until it leaves, but not where nobody can tell it more.
+    ok(nodes[0].post("/v3/lock/lock").body(r#"{"name":"bA=="}"#)).await;
+    ok(nodes[0].post("/v3/lease/grant").body(r#"{"TTL":"600","ID":"9"}"#)).await;
+    let waiting = nodes[0].post("/v3/lock/lock").body(r#"{"name":"bA==","lease":"9"}"#);
+    let waiting = tokio::spawn(waiting.send());
+    let line = async || ok(nodes[0].get("/v1/locks/l")).await.text().await.unwrap();
+    until("it waits", || async { line().await.contains(r#""lease":"9""#) }).await;
     nodes[1].kill().await;
     nodes[2].kill().await;
     let put = nodes[0].put("/v1/kv/color").body("red").send().await.unwrap();
@@ -66,6 +73,10 @@ async fn a_minority_refuses_instead_of_guessing() {
     assert_eq!(stale.text().await.unwrap(), "blue");
     assert_eq!(nodes[0].get("/livez").send().await.unwrap().status(), 200);
     assert_eq!(nodes[0].get("/readyz").send().await.unwrap().status(), 503);
+    let told = tokio::time::timeout(PATIENCE, waiting).await.expect("it is told in time");
+    let told = told.unwrap().unwrap();
+    assert_eq!(told.status(), 503);
+    assert!(told.text().await.unwrap().contains("etcdserver: no leader"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
