@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use crate::load::until;
 use crate::node::{Node, PATIENCE, leader_name, ok, trio};
@@ -60,7 +61,8 @@ async fn a_minority_refuses_instead_of_guessing() {
     ok(nodes[0].post("/v3/lock/lock").body(r#"{"name":"bA=="}"#)).await;
     ok(nodes[0].post("/v3/lease/grant").body(r#"{"TTL":"600","ID":"9"}"#)).await;
     let waiting = nodes[0].post("/v3/lock/lock").body(r#"{"name":"bA==","lease":"9"}"#);
-    let waiting = tokio::spawn(waiting.send());
+    let mut waits = JoinSet::new();
+    waits.spawn(waiting.send());
     let line = async || ok(nodes[0].get("/v1/locks/l")).await.text().await.unwrap();
     until("it waits", || async { line().await.contains(r#""lease":"9""#) }).await;
     nodes[1].kill().await;
@@ -73,8 +75,8 @@ async fn a_minority_refuses_instead_of_guessing() {
     assert_eq!(stale.text().await.unwrap(), "blue");
     assert_eq!(nodes[0].get("/livez").send().await.unwrap().status(), 200);
     assert_eq!(nodes[0].get("/readyz").send().await.unwrap().status(), 503);
-    let told = tokio::time::timeout(PATIENCE, waiting).await.expect("it is told in time");
-    let told = told.unwrap().unwrap();
+    let told = tokio::time::timeout(PATIENCE, waits.join_next()).await;
+    let told = told.expect("it is told in time").unwrap().unwrap().unwrap();
     assert_eq!(told.status(), 503);
     assert!(told.text().await.unwrap().contains("etcdserver: no leader"));
 }
