@@ -28,14 +28,14 @@ use crate::record::Recorder;
 /// Clients of registers and transactions.
 const WRITERS: u64 = 8;
 /// Clients of locks and elections. Their numbers follow.
-const LOCKERS: u64 = 5;
+const LOCKERS: u64 = 4;
 /// Clients that read what a member knows by itself.
 const READERS: u64 = 2;
 /// Clients of leases.
 const TENANTS: u64 = 2;
 const FIRST_TENANT: u64 = WRITERS + LOCKERS + READERS;
 /// What watchers watch. Every run ends with a write below the first one, which is below the others.
-const WATCHED: [&str; 3] = ["r/", "", "r/"];
+const WATCHED: [&str; 2] = ["r/", ""];
 /// The same over `/v3`.
 const STREAMED: [&str; 2] = ["", "r/"];
 
@@ -98,7 +98,7 @@ impl Load {
         }
         for (number, prefix) in STREAMED.into_iter().enumerate() {
             let name = format!("stream {number} of {prefix:?}");
-            let doors = doors_from(number + 1);
+            let doors = doors_from(number + 2);
             watchers.spawn(streams::follow(name, doors, prefix, goal.subscribe()));
         }
         Self { workers, watchers, shared, goal }

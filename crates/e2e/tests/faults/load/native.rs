@@ -25,14 +25,15 @@ pub(super) async fn carry_out(door: &Door, op: &Op, known: &Known) -> Told {
 
 async fn get(door: &Door, key: &str) -> Told {
     let answer = send(door.request(Method::GET, &path(key))).await;
-    let seen = match (answer.whole(), answer.etag()) {
-        (Some((200, value)), Some(revision)) => Some((value.to_owned(), revision)),
-        (Some((404, _)), _) => None,
+    let revision = answer.revision();
+    let seen = match (answer.whole(), answer.etag(), revision) {
+        (Some((200, value)), Some(modified), _) => Some((value.to_owned(), modified)),
+        (Some((404, _)), _, Some(_)) => None,
         // A read that fails does nothing.
         _ => return Told::ended(Ended::without(Outcome::Failed)),
     };
     let value = seen.as_ref().map(|(value, _)| value.clone());
-    let ended = Ended::saw(Ret::Value(value), answer.revision());
+    let ended = Ended::saw(Ret::Value(value), revision);
     Told { ended, seen: vec![(key.to_owned(), seen)] }
 }
 

@@ -17,7 +17,7 @@ use super::{Shared, etcd};
 use crate::cluster::Door;
 
 /// Time to think.
-const PAUSE: Duration = Duration::from_millis(15);
+const PAUSE: Duration = Duration::from_millis(25);
 
 pub(super) struct Reader {
     process: u64,
