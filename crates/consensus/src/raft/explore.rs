@@ -3,6 +3,7 @@
 
 use super::{Raft, Role};
 use crate::effect::Ticket;
+use crate::ids::{Index, NodeId};
 
 impl Raft {
     /// Moves the clock back to its start, deadlines to the next moment, random numbers to their
@@ -19,6 +20,14 @@ impl Raft {
             transfer.forget_time();
         }
         self.pending.forget_count()
+    }
+
+    /// What a leader knows of a member: what it has, and what it knows to be committed.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn known_of(&self, node: NodeId) -> Option<(Index, Index)> {
+        let Role::Leader(leader) = &self.role else { return None };
+        leader.progress(node).map(|progress| (progress.matched, progress.known_commit))
     }
 }
 

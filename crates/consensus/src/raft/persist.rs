@@ -66,6 +66,13 @@ impl Pending {
         for (ticket, _, _) in &mut self.held {
             *ticket = earlier(*ticket, by);
         }
+        let mut held: VecDeque<(Ticket, NodeId, Message)> = VecDeque::new();
+        for (ticket, to, message) in std::mem::take(&mut self.held) {
+            if !held.iter().any(|(_, other, earlier)| (*other, earlier) == (to, &message)) {
+                held.push_back((ticket, to, message));
+            }
+        }
+        self.held = held;
         by
     }
 

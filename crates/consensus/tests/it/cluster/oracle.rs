@@ -40,6 +40,8 @@ pub(crate) struct Oracle {
     entries: Arc<Vec<Vec<Known>>>,
     /// Per index, from 1: the term of what is committed.
     committed: Vec<Term>,
+    /// The same: the term in which a leader committed it.
+    committed_in: Vec<Term>,
     /// Per index, from 1: the machine's hash behind it.
     states: Vec<u64>,
     shown: BTreeMap<NodeId, Shown>,
@@ -57,12 +59,11 @@ macro_rules! ensure {
     };
 }
 
-/// What the future is judged by: who led, who was voted for, what is committed.
+/// What the future is judged by; not what a node last showed, which the node itself says.
 impl Hash for Oracle {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.leaders.hash(hasher);
-        self.votes.hash(hasher);
-        self.committed.hash(hasher);
+        (&self.leaders, &self.votes, &self.entries).hash(hasher);
+        (&self.committed, &self.committed_in, &self.states, self.read_floor).hash(hasher);
     }
 }
 
@@ -72,6 +73,7 @@ impl Oracle {
         let mut oracle = Self::default();
         oracle.see_entry(first, Term(0)).expect("the first entry contradicts nothing");
         oracle.committed.push(first.term);
+        oracle.committed_in.push(first.term);
         oracle
     }
 
@@ -152,6 +154,7 @@ impl Oracle {
                 let entries = Arc::make_mut(&mut self.entries);
                 entries.resize(entries.len().max(at + 1), Vec::new());
                 entries[at].push(seen);
+                entries[at].sort_unstable_by_key(|known| known.term);
             }
             Some(known) => ensure!(
                 *known == seen,
@@ -211,6 +214,13 @@ impl Oracle {
         Ok(())
     }
 
+    /// What a node last showed, when another history has led to the same.
+    pub(crate) fn recall(&mut self, id: NodeId, raft: &Raft) {
+        let HardState { term, commit, .. } = raft.hard_state();
+        let is_leader = raft.role() == RoleName::Leader;
+        self.shown.insert(id, Shown { term, commit, is_leader });
+    }
+
     /// Checks a node after a step of it, before its effects are carried out.
     pub(crate) fn check_node<'a>(
         &mut self,
@@ -246,11 +256,17 @@ impl Oracle {
         Ok(())
     }
 
-    /// §5.2 Election Safety, §5.4 Leader Completeness.
+    /// §5.2 Election Safety; §5.4 Leader Completeness: what was committed in a term is in the logs
+    /// of the leaders of all later terms. One of an earlier term may be elected after that, by a
+    /// vote that was long on its way: it will not commit anything.
     fn see_leader(&mut self, id: NodeId, raft: &Raft, term: Term) -> Check {
         let first = *self.leaders.entry(term).or_insert(id);
         ensure!(first == id, "{first} and {id} both led term {term}");
-        let last = self.committed();
+        let earlier = self.committed_in.iter().rposition(|by| *by <= term);
+        let last = Index(earlier.map_or(0, |at| at as u64 + 1));
+        if last == Index::ZERO {
+            return Ok(());
+        }
         let has = raft.term_at(last);
         let expected = self.committed[last.0 as usize - 1];
         ensure!(
@@ -273,6 +289,7 @@ impl Oracle {
                 return Err(format!("{} commits {index}, which it does not have", store.id));
             };
             self.committed.push(term);
+            self.committed_in.push(raft.hard_state().term);
         }
         let (id, term) = (store.id, raft.hard_state().term);
         let last = *self.committed.last().expect("it was just added");

@@ -9,7 +9,9 @@ use consensus::{
     ReadId, Restored, RoleName, Term, Ticket,
 };
 
-use crate::cluster::{Command, Oracle, Store, Wish, mix};
+use super::fate::{Fate, Left};
+use super::hash::{Quick, hash_of};
+use crate::cluster::{Command, Oracle, Store, Wish};
 
 /// How much of everything may happen. What is 0 does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,39 +37,57 @@ pub(crate) struct Budget {
 
 /// A message on its way. It arrives at any time, or never.
 #[derive(Clone, Debug)]
-struct Letter {
+pub(super) struct Letter {
     /// Of everything else in it.
-    hash: u64,
-    from: usize,
-    to: usize,
-    message: Arc<Message>,
+    pub(super) hash: u128,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) message: Arc<Message>,
 }
 
 #[derive(Clone, Debug)]
-struct Node {
-    raft: Raft,
-    store: Store,
+pub(super) struct Node {
+    pub(super) raft: Raft,
+    pub(super) store: Store,
     /// A snapshot that it was told to fetch.
-    fetch: Option<(NodeId, Index)>,
+    pub(super) fetch: Option<(NodeId, Index)>,
     /// Of all of that.
-    hash: u64,
+    pub(super) hash: u128,
+}
+
+/// What the nodes themselves may have forgotten, and what is judged by it.
+#[derive(Clone, Debug)]
+pub(super) struct History {
+    pub(super) oracle: Oracle,
+    /// By read: what it has to see.
+    pub(super) floors: Vec<Index>,
+    /// Nobody has campaigned yet.
+    pub(super) is_first: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct State {
-    nodes: Vec<Arc<Node>>,
-    letters: Vec<Letter>,
+    pub(super) nodes: Vec<Arc<Node>>,
+    pub(super) letters: Vec<Letter>,
     pub(crate) budget: Budget,
-    oracle: Oracle,
-    is_first: bool,
-    /// By read: what it has to see.
-    floors: Vec<Index>,
+    pub(super) history: History,
     /// Who served which read as of which index.
     served: Vec<(NodeId, ReadId, Index)>,
+    network: Network,
+}
+
+/// What becomes of a message that has arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// It is gone, unless an action repeats it.
+    #[default]
+    Once,
+    /// It arrives again, at any time, as often as it likes.
+    Again,
 }
 
 /// One thing that happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
     Deliver(usize),
     Repeat(usize),
@@ -84,40 +104,44 @@ pub(crate) enum Action {
     Transfer(usize, usize),
 }
 
-/// A quick hash: 64 bits tell some millions of states apart.
-#[derive(Default)]
-pub(crate) struct Quick(u64);
-
-impl Hasher for Quick {
-    fn finish(&self) -> u64 {
-        mix(self.0, 0x5851_f42d_4c95_7f2d)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+impl Action {
+    /// The node to which it happens, for those that are not about a message.
+    pub(super) fn at(self) -> usize {
+        match self {
+            Self::Deliver(_) | Self::Repeat(_) => unreachable!("a message knows its receiver"),
+            Self::Sync(at)
+            | Self::Timeout(at)
+            | Self::Retry(at)
+            | Self::Propose(at)
+            | Self::Read(at)
+            | Self::Crash(at, _)
+            | Self::Change(at)
+            | Self::Compact(at)
+            | Self::Fetched(at)
+            | Self::Transfer(at, _) => at,
         }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = mix(self.0.wrapping_add(1), word);
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.write_u64(u64::from(byte));
-    }
-
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
     }
 }
 
-fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = Quick::default();
-    value.hash(&mut hasher);
-    hasher.finish()
+impl Budget {
+    /// The same can happen with `other`, and maybe more. What names what is proposed, read or
+    /// changed is to be equal.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        let names = |budget: &Self| (budget.proposals, budget.reads, budget.changes.len());
+        names(self) == names(other)
+            && self.timeouts <= other.timeouts
+            && self.retries <= other.retries
+            && self.crashes <= other.crashes
+            && self.compactions <= other.compactions
+            && self.transfers <= other.transfers
+    }
+}
+
+/// What the future is judged by.
+impl Hash for History {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (&self.oracle, &self.floors, self.is_first).hash(hasher);
+    }
 }
 
 fn config(node: NodeId, budget: &Budget) -> Config {
@@ -134,7 +158,8 @@ impl State {
             let mut store = Store::new(NodeId(id), founders);
             let mut raft = store.start(config(NodeId(id), &budget), 0, 0);
             raft.forget_time();
-            Arc::new(Node { raft, store, fetch: None, hash: 0 })
+            let hash = hash_of(&(&raft, &store, &None::<(NodeId, Index)>));
+            Arc::new(Node { raft, store, fetch: None, hash })
         };
         let nodes = (1..=voters + others).map(node).collect();
         let oracle = Oracle::new(&Restored::founding(&founders).1);
@@ -142,61 +167,50 @@ impl State {
             nodes,
             letters: Vec::new(),
             budget,
-            oracle,
-            is_first: true,
-            floors: Vec::new(),
+            history: History { oracle, floors: Vec::new(), is_first: true },
             served: Vec::new(),
+            network: Network::default(),
         }
     }
 
+    /// These nodes, with nothing on its way.
+    pub(super) fn of(nodes: Vec<Arc<Node>>, budget: Budget, history: History) -> Self {
+        let (letters, served, network) = (Vec::new(), Vec::new(), Network::Once);
+        Self { nodes, letters, budget, history, served, network }
+    }
+
+    /// The same cluster with another network.
+    pub(crate) fn over(self, network: Network) -> Self {
+        Self { network, ..self }
+    }
+
     /// Equal for states from which the same can happen.
-    pub(crate) fn fingerprint(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u128 {
         let mut hasher = Quick::default();
         for node in &self.nodes {
-            hasher.write_u64(node.hash);
+            hasher.write_u128(node.hash);
         }
         for letter in &self.letters {
-            hasher.write_u64(letter.hash);
+            hasher.write_u128(letter.hash);
         }
         self.budget.hash(&mut hasher);
-        self.oracle.hash(&mut hasher);
-        self.floors.hash(&mut hasher);
-        hasher.finish()
+        self.history.hash(&mut hasher);
+        hasher.wide()
+    }
+
+    /// What the nodes are, and what they are judged by, whatever is on its way.
+    pub(crate) fn shown(&self) -> (Vec<u128>, u128) {
+        (self.nodes.iter().map(|node| node.hash).collect(), hash_of(&self.history))
     }
 
     /// Everything that can happen now.
     pub(crate) fn actions(&self) -> Vec<Action> {
         let mut actions: Vec<Action> = (0..self.letters.len()).map(Action::Deliver).collect();
         for (at, node) in self.nodes.iter().enumerate() {
-            let Node { raft, store, fetch, .. } = node.as_ref();
-            let (budget, pending) = (&self.budget, store.disk.pending.len());
-            let is_leader = raft.role() == RoleName::Leader;
-            let add = |actions: &mut Vec<Action>, may: bool, action| {
-                if may {
-                    actions.push(action);
-                }
-            };
-            add(&mut actions, 0 < pending, Action::Sync(at));
-            // Nodes are equal until somebody campaigns: let it be the first.
-            let may = 0 < budget.timeouts && !is_leader && (!self.is_first || at == 0);
-            add(&mut actions, may && raft.role() != RoleName::Learner, Action::Timeout(at));
-            let waits = is_leader && raft.deadline_ms().is_some();
-            add(&mut actions, waits && 0 < budget.retries, Action::Retry(at));
-            add(&mut actions, is_leader && 0 < budget.proposals, Action::Propose(at));
-            add(&mut actions, is_leader && 0 < budget.reads, Action::Read(at));
-            if 0 < budget.crashes {
-                actions.push(Action::Crash(at, 0));
-                add(&mut actions, 0 < pending, Action::Crash(at, pending));
-            }
-            add(&mut actions, is_leader && !budget.changes.is_empty(), Action::Change(at));
-            add(&mut actions, 0 < budget.compactions, Action::Compact(at));
-            add(&mut actions, fetch.is_some(), Action::Fetched(at));
-            if is_leader && 0 < budget.transfers {
-                let others = (0..self.nodes.len()).filter(|other| *other != at);
-                actions.extend(others.map(|other| Action::Transfer(at, other)));
-            }
+            let may_campaign = !self.history.is_first || at == 0;
+            node.actions(self.nodes.len(), &self.budget, may_campaign, &mut actions);
         }
-        if 0 < self.budget.repeats {
+        if 0 < self.budget.repeats && self.network == Network::Once {
             actions.extend((0..self.letters.len()).map(Action::Repeat));
         }
         actions
@@ -205,11 +219,24 @@ impl State {
     /// The state after an action. `None` if it does nothing.
     pub(crate) fn after(&self, action: Action) -> Result<Option<Self>, String> {
         let mut next = self.clone();
+        if !next.step(action)? {
+            return Ok(None);
+        }
+        if self.network == Network::Once {
+            next.forget_the_dead();
+        }
+        Ok(Some(next))
+    }
+
+    /// Does it. False if that is nothing.
+    pub(super) fn step(&mut self, action: Action) -> Result<bool, String> {
         let at = match action {
-            Action::Deliver(letter) => return next.deliver(letter, false),
+            Action::Deliver(letter) => {
+                return self.deliver(letter, self.network == Network::Again).map(|()| true);
+            }
             Action::Repeat(letter) => {
-                next.budget.repeats -= 1;
-                return next.deliver(letter, true);
+                self.budget.repeats -= 1;
+                return self.deliver(letter, true).map(|()| true);
             }
             Action::Sync(at)
             | Action::Timeout(at)
@@ -222,11 +249,11 @@ impl State {
             | Action::Fetched(at)
             | Action::Transfer(at, _) => at,
         };
-        if !next.act(at, action)? {
-            return Ok(None);
+        if !self.act(at, action)? {
+            return Ok(false);
         }
-        next.settle(at)?;
-        Ok(Some(next))
+        self.settle(at)?;
+        Ok(true)
     }
 
     /// What happens on one node. False if nothing does.
@@ -238,7 +265,7 @@ impl State {
             Action::Sync(_) => self.sync(at).map(|()| true)?,
             Action::Timeout(_) => {
                 budget.timeouts -= 1;
-                self.is_first = false;
+                self.history.is_first = false;
                 if let Some(leader) = raft.leader() {
                     raft.handle_node_silent(leader);
                 }
@@ -257,8 +284,9 @@ impl State {
             }
             Action::Read(_) => {
                 budget.reads -= 1;
-                raft.read(ReadId(self.floors.len() as u64));
-                self.floors.push(self.oracle.read_floor());
+                let History { oracle, floors, .. } = &mut self.history;
+                raft.read(ReadId(floors.len() as u64));
+                floors.push(oracle.read_floor());
                 true
             }
             Action::Crash(_, survive) => {
@@ -282,7 +310,7 @@ impl State {
         })
     }
 
-    fn deliver(mut self, letter: usize, again: bool) -> Result<Option<Self>, String> {
+    fn deliver(&mut self, letter: usize, again: bool) -> Result<(), String> {
         let Letter { from, to, message, .. } = self.letters[letter].clone();
         if !again {
             self.letters.remove(letter);
@@ -290,14 +318,13 @@ impl State {
         let id = self.nodes[from].store.id;
         let node = Arc::make_mut(&mut self.nodes[to]);
         node.raft.receive(id, message.as_ref().clone());
-        self.settle(to)?;
-        Ok(Some(self))
+        self.settle(to)
     }
 
     fn sync(&mut self, at: usize) -> Result<(), String> {
         let Node { raft, store, .. } = Arc::make_mut(&mut self.nodes[at]);
         let ticket = store.disk.sync_one().expect("something waits");
-        self.oracle.check_durable(store)?;
+        self.history.oracle.check_durable(store)?;
         raft.handle_persisted(ticket);
         Ok(())
     }
@@ -306,12 +333,12 @@ impl State {
         let Node { raft, store, fetch, .. } = Arc::make_mut(&mut self.nodes[at]);
         for _ in 0..survive {
             store.disk.sync_one();
-            self.oracle.check_durable(store)?;
+            self.history.oracle.check_durable(store)?;
         }
         store.crash();
         *fetch = None;
         *raft = store.start(config(store.id, &self.budget), 0, 0);
-        self.oracle.check_start(store, raft)
+        self.history.oracle.check_start(store, raft)
     }
 
     fn fetched(&mut self, at: usize) -> bool {
@@ -334,13 +361,13 @@ impl State {
         while self.flush(at, node)? {}
         let Node { raft, store, fetch, hash } = node;
         while store.apply_one()? {
-            self.oracle.check_applied(store)?;
+            self.history.oracle.check_applied(store)?;
             let applied = store.machine.applied;
             if raft.role() == RoleName::Leader
                 && raft.term_at(applied) == Some(raft.hard_state().term)
             {
                 // Whoever proposed it is told.
-                self.oracle.acknowledge(applied);
+                self.history.oracle.acknowledge(applied);
             }
         }
         let by = raft.forget_time();
@@ -352,34 +379,13 @@ impl State {
         // The same message twice is the same as once: it arrives at any time.
         self.letters.sort_unstable_by_key(|letter| letter.hash);
         self.letters.dedup_by_key(|letter| letter.hash);
-        self.forget_the_dead();
         Ok(())
     }
 
-    /// Answers that nobody will ever listen to: whether they have arrived or not makes no
-    /// difference. Only what is durable counts, for a crash takes the rest back.
+    /// See [`Letter::fate`].
     fn forget_the_dead(&mut self) {
-        let (nodes, may_campaign) = (&self.nodes, 0 < self.budget.timeouts);
-        self.letters.retain(|letter| {
-            let Node { raft, store, .. } = nodes[letter.to].as_ref();
-            let (term, role) = (store.disk.hard_state.term, raft.role());
-            let is_candidate = role == RoleName::Candidate;
-            let is_dead = match letter.message.as_ref() {
-                // A term is campaigned in once.
-                Message::VoteReply(reply) if !reply.pre => {
-                    reply.term < term || reply.term == term && !is_candidate
-                }
-                Message::VoteReply(reply) => {
-                    !may_campaign && !is_candidate && (reply.granted || reply.term <= term)
-                }
-                Message::AppendReply(reply) => {
-                    let may_lead = is_candidate || role == RoleName::Leader;
-                    reply.term < term || reply.term == term && !may_lead
-                }
-                _ => false,
-            };
-            !is_dead
-        });
+        let (nodes, left) = (&self.nodes, Left::of(&self.budget));
+        self.letters.retain(|letter| letter.fate(&nodes[letter.to], left) != Fate::Dead);
     }
 
     /// True if entries were loaded.
@@ -388,11 +394,11 @@ impl State {
         let mut effects: Vec<Effect> = Vec::new();
         raft.flush(&mut effects);
         let before = self.nodes.iter().map(|node| &node.store);
-        self.oracle.check_node(store, raft, before)?;
+        self.history.oracle.check_node(store, raft, before)?;
         let (mut is_changed, mut is_loaded) = (false, false);
         for effect in effects {
             is_changed |= matches!(effect, Effect::Membership { .. } | Effect::Install { .. });
-            self.oracle.check_effect(store, raft, &effect)?;
+            self.history.oracle.check_effect(store, raft, &effect)?;
             match store.perform(effect) {
                 Some(Wish::Send { to, message }) => {
                     let to = to.0 as usize - 1;
@@ -408,7 +414,11 @@ impl State {
                 Some(Wish::Poison(reason)) => return Err(format!("poisoned: {reason}")),
                 Some(Wish::ReadReady { reads, index }) => {
                     for read in reads {
-                        self.oracle.check_read(store.id, self.floors[read.0 as usize], index)?;
+                        self.history.oracle.check_read(
+                            store.id,
+                            self.history.floors[read.0 as usize],
+                            index,
+                        )?;
                         self.served.push((store.id, read, index));
                     }
                 }
@@ -416,27 +426,52 @@ impl State {
             }
         }
         if is_changed {
-            self.oracle.check_membership(store)?;
+            self.history.oracle.check_membership(store)?;
         }
         Ok(is_loaded)
-    }
-
-    /// What an action would do, for people.
-    pub(crate) fn describe(&self, action: Action) -> String {
-        match action {
-            Action::Deliver(letter) | Action::Repeat(letter) => {
-                let Letter { from, to, message, .. } = &self.letters[letter];
-                format!("{} -> {}: {message:?}", from + 1, to + 1)
-            }
-            other => format!("{other:?}"),
-        }
     }
 }
 
 impl Letter {
-    fn new(from: usize, to: usize, message: Message) -> Self {
+    pub(super) fn new(from: usize, to: usize, message: Message) -> Self {
         let hash = hash_of(&(from, to, &message));
         Self { hash, from, to, message: Arc::new(message) }
+    }
+}
+
+impl Node {
+    /// What can happen to it besides the arrival of messages, in a cluster of `count`.
+    pub(super) fn actions(
+        &self,
+        count: usize,
+        budget: &Budget,
+        may_campaign: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Self { raft, store, fetch, .. } = self;
+        let (at, pending) = (store.id.0 as usize - 1, store.disk.pending.len());
+        let is_leader = raft.role() == RoleName::Leader;
+        let mut add = |may: bool, action| {
+            if may {
+                actions.push(action);
+            }
+        };
+        add(0 < pending, Action::Sync(at));
+        // Nodes are equal until somebody campaigns: let it be the first.
+        let may = 0 < budget.timeouts && !is_leader && may_campaign;
+        add(may && raft.role() != RoleName::Learner, Action::Timeout(at));
+        let waits = is_leader && raft.deadline_ms().is_some();
+        add(waits && 0 < budget.retries, Action::Retry(at));
+        add(is_leader && 0 < budget.proposals, Action::Propose(at));
+        add(is_leader && 0 < budget.reads, Action::Read(at));
+        add(0 < budget.crashes, Action::Crash(at, 0));
+        add(0 < budget.crashes && 0 < pending, Action::Crash(at, pending));
+        add(is_leader && !budget.changes.is_empty(), Action::Change(at));
+        add(0 < budget.compactions, Action::Compact(at));
+        add(fetch.is_some(), Action::Fetched(at));
+        for other in (0..count).filter(|other| *other != at) {
+            add(is_leader && 0 < budget.transfers, Action::Transfer(at, other));
+        }
     }
 }
 
@@ -494,6 +529,8 @@ impl State {
     /// An input of the host that no action covers.
     pub(crate) fn with(&mut self, at: usize, input: impl FnOnce(&mut Raft)) -> Result<(), String> {
         input(&mut Arc::make_mut(&mut self.nodes[at]).raft);
-        self.settle(at)
+        self.settle(at)?;
+        self.forget_the_dead();
+        Ok(())
     }
 }
