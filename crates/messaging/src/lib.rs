@@ -49,6 +49,8 @@ pub mod filter;
 pub mod frame;
 
 pub mod catalog;
+pub mod placement;
+
 pub mod partition;
 pub mod queue;
 pub mod subscription;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use consensus::GroupId;
 use futures_util::{StreamExt as _, stream};
-use messaging::catalog::{Catalog, CatalogCommand, Changed, QueueEntry, SubscriptionEntry, Topic};
+use messaging::catalog::{Catalog, CatalogCommand, Changed, Copies};
+use messaging::catalog::{QueueEntry, SubscriptionEntry, Topic};
 use messaging::config::{QueueConfig, Retention, Start, SubscriptionConfig};
 use messaging::ids::{Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
@@ -37,8 +38,10 @@ impl Broker {
         name: Name,
         partitions: Option<u32>,
         retention: Retention,
+        replicas: Option<u8>,
     ) -> Result<Changed, AdminError> {
-        self.change(CatalogCommand::PutTopic { name, partitions, retention }).await
+        let copies = Copies { asked: replicas, ..Copies::default() };
+        self.change(CatalogCommand::PutTopic { name, partitions, retention, copies }).await
     }
 
     /// Deletes a topic with everything in it.
@@ -69,8 +72,10 @@ impl Broker {
         &self,
         name: Name,
         config: QueueConfig,
+        replicas: Option<u8>,
     ) -> Result<Changed, AdminError> {
-        self.change(CatalogCommand::PutQueue { name, config }).await
+        let copies = Copies { asked: replicas, ..Copies::default() };
+        self.change(CatalogCommand::PutQueue { name, config, copies }).await
     }
 
     /// Deletes a queue with everything in it.
@@ -135,14 +140,15 @@ impl Broker {
         let topics = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
         let queues = queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect();
         self.shared.directory.send_replace(Arc::new(Directory { topics, queues }));
-        self.remove_deleted(&catalog, &before).await?;
+        self.announce(&catalog).await?;
+        self.remove_leaving(&catalog, &before).await?;
         failed_topic.or(failed_queue).map_or(Ok(()), Err)
     }
 
     async fn serve_topic(
         self,
         name: Name,
-        entry: Topic,
+        entry: Arc<Topic>,
         before: Option<Arc<TopicHandle>>,
     ) -> Brought<TopicHandle> {
         if let Some(topic) = &before
@@ -198,7 +204,7 @@ impl Broker {
     async fn serve_queue(
         self,
         name: Name,
-        entry: QueueEntry,
+        entry: Arc<QueueEntry>,
         before: Option<Arc<QueueHandle>>,
     ) -> Brought<QueueHandle> {
         let known = before.filter(|queue| queue.entry.group == entry.group);
@@ -260,16 +266,34 @@ impl Broker {
         Served::new(id, group)
     }
 
-    async fn remove_deleted(
+    /// Tells the catalog of this broker, if it does not know it like this: nothing is placed on
+    /// a broker before.
+    async fn announce(&self, catalog: &Catalog) -> Result<(), AdminError> {
+        let node = self.shared.groups.node();
+        let known = catalog.brokers().get(&node);
+        if known.is_none_or(|known| !known.up || known.announced != self.shared.announced) {
+            let announced = self.shared.announced.clone();
+            let command = CatalogCommand::Announce { node, announced };
+            self.shared.catalog.propose(self.payload(&command)).await?.reply?;
+        }
+        Ok(())
+    }
+
+    /// Removes the copies that are to go, and says so: only the catalog knows that they are.
+    async fn remove_leaving(
         &self,
         catalog: &Catalog,
         before: &Directory,
     ) -> Result<(), AdminError> {
-        for group in catalog.removing() {
-            match self.shared.groups.remove(*group).await {
+        let node = self.shared.groups.node();
+        let here = catalog.leaving().iter();
+        let here = here.filter_map(|(group, nodes)| Some((*group, *nodes.get(&node)?)));
+        for (group, generation) in here {
+            match self.shared.groups.remove(group).await {
                 Ok(()) => {
-                    before.end(*group);
-                    let command = CatalogCommand::Removed { group: *group };
+                    before.end(group);
+                    let copies = vec![(group, generation)];
+                    let command = CatalogCommand::Left { node, copies };
                     self.shared.catalog.propose_freeing(self.payload(&command)).await?.reply?;
                 }
                 // It stays in the catalog's list: the next change or start tries again.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chassis::clock::Clock;
+use messaging::catalog::{self, Announced};
 use messaging::frame::{self, Records};
 use raft_node::{Group, Groups};
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub(crate) struct Broker {
 pub(crate) struct Shared {
     pub(crate) groups: Groups,
     pub(crate) catalog: Group<CatalogMachine>,
+    /// What this broker says of itself.
+    pub(crate) announced: Announced,
     pub(crate) directory: watch::Sender<Arc<Directory>>,
     /// One change of the catalog at a time, in the order they came.
     pub(crate) admin: Semaphore,
@@ -57,6 +60,7 @@ impl Broker {
         let shared = Shared {
             groups,
             catalog,
+            announced: announced(context),
             directory: watch::Sender::new(Arc::default()),
             admin: Semaphore::new(1),
             admin_places: Semaphore::new(MAX_ADMIN_WAITING),
@@ -95,6 +99,18 @@ impl Broker {
     /// A command without records, as a log entry of now.
     pub(crate) fn payload(&self, command: &impl Serialize) -> Bytes {
         frame::encode(self.now_ms(), command, &Records::default())
+    }
+}
+
+fn announced(context: &chassis::Context<Config>) -> Announced {
+    let advertise = &context.config.base.advertise;
+    let client = if advertise.is_empty() { context.listen.to_string() } else { advertise.clone() };
+    Announced {
+        name: context.node.clone(),
+        client_url: format!("http://{client}"),
+        peer_url: format!("http://{}", context.peer_listen),
+        zone: String::new(),
+        version: catalog::VERSION,
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 pub(crate) struct TopicHandle {
     pub(crate) name: Name,
-    pub(crate) entry: Topic,
+    pub(crate) entry: Arc<Topic>,
     pub(crate) partitions: Vec<Arc<PartitionHandle>>,
     pub(crate) subscriptions: BTreeMap<Name, Arc<SubscriptionHandle>>,
     pub(crate) metrics: Destination,
@@ -63,7 +63,7 @@ pub(crate) struct SubscriptionHandle {
 #[derive(Debug)]
 pub(crate) struct QueueHandle {
     pub(crate) name: Name,
-    pub(crate) entry: QueueEntry,
+    pub(crate) entry: Arc<QueueEntry>,
     pub(crate) served: Served<QueueMachine>,
     pub(crate) returned: Arc<Returned<()>>,
     pub(crate) line: Arc<Line>,
@@ -150,7 +150,7 @@ impl Directory {
 impl TopicHandle {
     pub(crate) fn new(
         name: Name,
-        entry: Topic,
+        entry: Arc<Topic>,
         partitions: Vec<Arc<PartitionHandle>>,
         subscriptions: BTreeMap<Name, Arc<SubscriptionHandle>>,
         metrics: Destination,

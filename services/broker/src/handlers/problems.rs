@@ -49,8 +49,22 @@ impl From<AdminError> for Problem {
             CatalogRefused::NoQueue(_) => Code::QueueNotFound,
             CatalogRefused::NoDeadLetterQueue(_)
             | CatalogRefused::OwnDeadLetterQueue(_)
-            | CatalogRefused::Partitions => Code::InvalidRequest,
-            CatalogRefused::InUse { .. } | CatalogRefused::FewerPartitions { .. } => Code::Conflict,
+            | CatalogRefused::Partitions
+            | CatalogRefused::Replicas
+            | CatalogRefused::TooFewBrokers { .. }
+            | CatalogRefused::BrokerText
+            | CatalogRefused::TooManyPreferred => Code::InvalidRequest,
+            CatalogRefused::InUse { .. }
+            | CatalogRefused::FewerPartitions { .. }
+            | CatalogRefused::NameTaken { .. }
+            | CatalogRefused::Forgotten(_)
+            | CatalogRefused::TooOld { .. }
+            | CatalogRefused::StillNeeded { .. }
+            | CatalogRefused::NoMove { .. }
+            | CatalogRefused::NotCancelled(_) => Code::Conflict,
+            CatalogRefused::NoBroker(_) => Code::MemberNotFound,
+            CatalogRefused::NoGroup(_) => Code::NotFound,
+            CatalogRefused::NoBrokers => Code::Unavailable,
             CatalogRefused::Limit { .. } => Code::LimitReached,
             CatalogRefused::NotUnderstood => Code::Internal,
         };

@@ -44,8 +44,10 @@ async fn put(
     Path(queue): Path<Name>,
     spec: Option<Json<QueueSpec>>,
 ) -> Result<(StatusCode, Json<QueueView>), Problem> {
-    let config = settings::queue(spec.unwrap_or_default().0)?;
-    let changed = broker.put_queue(queue.clone(), config).await?;
+    let Json(spec) = spec.unwrap_or_default();
+    let replicas = settings::replicas(spec.replicas)?;
+    let config = settings::queue(spec)?;
+    let changed = broker.put_queue(queue.clone(), config, replicas).await?;
     let view = describe(&broker, &*broker.directory().queue(&queue)?).await?;
     Ok((created(changed), Json(view)))
 }

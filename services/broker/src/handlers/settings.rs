@@ -8,6 +8,7 @@ use api::broker::{
 };
 use api::problem::Code;
 use chassis::problem::Problem;
+use messaging::catalog::MAX_REPLICAS;
 use messaging::config::{self, Backoff, Policy, QueueConfig, SubscriptionConfig};
 use messaging::filter::{self, Filter};
 use messaging::ids::Name;
@@ -69,13 +70,12 @@ pub(super) fn count(
     }
 }
 
-/// One broker keeps one copy.
-pub(super) fn check_replicas(replicas: Option<u32>) -> Result<(), Problem> {
-    match replicas {
-        None | Some(1) => Ok(()),
-        Some(wanted) => Err(invalid(format!(
-            "{wanted} replicas need as many brokers, and this one runs alone; leave `replicas` out"
-        ))),
+/// How many copies. Whether there are as many brokers is for the catalog to say.
+pub(super) fn replicas(replicas: Option<u32>) -> Result<Option<u8>, Problem> {
+    let Some(asked) = replicas else { return Ok(None) };
+    match u8::try_from(asked) {
+        Ok(asked) if (1..=MAX_REPLICAS).contains(&asked) => Ok(Some(asked)),
+        _ => Err(invalid(format!("replicas must be 1 to {MAX_REPLICAS}, not {asked}"))),
     }
 }
 
@@ -144,7 +144,6 @@ pub(super) fn shown_subscription(config: &SubscriptionConfig) -> SubscriptionSpe
 
 /// A queue.
 pub(super) fn queue(spec: QueueSpec) -> Result<QueueConfig, Problem> {
-    check_replicas(spec.replicas)?;
     let defaults = QueueConfig::default();
     let max_priority = spec.max_priority.unwrap_or(DEFAULT_MAX_PRIORITY);
     if MAX_PRIORITY < max_priority {

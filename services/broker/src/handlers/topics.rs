@@ -28,9 +28,9 @@ async fn put(
     spec: Option<Json<TopicSpec>>,
 ) -> Result<(StatusCode, Json<TopicView>), Problem> {
     let Json(spec) = spec.unwrap_or_default();
-    settings::check_replicas(spec.replicas)?;
+    let replicas = settings::replicas(spec.replicas)?;
     let retention = settings::retention(spec.retention)?;
-    let changed = broker.put_topic(topic.clone(), spec.partitions, retention).await?;
+    let changed = broker.put_topic(topic.clone(), spec.partitions, retention, replicas).await?;
     Ok((created(changed), Json(view(&broker, &topic).await?)))
 }
 

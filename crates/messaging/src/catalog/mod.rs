@@ -1,0 +1,200 @@
+//! What exists: brokers, topics with their partitions and subscriptions, queues, and where the
+//! groups live in which their messages are.
+//!
+//! The catalog is a group of its own, [`CATALOG`], of which every broker is a member. It decides
+//! names, identities and places; a partition or queue then takes its settings into its own log,
+//! and the members of its group follow its [`Placement`]. Every setting has a version, so that
+//! after a crash between the two the one can be brought up to the other.
+//!
+//! **Invariant:** a group id is given out once, also when what it stood for is deleted.
+//! **Invariant:** nothing but a broker's own word ([`CatalogCommand::Left`]) or its end
+//! ([`CatalogCommand::Forget`]) takes a copy off the list of those that are to go.
+//! **Invariant:** a change costs O(log n) and O(brokers), never O(groups), except a deletion of
+//! what others may need: of a queue, or of a broker.
+
+mod apply;
+mod brokers;
+mod changes;
+mod command;
+mod groups;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use consensus::{GroupId, NodeId};
+use imbl::{OrdMap, OrdSet, Vector};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Millis, Name};
+use changes::Changes;
+
+pub use apply::{CatalogRefused, CatalogReply, Changed};
+pub use brokers::{Announced, BrokerEntry, Brokers};
+pub use brokers::{MAX_BROKER_TEXT, MAX_BROKERS, MAX_FORGOTTEN, VERSION};
+pub use changes::{MAX_CHANGES, Touched};
+pub use command::{CatalogCommand, Copies};
+pub use groups::{COMEBACK_MS, MAX_REPLICAS};
+pub use groups::{Duty, Kind, Load, Move, Placement, Replica, Share};
+pub use settings::{QueueEntry, SubscriptionEntry, Topic};
+
+/// The catalog's own group.
+pub const CATALOG: GroupId = GroupId(1);
+/// Most topics.
+pub const MAX_TOPICS: usize = 10_000;
+/// Most queues.
+pub const MAX_QUEUES: usize = 10_000;
+/// Most subscriptions of one topic.
+pub const MAX_SUBSCRIPTIONS: usize = 64;
+/// Most partitions of one topic.
+pub const MAX_PARTITIONS: u32 = 64;
+/// Most partitions and queues together: each is a group with a log of its own.
+pub const MAX_GROUPS: usize = 20_000;
+/// Most groups in one command that says who should lead.
+pub const MAX_PREFERRED: usize = 1_024;
+
+/// What every replica of the catalog has alike; what a snapshot holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    next_group: u64,
+    next_subscription: u64,
+    /// The latest stamp of a command.
+    now: Millis,
+    min_version: u32,
+    /// Counts everything that was touched.
+    revision: u64,
+    brokers: Brokers,
+    /// Brokers that must not come back.
+    forgotten: Vector<NodeId>,
+    topics: OrdMap<Name, Arc<Topic>>,
+    queues: OrdMap<Name, Arc<QueueEntry>>,
+    groups: OrdMap<GroupId, Arc<Placement>>,
+    /// Copies that are to go, each with the generation under which it was told to.
+    leaving: OrdMap<GroupId, BTreeMap<NodeId, u64>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            next_group: CATALOG.0 + 1,
+            next_subscription: 1,
+            now: 0,
+            min_version: 0,
+            revision: 0,
+            brokers: OrdMap::new(),
+            forgotten: Vector::new(),
+            topics: OrdMap::new(),
+            queues: OrdMap::new(),
+            groups: OrdMap::new(),
+            leaving: OrdMap::new(),
+        }
+    }
+}
+
+/// Everything that exists. A clone shares what it can, and costs next to nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    state: State,
+    /// Follows from the state, as do the groups that move.
+    load: Load,
+    moving: OrdSet<GroupId>,
+    changes: Changes,
+}
+
+/// What changed lately is this node's own, and what follows from the state is no difference.
+impl PartialEq for Catalog {
+    fn eq(&self, other: &Self) -> bool {
+        self.state == other.state
+    }
+}
+
+impl Catalog {
+    /// The brokers.
+    #[must_use]
+    pub fn brokers(&self) -> &Brokers {
+        &self.state.brokers
+    }
+
+    /// The topics, by name.
+    #[must_use]
+    pub fn topics(&self) -> &OrdMap<Name, Arc<Topic>> {
+        &self.state.topics
+    }
+
+    /// The queues, by name.
+    #[must_use]
+    pub fn queues(&self) -> &OrdMap<Name, Arc<QueueEntry>> {
+        &self.state.queues
+    }
+
+    /// Where the groups live.
+    #[must_use]
+    pub fn groups(&self) -> &OrdMap<GroupId, Arc<Placement>> {
+        &self.state.groups
+    }
+
+    /// The groups whose members are changing.
+    #[must_use]
+    pub fn moving(&self) -> &OrdSet<GroupId> {
+        &self.moving
+    }
+
+    /// Copies that are to be removed, also of groups that exist: by group and node, each with the
+    /// generation that [`CatalogCommand::Left`] has to name.
+    #[must_use]
+    pub fn leaving(&self) -> &OrdMap<GroupId, BTreeMap<NodeId, u64>> {
+        &self.state.leaving
+    }
+
+    /// What each broker carries.
+    #[must_use]
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// The newest version of commands that every broker understands. Nobody proposes newer ones.
+    #[must_use]
+    pub fn min_version(&self) -> u32 {
+        self.state.min_version
+    }
+
+    /// The latest stamp of a command.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.state.now
+    }
+
+    /// Grows with every change. [`since`](Self::since) tells what is newer than a revision.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.state.revision
+    }
+
+    /// What was touched after this revision, each thing once. `None`: look at everything.
+    #[must_use]
+    pub fn since(&self, revision: u64) -> Option<Vec<Touched>> {
+        self.changes.last(self.state.revision.checked_sub(revision)?)
+    }
+
+    /// A copy of everything, to be encoded later and elsewhere.
+    pub fn snapshot(&self) -> impl FnOnce() -> Vec<u8> + Send + 'static {
+        let state = self.state.clone();
+        move || crate::snapshot::encode(&state)
+    }
+
+    /// Takes the place of everything so far.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), crate::snapshot::SnapshotError> {
+        let state: State = crate::snapshot::decode(snapshot)?;
+        let mut load = Load::default();
+        state.groups.values().for_each(|placement| load.add(placement));
+        let moving = state.groups.iter().filter(|(_, placement)| placement.move_.is_some());
+        let moving = moving.map(|(group, _)| *group).collect();
+        *self = Self { state, load, moving, changes: Changes::default() };
+        Ok(())
+    }
+
+    fn touch(&mut self, touched: Touched) {
+        self.state.revision += 1;
+        self.changes.push(touched);
+    }
+}

@@ -1,0 +1,74 @@
+//! Topics, subscriptions and queues, as the catalog knows them.
+
+use std::collections::BTreeMap;
+
+use consensus::GroupId;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{QueueConfig, Retention, Start, SubscriptionConfig};
+use crate::ids::{Millis, Name, SubscriptionId};
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Counts the changes of its settings, from 1.
+    pub version: u64,
+    /// Its partitions, in order.
+    pub partitions: Vec<GroupId>,
+    /// How many copies of each there should be.
+    pub replicas: u8,
+    /// When old messages go.
+    pub retention: Retention,
+    /// When it was created.
+    pub created_ms: Millis,
+    /// Its subscriptions.
+    pub subscriptions: BTreeMap<Name, SubscriptionEntry>,
+}
+
+impl Topic {
+    /// How many partitions it has.
+    #[must_use]
+    pub fn partition_count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).expect("at most 64")
+    }
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionEntry {
+    /// Its identity.
+    pub id: SubscriptionId,
+    /// Counts the changes of its settings, from 1.
+    pub version: u64,
+    /// Its settings.
+    pub config: SubscriptionConfig,
+    /// Where it began.
+    pub start: Start,
+    /// Partitions the topic had then. It begins at the beginning of later ones.
+    pub partitions: u32,
+    /// When it was created.
+    pub created_ms: Millis,
+}
+
+impl SubscriptionEntry {
+    /// Where it begins in this partition.
+    #[must_use]
+    pub fn start_in(&self, partition: u32) -> Start {
+        if partition < self.partitions { self.start } else { Start::Earliest }
+    }
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueEntry {
+    /// Where it lives.
+    pub group: GroupId,
+    /// Counts the changes of its settings, from 1.
+    pub version: u64,
+    /// How many copies there should be.
+    pub replicas: u8,
+    /// Its settings.
+    pub config: QueueConfig,
+    /// When it was created.
+    pub created_ms: Millis,
+}
