@@ -38,6 +38,17 @@ pub struct Applied<R> {
     pub reply: R,
 }
 
+/// Commands read back from the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// The commands, in order.
+    pub entries: Vec<Entry>,
+    /// Where to go on. Behind the last command there may have been others than commands.
+    pub next: Index,
+    /// The first index before `next` whose entry is gone: it has been compacted away.
+    pub gap: Option<Index>,
+}
+
 /// Who leads a group, as far as this node knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
@@ -302,16 +313,25 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     ///
     /// When the log is damaged there, by file and offset.
-    pub async fn read(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
-        let mut from = from;
+    pub async fn read(&self, from: Index, max_bytes: usize) -> Result<ReadBack, ReadError> {
+        let mut back = ReadBack { entries: Vec::new(), next: from, gap: None };
         loop {
-            let mut entries = self.read_all(from, max_bytes).await?;
-            let last = entries.last().map(|entry| entry.index);
-            // Blanks and memberships stand in between and are nobody's business.
-            entries.retain(|entry| entry.kind == EntryKind::Command);
-            match last {
-                Some(last) if entries.is_empty() => from = last.next(),
-                _ => return Ok(entries),
+            let found = self.read_all(back.next, max_bytes).await?;
+            if found.is_empty() {
+                return Ok(back);
+            }
+            for entry in found {
+                if entry.index != back.next {
+                    back.gap.get_or_insert(back.next);
+                }
+                back.next = entry.index.next();
+                // Blanks and memberships stand in between and are nobody's business.
+                if entry.kind == EntryKind::Command {
+                    back.entries.push(entry);
+                }
+            }
+            if !back.entries.is_empty() {
+                return Ok(back);
             }
         }
     }

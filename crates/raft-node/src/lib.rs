@@ -61,7 +61,7 @@ pub use error::{
     ControlError, Failure, OpenError, ProposeError, QueryError, RemoveError, StartError,
 };
 pub use founding::FoundingError;
-pub use group::{Applied, Group, Leadership};
+pub use group::{Applied, Group, Leadership, ReadBack};
 pub use groups::{Groups, Host};
 pub use join::{JoinError, Joining, join};
 pub use machine::{Encode, RestoreError, StateMachine};

@@ -8,7 +8,7 @@ use futures_util::future::select_all;
 use messaging::ack::AckId;
 use messaging::dispatch::Taken;
 use messaging::frame::Record;
-use messaging::ids::{Epoch, Millis, Name, Offset, SubscriptionId, stable_hash};
+use messaging::ids::{Millis, Name, Offset, SubscriptionId, stable_hash};
 use messaging::partition::Span;
 use messaging::subscription::{Fed, Pulled};
 use telemetry::trace::InSpan as _;
@@ -243,7 +243,6 @@ impl PartitionSource<'_> {
             _ => Want::Skip,
         });
         let messages = messages.await?;
-        let epoch = Epoch(group.term().0);
         let mut delivered = Vec::with_capacity(messages.len());
         for taken in handed.taken() {
             // What retention has dropped meanwhile is settled already.
@@ -256,7 +255,7 @@ impl PartitionSource<'_> {
                 generation,
                 message: offset,
                 delivery: taken.delivery,
-                epoch,
+                epoch: pulled.epoch,
             };
             let (partition, taken) = (self.number, *taken);
             delivered.push(Delivered { ack_id, partition, taken, at_ms, record });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use consensus::Index;
 use messaging::ack::AckId;
 use messaging::frame::Record;
-use messaging::ids::{Epoch, Name};
+use messaging::ids::Name;
 use messaging::queue::{Receipt, Received};
 use raft_node::Group;
 use telemetry::trace::InSpan as _;
@@ -93,7 +93,7 @@ impl Source for QueueSource {
         let receipts = &received.receipts[..fits];
         let stored: Vec<_> = receipts.iter().map(|receipt| &receipt.stored).collect();
         let records = log::stored(&self.group, &stored).await?;
-        let (group, epoch) = (self.group.id().0, Epoch(self.group.term().0));
+        let (group, epoch) = (self.group.id().0, received.epoch);
         let jobs = received.receipts.into_iter().zip(records).map(|(receipt, record)| {
             let (message, delivery) = (receipt.taken.id, receipt.taken.delivery);
             let (subscription, generation) = (0, 0);

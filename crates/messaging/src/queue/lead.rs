@@ -17,6 +17,8 @@ pub struct Receipt {
 /// What a receive hands out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
+    /// The life in which it was handed out: what ack ids name.
+    pub epoch: Epoch,
     /// To the consumer.
     pub receipts: Vec<Receipt>,
     /// When something that waits now may go.
@@ -33,7 +35,8 @@ impl Queue {
             let stored = self.state.table.get(taken.id).cloned();
             Receipt { taken, stored: stored.expect("what is dispatched is in the table") }
         });
-        Received { receipts: receipts.collect(), next_due: self.dispatcher.next_due() }
+        let (epoch, next_due) = (self.epoch, self.dispatcher.next_due());
+        Received { epoch, receipts: receipts.collect(), next_due }
     }
 
     /// Lets time pass. Answers the policy it did so under.

@@ -14,6 +14,8 @@ const MAX_FEED: u64 = 1_024;
 /// What a pull hands out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pulled {
+    /// The life in which it was handed out: what ack ids name.
+    pub epoch: Epoch,
     /// To the consumer.
     pub taken: Vec<Taken>,
     /// Before more can be handed out, these must be looked at: see [`Leading::feed`].
@@ -60,7 +62,7 @@ impl Leading<'_> {
             }
         }
         let next_due = self.subscription.local.dispatcher.next_due();
-        Pulled { taken, feed, next_due }
+        Pulled { epoch: self.epoch, taken, feed, next_due }
     }
 
     /// Takes in messages that were looked at, in order, as [`Pulled::feed`] asked.

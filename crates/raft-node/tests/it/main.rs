@@ -116,7 +116,7 @@ async fn whoever_reads_entries_back_gets_commands_only() {
     for max_bytes in [1, 1 << 20] {
         let (mut from, mut texts) = (Index(1), Vec::new());
         loop {
-            let entries = group.read(from, max_bytes).await.unwrap();
+            let entries = group.read(from, max_bytes).await.unwrap().entries;
             let Some(last) = entries.last() else { break };
             from = last.index.next();
             texts.extend(entries.into_iter().map(|entry| entry.payload));
@@ -195,7 +195,7 @@ async fn a_snapshot_takes_the_place_of_the_log_and_retained_entries_stay_readabl
     let restored = group.query(|journal| journal.restored).await.unwrap();
     assert!(restored > 0, "some commands came from the snapshot");
     // The journal retains its first entry, far below the snapshot.
-    let entries = group.read(first, 1).await.unwrap();
+    let entries = group.read(first, 1).await.unwrap().entries;
     assert_eq!(entries[0].index, first);
     assert_eq!(entries[0].payload, format!("0-{long}").as_bytes());
     host.close().await;
