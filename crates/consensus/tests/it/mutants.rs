@@ -115,19 +115,35 @@ found! {
 /// Both, or neither: what the reductions leave out would not have shown it.
 #[test]
 fn the_reduced_exploration_finds_what_the_whole_one_finds() {
-    let mut found = 0;
+    let (mut found, mut absent, mut undecided) = (0, 0, 0);
     for mutant in WITHIN_TWO {
         plant(Some(mutant));
         for Cluster { name, first: state, order } in smallest() {
+            let whole = first(|| match explore_whole(state.clone(), STATES) {
+                Some(Ok(())) => None,
+                Some(Err(violation)) => Some(Some(violation)),
+                None => Some(None),
+            });
+            let is_found = match whole {
+                None => false,
+                Some(Ok(Some(_)) | Err(_)) => true,
+                // It has too many states without the reductions.
+                Some(Ok(None)) => {
+                    undecided += 1;
+                    continue;
+                }
+            };
             let reduced = first(|| explore(&state, STATES, order).violation);
-            let whole = first(|| explore_whole(state, STATES));
-            assert_eq!(reduced.is_some(), whole.is_some(), "{mutant:?}, {name}");
-            found += usize::from(whole.is_some());
+            assert_eq!(reduced.is_some(), is_found, "{mutant:?}, {name}");
+            found += usize::from(is_found);
+            absent += usize::from(!is_found);
         }
         plant(None);
     }
-    println!("{found} pairs of a bug and a cluster are found by both explorations");
-    assert!(0 < found);
+    println!(
+        "both explorations | {found} found, {absent} not there, {undecided} too large for one"
+    );
+    assert!(0 < found && 0 < absent);
 }
 
 /// Bugs in what two nodes with a few timeouts do.
