@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use api::headers;
 use api::problem::Code;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::problem::Problem;
 
@@ -24,13 +24,26 @@ impl Deadline {
     /// Reads `x-deadline-ms`, `x-request-timeout` and `grpc-timeout`. The shortest of them counts.
     pub fn from_headers(headers: &HeaderMap, now: Instant) -> Result<Option<Self>, Problem> {
         type Parse = fn(&str) -> Option<Duration>;
-        const FORMS: [(&str, Parse, &str); 3] = [
-            (headers::DEADLINE_MS, parse_ms, "a number of milliseconds such as `1500`"),
-            (headers::REQUEST_TIMEOUT, parse_timeout, "seconds such as `2`, or `500ms`"),
-            (headers::GRPC_TIMEOUT, parse_grpc, "at most eight digits and one of H M S m u n"),
+        // A name that is text would be taken apart with every request.
+        static FORMS: [(HeaderName, Parse, &str); 3] = [
+            (
+                HeaderName::from_static(headers::DEADLINE_MS),
+                parse_ms,
+                "a number of milliseconds such as `1500`",
+            ),
+            (
+                HeaderName::from_static(headers::REQUEST_TIMEOUT),
+                parse_timeout,
+                "seconds such as `2`, or `500ms`",
+            ),
+            (
+                HeaderName::from_static(headers::GRPC_TIMEOUT),
+                parse_grpc,
+                "at most eight digits and one of H M S m u n",
+            ),
         ];
         let mut shortest: Option<Duration> = None;
-        for (name, parse, form) in FORMS {
+        for (name, parse, form) in &FORMS {
             let Some(value) = headers.get(name) else { continue };
             let Some(limit) = value.to_str().ok().and_then(|text| parse(text.trim())) else {
                 let detail = format!("the header {name} must be {form}");

@@ -1,6 +1,7 @@
 //! A started server: sockets, service, layers; and the order in which it ends.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -87,15 +88,15 @@ where
     let context = context(config, &sockets, clock, metrics, gate)?;
     let started = context.health.check("started", "the service is starting");
     let accepting = context.health.check("accepting", "the service is starting");
-    let house = House::new(&context);
     let ending = Ending::default();
+    let house = House::new(&context, &ending);
     let settings = house.listen_settings();
     let public = house.app();
     listen::spawn(&context.tasks, sockets.public, public.clone(), settings.clone(), ending.clone());
 
     let mut peer_socket = Some(sockets.peer);
     let serve_peers = |router, socket: Result<TcpListener, StartError>| {
-        let house = House::new(&context).for_peers();
+        let house = House::new(&context, &ending).for_peers();
         let app = house.app();
         let _ = app.ready.set(house.ready(router, &OpenApi::default()));
         listen::spawn(&context.tasks, socket?, app, settings.clone(), ending.clone());
@@ -174,9 +175,9 @@ struct House {
 }
 
 impl House {
-    fn new<C: ServiceConfig>(context: &Context<C>) -> Self {
+    fn new<C: ServiceConfig>(context: &Context<C>, ending: &Ending) -> Self {
         let Base { node, limits, .. } = context.config.base();
-        let (clock, draining) = (context.clock.clone(), context.draining.clone());
+        let (clock, closing) = (context.clock.clone(), Arc::clone(&ending.closing));
         Self {
             operations: Operations {
                 service: C::SERVICE,
@@ -185,7 +186,7 @@ impl House {
                 metrics: context.metrics.clone(),
             },
             edge: Arc::new(
-                Edge::new(node, limits.clone(), clock, draining)
+                Edge::new(node, limits.clone(), clock, closing)
                     .with(&context.faces, &context.bounds),
             ),
             layer: ServerLayer::new(&context.metrics, LOOKUP),
@@ -202,7 +203,7 @@ impl House {
     }
 
     /// What is served before the service has started: probes, and 503 for all else.
-    fn app(&self) -> App {
+    fn app(&self) -> Arc<App> {
         let unavailable = || async {
             let detail = "the service is starting; repeat in a moment";
             Problem::new(api::problem::Code::Unavailable, detail)
@@ -211,7 +212,7 @@ impl House {
             .route("/", axum::routing::any(unavailable))
             .route("/{*path}", axum::routing::any(unavailable))
             .merge(self.operations.clone().router(&OpenApi::default()));
-        App { starting: self.wrap(router), ready: Arc::new(OnceLock::new()) }
+        Arc::new(App { starting: self.wrap(router), ready: OnceLock::new() })
     }
 
     fn ready(&self, router: Router, openapi: &OpenApi) -> Router {
@@ -238,6 +239,7 @@ impl<C: ServiceConfig> Server<C> {
         self.accepting.fail("the node is shutting down");
         tokio::time::sleep(Duration::from_millis(drain.delay_ms)).await;
         self.ending.refuse.cancel();
+        self.ending.closing.store(true, Ordering::Relaxed);
         self.context.draining.cancel();
         self.ending.connections.close();
         let timeout = Duration::from_secs(drain.timeout_seconds);
@@ -251,6 +253,7 @@ impl<C: ServiceConfig> Server<C> {
     /// Ends now: connections are cut, owners flush.
     pub(crate) async fn stop(self) {
         self.ending.refuse.cancel();
+        self.ending.closing.store(true, Ordering::Relaxed);
         self.context.draining.cancel();
         self.ending.abort.cancel();
         self.context.stop.cancel();

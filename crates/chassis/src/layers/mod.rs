@@ -17,6 +17,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::problem::Code;
@@ -31,7 +32,6 @@ use http::{HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
 use resilience::deadline::for_caller;
 use telemetry::{Lookup, ServerLayer};
-use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, Service, layer::layer_fn, service_fn};
 
 use crate::bounds::{Bounds, Own};
@@ -74,25 +74,20 @@ pub(crate) struct Edge {
     pub(crate) limits: Limits,
     in_flight: Arc<InFlight>,
     pub(crate) clock: Clock,
-    draining: CancellationToken,
+    closing: Arc<AtomicBool>,
     faces: Faces,
     bounds: Bounds,
 }
 
 impl Edge {
-    pub(crate) fn new(
-        node: &str,
-        limits: Limits,
-        clock: Clock,
-        draining: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(node: &str, limits: Limits, clock: Clock, closing: Arc<AtomicBool>) -> Self {
         let node = HeaderValue::try_from(node).unwrap_or(HeaderValue::from_static("unnamed"));
         Self {
             node,
             in_flight: Arc::new(InFlight::new(limits.max_in_flight)),
             limits,
             clock,
-            draining,
+            closing,
             faces: Faces::default(),
             bounds: Bounds::default(),
         }
@@ -112,7 +107,7 @@ impl Edge {
             in_flight: Arc::clone(&self.in_flight),
             limits,
             clock: self.clock.clone(),
-            draining: self.draining.clone(),
+            closing: Arc::clone(&self.closing),
             faces: self.faces.clone(),
             bounds: self.bounds.clone(),
         }
@@ -202,7 +197,7 @@ async fn answer(
     let mut response = outcome.unwrap_or_else(Problem::into_response);
     problem::finish(&mut response, manner.face);
     response.headers_mut().entry(X_QUARTET_NODE).or_insert_with(|| edge.node.clone());
-    if manner.is_http1 && edge.draining.is_cancelled() {
+    if manner.is_http1 && edge.closing.load(Ordering::Relaxed) {
         // The client opens its next connection elsewhere. HTTP/2 gets a GOAWAY instead.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -42,7 +42,7 @@ const TICKS: u32 = 8;
 
 /// What all connections of a listener share.
 pub(super) struct Server {
-    app: App,
+    app: Arc<App>,
     http: auto::Builder<TokioExecutor>,
     refusals: Arc<Refusals>,
     header_timeout: Duration,
@@ -50,7 +50,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(app: App, settings: Settings) -> Self {
+    pub(super) fn new(app: Arc<App>, settings: Settings) -> Self {
         let Settings { limits, node, clock } = settings;
         // hyper's own timer for heads would be made and dropped with every request, also counts
         // the pause between requests, and ends without an answer: see `Patience`.
@@ -84,10 +84,10 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let progress = Arc::new(Progress::default());
         let wire = Wire::new(stream, Arc::clone(&progress), Arc::clone(&self.refusals));
-        let (app, shared) = (self.app.clone(), Arc::clone(&progress));
+        let (app, shared) = (Arc::clone(&self.app), Arc::clone(&progress));
         let service = service_fn(move |request| {
             shared.answering();
-            answer(app.clone(), peer, Arc::clone(&shared), request)
+            answer(Arc::clone(&app), peer, Arc::clone(&shared), request)
         });
         let io = TokioIo::new(wire);
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
@@ -162,7 +162,7 @@ fn signals(
 
 /// Answers one request by the router of the moment.
 async fn answer(
-    app: App,
+    app: Arc<App>,
     peer: Peer,
     progress: Arc<Progress>,
     request: Request<Incoming>,

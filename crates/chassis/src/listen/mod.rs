@@ -11,6 +11,7 @@ mod wire;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,10 +39,10 @@ pub fn peer_address(extensions: &http::Extensions) -> Option<SocketAddr> {
 }
 
 /// What a listener serves: one router while the service starts, another from then on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct App {
     pub(crate) starting: Router,
-    pub(crate) ready: Arc<OnceLock<Router>>,
+    pub(crate) ready: OnceLock<Router>,
 }
 
 impl App {
@@ -59,6 +60,9 @@ pub(crate) struct Ending {
     pub(crate) abort: CancellationToken,
     /// Holds every connection.
     pub(crate) connections: TaskTracker,
+    /// Answers say that their connection takes no further request. No token: every request asks, and
+    /// a token takes a lock for that.
+    pub(crate) closing: Arc<AtomicBool>,
 }
 
 /// How a listener treats its connections.
@@ -77,14 +81,14 @@ pub(crate) struct Settings {
 pub(crate) fn spawn(
     tasks: &TaskTracker,
     listener: TcpListener,
-    app: App,
+    app: Arc<App>,
     settings: Settings,
     ending: Ending,
 ) {
     tasks.spawn(serve(listener, app, settings, ending));
 }
 
-async fn serve(listener: TcpListener, app: App, settings: Settings, ending: Ending) {
+async fn serve(listener: TcpListener, app: Arc<App>, settings: Settings, ending: Ending) {
     let places = Arc::new(Semaphore::new(settings.limits.max_connections));
     let server = Arc::new(connection::Server::new(app, settings));
     while let Some((stream, peer, place)) = next(&listener, &places, &ending.refuse).await {

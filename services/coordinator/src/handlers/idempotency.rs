@@ -4,10 +4,9 @@
 //! heartbeats are meant to be repeated and take no notice of it.
 
 use api::coordinator::MAX_IDEMPOTENCY_KEY_BYTES;
-use api::headers::IDEMPOTENCY_KEY;
 use axum::extract::{FromRequest, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use bytes::Bytes;
 use chassis::extract::Body;
 use chassis::problem::Problem;
@@ -16,6 +15,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::App;
 use super::params::invalid;
 use crate::store;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(api::headers::IDEMPOTENCY_KEY);
 
 /// The body of a request, with its name if it has one.
 pub(super) struct Once<T>(pub(super) Option<store::Request>, pub(super) T);
