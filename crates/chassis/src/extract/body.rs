@@ -4,7 +4,8 @@ use std::error::Error;
 
 use api::problem::Code;
 use axum::extract::{FromRequest, Request};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use crate::layers::body::{BodyError, MaxBody};
@@ -24,10 +25,22 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 /// Reads a body to its end. The layers have bounded it.
 pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
-    match request.into_body().collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) => Err(unreadable(&error)),
+    let mut body = request.into_body();
+    // Most bodies are one piece, which is taken as it is.
+    let first = match body.frame().await {
+        Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        Some(Err(error)) => return Err(unreadable(&error)),
+        None => return Ok(Bytes::new()),
+    };
+    if body.is_end_stream() {
+        return Ok(first);
     }
+    let mut whole = BytesMut::from(first);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unreadable(&error))?;
+        whole.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+    }
+    Ok(whole.freeze())
 }
 
 /// What to tell a caller whose body could not be read: for services that stream it themselves.

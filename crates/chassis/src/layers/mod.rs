@@ -57,7 +57,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// How the layers ask axum what `telemetry` wants to know.
 pub(crate) const LOOKUP: Lookup = Lookup {
     route: |extensions| extensions.get::<MatchedPath>().map(MatchedPath::as_str),
-    peer: |extensions| extensions.get::<Peer>().map(|Peer(address)| *address),
+    peer: |extensions| extensions.get::<Peer>().map(|peer| peer.address),
     is_quiet,
 };
 
@@ -249,6 +249,9 @@ impl Edge {
 fn bounded(edge: &Edge, request: Request, max: MaxBody) -> Result<Request, Problem> {
     if max.0 < request.body().size_hint().lower() {
         return Err(too_large(max));
+    }
+    if request.extensions().get().is_some_and(|peer: &Peer| peer.is_read) {
+        return Ok(request);
     }
     let silence = edge.limits.body_timeout();
     Ok(request.map(|body| {

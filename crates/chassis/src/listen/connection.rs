@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::{HeaderValue, Request, StatusCode, Version, header};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use super::ahead::{self, Ahead};
 use super::progress::{Patience, Progress, Verdict};
 use super::refusal::Refusals;
 use super::unread;
@@ -100,7 +102,7 @@ impl Server {
                 biased;
                 result = connection.as_mut() => {
                     if let Err(error) = result {
-                        tracing::debug!(peer = %peer.0, error, "connection ended");
+                        tracing::debug!(peer = %peer.address, error, "connection ended");
                     }
                     return;
                 }
@@ -165,10 +167,19 @@ async fn answer(
     app: Arc<App>,
     peer: Peer,
     progress: Arc<Progress>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let version = request.version();
-    let (mut request, unread) = unread::watch(request);
+    let (mut request, unread, peer) = match ahead::read(&mut request).await {
+        Ahead::Whole(body) => {
+            let request = request.map(|_| Body::from(body));
+            (request, None, Peer { is_read: true, ..peer })
+        }
+        Ahead::Part(first) => {
+            let (request, unread) = unread::watch(request, first);
+            (request, unread, peer)
+        }
+    };
     request.extensions_mut().insert(peer);
     let mut response = {
         let _in_progress = progress.begin();
@@ -200,7 +211,7 @@ fn close(response: &mut Response, version: Version) {
 
 /// The body of an answer; dropped, it has been handed over to its last byte.
 struct Answer {
-    body: axum::body::Body,
+    body: Body,
     progress: Arc<Progress>,
     /// The service has more to say and has not said it: its silence is not the peer's.
     waits: bool,
@@ -224,7 +235,7 @@ impl Drop for Answer {
     }
 }
 
-impl Body for Answer {
+impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 

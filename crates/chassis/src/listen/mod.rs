@@ -3,6 +3,7 @@
 //! `axum::serve` sets no header timer, no connection bound, no TCP_NODELAY, and its graceful
 //! shutdown waits for ever; so the loop is ours, on hyper-util.
 
+mod ahead;
 mod connection;
 mod progress;
 mod refusal;
@@ -28,14 +29,19 @@ use crate::config::Limits;
 /// Pause after an accept that failed for want of descriptors or memory: both come back.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The address at the other end, as a request extension.
+/// Where a request came from and how much of it is here, as its extension.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Peer {
+    /// The address at the other end.
+    pub(crate) address: SocketAddr,
+    /// All of the body is here: nobody waits for more of it.
+    pub(crate) is_read: bool,
+}
 
 /// The address at the other end of the connection that a request came on.
 #[must_use]
 pub fn peer_address(extensions: &http::Extensions) -> Option<SocketAddr> {
-    extensions.get::<Peer>().map(|Peer(address)| *address)
+    extensions.get::<Peer>().map(|peer| peer.address)
 }
 
 /// What a listener serves: one router while the service starts, another from then on.
@@ -95,7 +101,7 @@ async fn serve(listener: TcpListener, app: Arc<App>, settings: Settings, ending:
         let (server, refuse, abort) =
             (Arc::clone(&server), ending.refuse.clone(), ending.abort.clone());
         ending.connections.spawn(async move {
-            server.serve(stream, Peer(peer), refuse, abort).await;
+            server.serve(stream, Peer { address: peer, is_read: false }, refuse, abort).await;
             drop(place);
         });
     }

@@ -36,6 +36,8 @@ type Shared = Arc<Mutex<State>>;
 
 /// A request's body that comes back when it is dropped too early.
 struct Watched {
+    /// What was read already.
+    first: Option<Result<Bytes, hyper::Error>>,
     /// `None` only while it is dropped.
     body: Option<Incoming>,
     state: Shared,
@@ -48,9 +50,13 @@ pub(super) struct Unread {
     expects: bool,
 }
 
-/// Watches the body of an HTTP/1 request, if there is one.
-pub(super) fn watch(request: Request<Incoming>) -> (Request<Body>, Option<Unread>) {
-    if request.body().is_end_stream() {
+/// Watches the body of an HTTP/1 request, if there is one that has not ended. `first` was read of
+/// it already.
+pub(super) fn watch(
+    request: Request<Incoming>,
+    first: Option<Result<Bytes, hyper::Error>>,
+) -> (Request<Body>, Option<Unread>) {
+    if request.body().is_end_stream() && first.is_none() {
         return (request.map(|_| Body::empty()), None);
     }
     if request.version() == Version::HTTP_2 {
@@ -59,7 +65,7 @@ pub(super) fn watch(request: Request<Incoming>) -> (Request<Body>, Option<Unread
     let state = Arc::new(Mutex::new(State::Held));
     let expects = request.headers().contains_key(header::EXPECT);
     let unread = Unread { state: Arc::clone(&state), expects };
-    let request = request.map(|body| Body::new(Watched { body: Some(body), state }));
+    let request = request.map(|body| Body::new(Watched { first, body: Some(body), state }));
     (request, Some(unread))
 }
 
@@ -101,6 +107,9 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first.map(Frame::data)));
+        }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         if frame.is_none() || body.is_end_stream() {
@@ -110,11 +119,19 @@ impl http_body::Body for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.first.is_none() && self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map(http_body::Body::size_hint).unwrap_or_default()
+        let Some(body) = &self.body else { return SizeHint::default() };
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
+        let (first, rest) = (first.map_or(0, |first| first.len() as u64), body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(first + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(first + upper);
+        }
+        hint
     }
 }
 

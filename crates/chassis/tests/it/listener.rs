@@ -80,10 +80,31 @@ async fn a_connection_beyond_the_bound_waits_for_its_turn() {
 #[tokio::test]
 async fn a_body_that_stops_arriving_is_given_up() {
     let server = running(|base| base.limits.body_timeout_seconds = 1).await;
+    for part in ["", "half"] {
+        let mut raw = Raw::connect(&server).await;
+        let head = "POST /echo HTTP/1.1\r\nhost: trial\r\ncontent-length: 10\r\n\r\n";
+        raw.send(format!("{head}{part}").as_bytes()).await;
+        assert_eq!(raw.answer().await.status(), 408, "{part:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_the_same_in_however_many_pieces_it_comes() {
+    let server = running(|_| ()).await;
     let mut raw = Raw::connect(&server).await;
-    let head = b"POST /echo HTTP/1.1\r\nhost: trial\r\ncontent-length: 10\r\n\r\nhalf";
-    raw.send(head).await;
-    assert_eq!(raw.answer().await.status(), 408);
+    for len in [0, 1, 10, 16 * 1024, 16 * 1024 + 1, 100_000] {
+        let body: String = ('a'..='z').cycle().take(len).collect();
+        for at in [0, 1, 9, 5_000, 16 * 1024, len].into_iter().filter(|at| *at <= len) {
+            let head =
+                format!("POST /echo HTTP/1.1\r\nhost: trial\r\ncontent-length: {len}\r\n\r\n");
+            raw.send(head.as_bytes()).await;
+            for piece in [&body[..at], &body[at..]] {
+                tokio::task::yield_now().await;
+                raw.send(piece.as_bytes()).await;
+            }
+            assert!(raw.answer().await.body == body, "{len} bytes in pieces at {at}");
+        }
+    }
 }
 
 #[tokio::test]
