@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
-use crate::ids::{Millis, Name};
+use crate::ids::{Millis, Name, stable_hash};
 
 /// How messages are delivered: the same for subscriptions and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// How long a consumer may hold a message.
     pub ack_timeout_ms: u64,
-    /// Deliveries after which a message is given up. `None`: never.
+    /// Failed deliveries after which a message is given up. `None`: never.
     pub max_deliveries: Option<u32>,
     /// How long a failed message waits.
     pub backoff: Backoff,
@@ -23,34 +23,92 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether a message that has been delivered this often is given up when it fails again.
+    /// Whether a message that has failed this often is given up.
     #[must_use]
-    pub fn is_exhausted(&self, attempts: u32) -> bool {
-        self.max_deliveries.is_some_and(|max| max <= attempts)
+    pub fn is_exhausted(&self, failed: u32) -> bool {
+        self.max_deliveries.is_some_and(|max| max <= failed)
     }
 }
 
-/// Doubles for every failed delivery, up to a maximum.
+/// How long a message waits after a delivery that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backoff {
-    /// Before the second delivery. 0: at once, always.
-    pub initial_ms: u64,
-    /// Never longer than this.
-    pub max_ms: u64,
+pub enum Backoff {
+    /// Doubles for every failed delivery, up to a maximum. Between half of that and all of it is
+    /// waited, so that what failed together does not come again together.
+    Doubling {
+        /// After the first failure. 0: at once, always.
+        initial_ms: u64,
+        /// Never longer than this.
+        max_ms: u64,
+    },
+    /// As listed, to the millisecond.
+    Listed(Delays),
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { initial_ms: 0, max_ms: 3_600_000 }
+        Self::Doubling { initial_ms: 0, max_ms: Self::DEFAULT_MAX_MS }
     }
 }
 
 impl Backoff {
-    /// How long to wait after this many deliveries have failed.
+    /// Longest wait unless another one is asked for: an hour.
+    pub const DEFAULT_MAX_MS: u64 = 3_600_000;
+
+    /// How long this message waits after so many of its deliveries have failed. The same message
+    /// and count always wait equally long: there is no randomness in a machine.
     #[must_use]
-    pub fn after(&self, attempts: u32) -> u64 {
-        let doubled = 1_u64.checked_shl(attempts.saturating_sub(1)).unwrap_or(u64::MAX);
-        self.initial_ms.saturating_mul(doubled).min(self.max_ms)
+    pub fn after(&self, message: u64, failed: u32) -> u64 {
+        match self {
+            Self::Doubling { initial_ms, max_ms } => {
+                let doubled = 1_u64.checked_shl(failed.saturating_sub(1)).unwrap_or(u64::MAX);
+                let wait = initial_ms.saturating_mul(doubled).min(*max_ms);
+                wait - spread(message, failed) % (wait / 2 + 1)
+            }
+            Self::Listed(delays) => delays.after(failed),
+        }
+    }
+}
+
+fn spread(message: u64, failed: u32) -> u64 {
+    let mut seed = [0; 12];
+    seed[..8].copy_from_slice(&message.to_le_bytes());
+    seed[8..].copy_from_slice(&failed.to_le_bytes());
+    stable_hash(&seed)
+}
+
+/// Waits after the first, second, … failure; after that the last one again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delays {
+    ms: [u32; Self::MAX],
+    len: u8,
+}
+
+impl Delays {
+    /// Most entries.
+    pub const MAX: usize = 16;
+
+    /// `None` for no entry, too many, or one above 49 days.
+    #[must_use]
+    pub fn new(delays: &[u64]) -> Option<Self> {
+        let mut ms = [0; Self::MAX];
+        if !(1..=Self::MAX).contains(&delays.len()) {
+            return None;
+        }
+        for (at, delay) in delays.iter().enumerate() {
+            ms[at] = u32::try_from(*delay).ok()?;
+        }
+        Some(Self { ms, len: u8::try_from(delays.len()).ok()? })
+    }
+
+    /// The entries.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.ms.iter().take(usize::from(self.len)).map(|ms| u64::from(*ms))
+    }
+
+    fn after(&self, failed: u32) -> u64 {
+        let at = usize::try_from(failed.saturating_sub(1)).unwrap_or(usize::MAX);
+        self.iter().nth(at).or_else(|| self.iter().last()).unwrap_or_default()
     }
 }
 
@@ -140,9 +198,31 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_its_maximum() {
-        let backoff = Backoff { initial_ms: 100, max_ms: 1_000 };
-        let waits: Vec<_> = [1, 2, 3, 4, 5, 200].map(|n| backoff.after(n)).into();
-        assert_eq!(waits, [100, 200, 400, 800, 1_000, 1_000]);
-        assert_eq!(Backoff::default().after(9), 0);
+        let backoff = Backoff::Doubling { initial_ms: 100, max_ms: 1_000 };
+        for message in 0..100 {
+            for (failed, full) in [(1, 100), (2, 200), (4, 800), (5, 1_000), (200, 1_000)] {
+                let wait = backoff.after(message, failed);
+                assert!((full / 2..=full).contains(&wait), "{wait} after {failed}");
+            }
+        }
+        assert_eq!(Backoff::default().after(1, 9), 0);
+    }
+
+    #[test]
+    fn what_failed_together_does_not_come_again_together() {
+        let backoff = Backoff::Doubling { initial_ms: 1_000, max_ms: 1_000 };
+        let mut waits: Vec<_> = (0..100).map(|message| backoff.after(message, 1)).collect();
+        waits.sort_unstable();
+        waits.dedup();
+        assert!(80 < waits.len(), "{} different waits", waits.len());
+    }
+
+    #[test]
+    fn a_list_is_waited_to_the_millisecond_and_ends_with_its_last_entry() {
+        let backoff = Backoff::Listed(Delays::new(&[10, 500, 20]).unwrap());
+        let waits: Vec<_> = [1, 2, 3, 4, 900].map(|failed| backoff.after(7, failed)).into();
+        assert_eq!(waits, [10, 500, 20, 20, 20]);
+        assert_eq!((Delays::new(&[]), Delays::new(&[1; 17])), (None, None));
+        assert_eq!(Delays::new(&[u64::MAX]), None);
     }
 }

@@ -32,7 +32,10 @@
 //! * what was reported stays held until its deadline, and its holder may still ack it;
 //! * what was delivered since the last batch, some 50 ms at most, is delivered again at once. Its
 //!   delivery count may then be too low by the deliveries of that window; it never falls below
-//!   what was reported, so `max_deliveries` is reached all the same;
+//!   what was reported. A change of leaders is no failure of a message: `max_deliveries` counts
+//!   deliveries that were given back as failed or held too long, and nothing else. A delivery
+//!   that outlives its leader and is then held too long is not counted either: its holder may
+//!   have given it back untried to the leader that is gone;
 //! * an ack for a delivery of an earlier life is accepted only if that delivery was reported and
 //!   is the message's latest. [`ack::AckId`] names the life ([`ids::Epoch`]), so that it cannot
 //!   be taken for a newer delivery with the same number.

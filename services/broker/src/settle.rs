@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use messaging::ack::AckId;
-use messaging::dispatch::Verdict;
+use messaging::dispatch::{Release, Verdict};
 use messaging::ids::{MessageId, Name, SubscriptionId};
 use messaging::partition::{PartitionCommand, PartitionReply};
 use messaging::queue::{self, QueueCommand, QueueReply};
@@ -28,11 +28,8 @@ const ACK_GRACE_MS: u64 = 30_000;
 pub(crate) enum Act {
     /// They are done.
     Ack,
-    /// They are given back, for this long or as the policy says.
-    Nack {
-        /// Milliseconds.
-        delay_ms: Option<u64>,
-    },
+    /// They are given back.
+    Nack(Release),
     /// They are held this long from now, or as the policy says.
     Extend {
         /// Milliseconds.
@@ -44,7 +41,7 @@ impl Act {
     const fn name(self) -> &'static str {
         match self {
             Self::Ack => "ack",
-            Self::Nack { .. } => "nack",
+            Self::Nack(_) => "nack",
             Self::Extend { .. } => "extend",
         }
     }
@@ -145,7 +142,7 @@ async fn settle_in_queue(
             if verdict == Verdict::Held {
                 match act {
                     Act::Ack => machine.0.hold_for_ack(message, now + ACK_GRACE_MS),
-                    Act::Nack { delay_ms } => machine.0.release(message, delay_ms),
+                    Act::Nack(how) => machine.0.release(message, how),
                     Act::Extend { ack_timeout_ms } => {
                         let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
                         machine.0.extend(message, now.saturating_add(timeout));
@@ -189,7 +186,7 @@ async fn settle_in_partition(
             if verdict == Verdict::Held {
                 match act {
                     Act::Ack => leading.hold_for_ack(id.message, now + ACK_GRACE_MS),
-                    Act::Nack { delay_ms } => leading.release(id.message, delay_ms),
+                    Act::Nack(how) => leading.release(id.message, how),
                     Act::Extend { ack_timeout_ms } => {
                         let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
                         leading.extend(id.message, now.saturating_add(timeout));

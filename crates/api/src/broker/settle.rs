@@ -35,6 +35,10 @@ pub struct NackRequest {
     /// When they may be delivered again. Absent: after the backoff of the queue or subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// Absent or true: the delivery failed, and counts against `max_deliveries`. False: it was
+    /// not tried; nothing counts, and without `delay_ms` the message may go again at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<bool>,
 }
 
 /// Holds messages longer.

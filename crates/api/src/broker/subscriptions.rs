@@ -39,14 +39,19 @@ pub struct SubscriptionSpec {
     pub push: Option<Box<RawValue>>,
 }
 
-/// Backoff: `initial_ms`, doubled for each further delivery, at most `max_ms`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// Backoff: `initial_ms`, doubled for each further failure, at most `max_ms`; of that, between a
+/// half and all is waited. Or, as listed, `delays_ms`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// Before the second delivery. 0 or absent: at once.
+    /// After the first failure. 0 or absent: at once.
     pub initial_ms: u64,
     /// Never longer than this. 0 or absent: an hour.
     pub max_ms: u64,
+    /// Instead of the others: what is waited after the first, second, … failure, exactly. Up to
+    /// 16; after that many failures the last one again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub delays_ms: Vec<u64>,
 }
 
 /// What an attribute must be: a plain string (equal) or `{"prefix": …}`.

@@ -29,6 +29,21 @@ pub enum Verdict {
     Unknown,
 }
 
+/// How a consumer gives a message back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It could not be done: the failure counts. It waits this long, or as the policy says.
+    Failed {
+        /// Milliseconds.
+        delay_ms: Option<u64>,
+    },
+    /// It was not tried: nothing counts against it. It waits this long.
+    Free {
+        /// Milliseconds.
+        delay_ms: u64,
+    },
+}
+
 /// A message that is given up and waits to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doomed {
@@ -57,6 +72,9 @@ impl Dispatcher {
         self.enter(id, State::Held { until, epoch });
         let work = self.work.get_mut(&id).expect("it has just entered a state");
         work.attempts = work.attempts.saturating_add(1);
+        if work.first_ms == 0 {
+            work.first_ms = self.now;
+        }
         self.unreported.insert(id);
         Taken { id, delivery: work.attempts, until }
     }
@@ -67,6 +85,9 @@ impl Dispatcher {
             let Some(work) = self.work.get_mut(id) else { continue };
             if work.attempts == *delivery && matches!(work.state, State::Held { .. }) {
                 work.attempts -= 1;
+                if work.attempts == 0 {
+                    work.first_ms = 0;
+                }
                 self.enter(*id, State::Ready);
                 self.unreported.insert(*id);
             }
@@ -104,10 +125,14 @@ impl Dispatcher {
         }
     }
 
-    /// A consumer gives a message back. It waits for `delay`, or as the policy says.
-    pub fn release(&mut self, id: u64, delay: Option<u64>, policy: &Policy) {
-        if matches!(self.work.get(&id).map(|work| work.state), Some(State::Held { .. })) {
-            self.fail(id, delay, policy);
+    /// A consumer gives a message back.
+    pub fn release(&mut self, id: u64, how: Release, policy: &Policy) {
+        if !matches!(self.work.get(&id).map(|work| work.state), Some(State::Held { .. })) {
+            return;
+        }
+        match how {
+            Release::Failed { delay_ms } => self.fail(id, delay_ms, policy),
+            Release::Free { delay_ms } => self.put_back(id, delay_ms),
         }
     }
 
@@ -166,12 +191,20 @@ impl Dispatcher {
 
     /// A delivery that came to nothing.
     pub(super) fn fail(&mut self, id: u64, delay: Option<u64>, policy: &Policy) {
-        let work = self.work[&id];
-        let expired = 0 < work.spec.expires && work.spec.expires <= self.now;
-        let wait = delay.unwrap_or_else(|| policy.backoff.after(work.attempts));
-        let state = if policy.is_exhausted(work.attempts) {
-            State::Doomed(Reason::MaxDeliveries)
-        } else if expired {
+        let work = self.work.get_mut(&id).expect("what fails was held");
+        work.failed = work.failed.saturating_add(1);
+        let failed = work.failed;
+        if policy.is_exhausted(failed) {
+            self.enter(id, State::Doomed(Reason::MaxDeliveries));
+            self.unreported.insert(id);
+        } else {
+            self.put_back(id, delay.unwrap_or_else(|| policy.backoff.after(id, failed)));
+        }
+    }
+
+    pub(super) fn put_back(&mut self, id: u64, wait: u64) {
+        let expires = self.work[&id].spec.expires;
+        let state = if 0 < expires && expires <= self.now {
             State::Doomed(Reason::Expired)
         } else if wait == 0 {
             State::Ready

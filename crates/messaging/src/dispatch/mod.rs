@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Policy;
 use crate::ids::{Epoch, Millis};
 
-pub use lease::{Doomed, Taken, Verdict};
+pub use lease::{Doomed, Release, Taken, Verdict};
 pub use ready::Depth;
 
 /// Most levels of priority.
@@ -47,12 +47,16 @@ pub struct Spec {
 pub struct Progress {
     /// How often it has been delivered.
     pub attempts: u32,
+    /// How many of those deliveries failed: given back as failed, or held too long.
+    pub failed: u32,
     /// Which life of the leader delivered it last.
     pub epoch: Epoch,
     /// Held by a consumer until then; or, if not held, not to be delivered before then.
     pub until: Millis,
     /// Whether a consumer holds it.
     pub held: bool,
+    /// When it was delivered first.
+    pub first_ms: Millis,
     /// Its group, where that is not kept elsewhere.
     pub group: Option<u64>,
 }
@@ -60,7 +64,7 @@ pub struct Progress {
 /// Why a message is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
-    /// Delivered as often as it may be.
+    /// Failed as often as it may.
     MaxDeliveries,
     /// Its time was over.
     Expired,
@@ -73,6 +77,21 @@ impl Reason {
         match self {
             Self::MaxDeliveries => "max-deliveries",
             Self::Expired => "expired",
+        }
+    }
+}
+
+impl Progress {
+    /// What is known when this follows on `known`. Counts never go back, whoever reports.
+    #[must_use]
+    pub fn following(&self, known: Option<&Self>) -> Self {
+        let Some(known) = known else { return *self };
+        let first_ms = if known.first_ms == 0 { self.first_ms } else { known.first_ms };
+        Self {
+            attempts: known.attempts.max(self.attempts),
+            failed: known.failed.max(self.failed),
+            first_ms,
+            ..*self
         }
     }
 }
@@ -95,6 +114,8 @@ enum State {
 struct Work {
     spec: Spec,
     attempts: u32,
+    failed: u32,
+    first_ms: Millis,
     state: State,
 }
 
@@ -115,7 +136,8 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// A message that may be delivered from now on.
     pub fn add(&mut self, id: u64, spec: Spec) {
-        self.insert(id, Work { spec, attempts: 0, state: State::Behind });
+        let state = State::Behind;
+        self.insert(id, Work { spec, attempts: 0, failed: 0, first_ms: 0, state });
     }
 
     /// A message some leader has delivered before: after a restart, or from another node's log.
@@ -123,7 +145,8 @@ impl Dispatcher {
         self.forget(id);
         let due = if progress.held { 0 } else { progress.until };
         let spec = Spec { due: spec.due.max(due), ..spec };
-        self.insert(id, Work { spec, attempts: progress.attempts, state: State::Behind });
+        let Progress { attempts, failed, first_ms, .. } = *progress;
+        self.insert(id, Work { spec, attempts, failed, first_ms, state: State::Behind });
         if progress.held {
             self.enter(id, State::Held { until: progress.until, epoch: progress.epoch });
         }
@@ -158,16 +181,21 @@ impl Dispatcher {
         *self = Self { now, ..Self::default() };
     }
 
-    /// Lets time pass: what waited becomes ready, what was held too long fails, what expired is
-    /// given up.
-    pub fn advance(&mut self, now: Millis, policy: &Policy) {
+    /// Lets time pass: what waited becomes ready, what was held too long fails if it was handed out
+    /// in this life, what expired is given up.
+    pub fn advance(&mut self, now: Millis, policy: &Policy, own: Epoch) {
         self.now = self.now.max(now);
         while let Some(&(at, id)) = self.timers.first()
             && at <= self.now
         {
             match self.work[&id].state {
                 State::Held { epoch: lease::NOBODY, .. } => self.unreserve(id),
-                State::Held { .. } => self.fail(id, None, policy),
+                State::Held { epoch, .. } if epoch == own => self.fail(id, None, policy),
+                // What its holder said last may have been lost with the leader that heard it.
+                State::Held { .. } => {
+                    let failed = self.work[&id].failed.saturating_add(1);
+                    self.put_back(id, policy.backoff.after(id, failed));
+                }
                 _ => self.enter(id, State::Ready),
             }
         }
@@ -246,7 +274,8 @@ impl Dispatcher {
             State::Waiting { due } => (false, due, epoch),
             State::Ready | State::Behind | State::Doomed(_) => (false, 0, epoch),
         };
-        Progress { attempts: work.attempts, epoch, until, held, group: work.spec.group }
+        let Work { attempts, failed, first_ms, .. } = *work;
+        Progress { attempts, failed, epoch, until, held, first_ms, group: work.spec.group }
     }
 
     fn insert(&mut self, id: u64, work: Work) {

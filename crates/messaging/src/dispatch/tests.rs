@@ -4,7 +4,15 @@ use crate::config::Backoff;
 const LIFE: Epoch = Epoch(7);
 
 fn policy(max_deliveries: Option<u32>, initial_ms: u64) -> Policy {
-    Policy { max_deliveries, backoff: Backoff { initial_ms, max_ms: 10_000 }, ..Policy::default() }
+    Policy {
+        max_deliveries,
+        backoff: Backoff::Doubling { initial_ms, max_ms: 10_000 },
+        ..Policy::default()
+    }
+}
+
+fn held(attempts: u32, epoch: Epoch) -> Progress {
+    Progress { attempts, failed: 0, epoch, until: 100, held: true, first_ms: 0, group: None }
 }
 
 fn take(dispatcher: &mut Dispatcher, max: usize, until: Millis) -> Vec<u64> {
@@ -27,7 +35,7 @@ fn a_group_blocks_only_itself() {
         dispatcher.add(id, Spec { group, ..Spec::default() });
     }
     assert_eq!(take(&mut dispatcher, 10, 100), [1, 3, 4]);
-    dispatcher.release(1, None, &policy(None, 0));
+    dispatcher.release(1, Release::Failed { delay_ms: None }, &policy(None, 0));
     assert_eq!(take(&mut dispatcher, 10, 100), [1], "again the same one");
     dispatcher.forget(1);
     assert_eq!(take(&mut dispatcher, 10, 100), [2]);
@@ -39,11 +47,11 @@ fn what_is_held_too_long_waits_and_goes_again_until_it_is_given_up() {
     let mut dispatcher = Dispatcher::default();
     dispatcher.add(1, Spec::default());
     assert_eq!(take(&mut dispatcher, 1, 100), [1]);
-    dispatcher.advance(100, &policy);
+    dispatcher.advance(100, &policy, LIFE);
     assert_eq!(take(&mut dispatcher, 1, 300), [0; 0], "backs off");
-    dispatcher.advance(150, &policy);
+    dispatcher.advance(150, &policy, LIFE);
     assert_eq!(take(&mut dispatcher, 1, 300), [1]);
-    dispatcher.advance(300, &policy);
+    dispatcher.advance(300, &policy, LIFE);
     let doomed = Doomed { id: 1, reason: Reason::MaxDeliveries, attempts: 2 };
     assert_eq!(dispatcher.doomed(9), [doomed]);
     assert_eq!(dispatcher.next_due(), None);
@@ -58,7 +66,7 @@ fn only_the_latest_delivery_in_time_is_the_consumers() {
     assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Held);
     assert_eq!(dispatcher.verdict(1, 1, Epoch(6)), Verdict::Late, "of an earlier life");
     assert_eq!(dispatcher.verdict(2, 1, LIFE), Verdict::Unknown);
-    dispatcher.advance(100, &policy);
+    dispatcher.advance(100, &policy, LIFE);
     assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Late, "its time was over");
     take(&mut dispatcher, 1, 200);
     assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Late, "delivered again");
@@ -72,10 +80,10 @@ fn an_expired_message_is_not_handed_out_but_one_in_flight_may_finish() {
     dispatcher.add(1, Spec { expires: 100, ..Spec::default() });
     dispatcher.add(2, Spec { expires: 100, ..Spec::default() });
     assert_eq!(take(&mut dispatcher, 1, 150), [1]);
-    dispatcher.advance(120, &policy);
+    dispatcher.advance(120, &policy, LIFE);
     assert_eq!(take(&mut dispatcher, 9, 150), [0; 0]);
     assert_eq!(dispatcher.verdict(1, 1, LIFE), Verdict::Held);
-    dispatcher.advance(150, &policy);
+    dispatcher.advance(150, &policy, LIFE);
     let ids: Vec<_> = dispatcher.doomed(9).iter().map(|doomed| doomed.id).collect();
     assert_eq!(ids, [1, 2]);
 }
@@ -88,7 +96,7 @@ fn a_delivery_that_was_settled_at_once_needs_no_report() {
     take(&mut dispatcher, 2, 100);
     dispatcher.forget(1);
     let progress = dispatcher.take_progress(9, LIFE);
-    let held = Progress { attempts: 1, epoch: LIFE, until: 100, held: true, group: None };
+    let held = held(1, LIFE);
     assert_eq!(progress, [(2, held)]);
     assert!(!dispatcher.has_progress());
 }
@@ -96,13 +104,13 @@ fn a_delivery_that_was_settled_at_once_needs_no_report() {
 #[test]
 fn a_restart_keeps_what_was_reported() {
     let mut dispatcher = Dispatcher::default();
-    let held = Progress { attempts: 3, epoch: Epoch(6), until: 100, held: true, group: None };
+    let held = held(3, Epoch(6));
     dispatcher.restore(1, Spec::default(), &held);
     dispatcher.restore(2, Spec::default(), &Progress { held: false, ..held });
-    dispatcher.advance(99, &policy(None, 0));
+    dispatcher.advance(99, &policy(None, 0), LIFE);
     assert_eq!(take(&mut dispatcher, 9, 500), [0; 0]);
     assert_eq!(dispatcher.verdict(1, 3, Epoch(6)), Verdict::Held, "the old holder may still ack");
-    dispatcher.advance(100, &policy(None, 0));
+    dispatcher.advance(100, &policy(None, 0), LIFE);
     let deliveries: Vec<_> =
         dispatcher.take(9, 500, LIFE).iter().map(|taken| taken.delivery).collect();
     assert_eq!(deliveries, [4, 4]);
@@ -116,4 +124,26 @@ fn what_did_not_reach_its_consumer_does_not_count() {
     dispatcher.untake(&taken);
     assert_eq!(dispatcher.attempts(1), 0);
     assert_eq!(dispatcher.take(1, 100, LIFE)[0].delivery, 1);
+}
+
+#[test]
+fn what_is_given_back_untried_comes_as_often_as_it_takes() {
+    let policy = policy(Some(2), 0);
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.add(1, Spec::default());
+    for delivery in 1..10 {
+        dispatcher.advance(delivery, &policy, LIFE);
+        assert_eq!(dispatcher.take(1, 100, LIFE)[0].delivery, u32::try_from(delivery).unwrap());
+        dispatcher.release(1, Release::Free { delay_ms: 1 }, &policy);
+        assert_eq!(take(&mut dispatcher, 1, 100), [0; 0], "not before its delay is over");
+    }
+    for delivery in 10..12 {
+        assert_eq!(dispatcher.doomed(1), []);
+        dispatcher.advance(delivery, &policy, LIFE);
+        take(&mut dispatcher, 1, 100);
+        dispatcher.release(1, Release::Failed { delay_ms: None }, &policy);
+    }
+    assert_eq!(dispatcher.doomed(1)[0].reason, Reason::MaxDeliveries);
+    let progress = dispatcher.take_progress(1, LIFE)[0].1;
+    assert_eq!((progress.attempts, progress.failed, progress.first_ms), (11, 2, 1));
 }

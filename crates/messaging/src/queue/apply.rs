@@ -206,7 +206,7 @@ impl Queue {
             let Some(stored) = self.state.table.get_mut(*id) else { continue };
             let known = attempts(stored);
             self.state.counters.redelivered += again(known, progress.attempts);
-            let progress = Progress { attempts: known.max(progress.attempts), ..*progress };
+            let progress = progress.following(stored.progress.as_deref());
             stored.progress = Some(Box::new(progress));
             let spec = stored.spec();
             if progress.epoch != self.epoch {

@@ -2,7 +2,7 @@
 
 use super::{Queue, Stored};
 use crate::config::Policy;
-use crate::dispatch::{Doomed, Progress, Taken, Verdict};
+use crate::dispatch::{Doomed, Progress, Release, Taken, Verdict};
 use crate::ids::{Epoch, MessageId, Millis};
 
 /// A message handed out, and where its body is.
@@ -42,7 +42,7 @@ impl Queue {
     /// Lets time pass. Answers the policy it did so under.
     pub fn advance(&mut self, now: Millis) -> Policy {
         let policy = self.state.config.policy;
-        self.dispatcher.advance(now, &policy);
+        self.dispatcher.advance(now, &policy, self.epoch);
         policy
     }
 
@@ -63,9 +63,9 @@ impl Queue {
     }
 
     /// Gives a message back.
-    pub fn release(&mut self, id: MessageId, delay_ms: Option<u64>) {
+    pub fn release(&mut self, id: MessageId, how: Release) {
         let policy = self.state.config.policy;
-        self.dispatcher.release(id.0, delay_ms, &policy);
+        self.dispatcher.release(id.0, how, &policy);
     }
 
     /// Takes back what did not reach its consumer.

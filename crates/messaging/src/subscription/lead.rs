@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Delivered, MAX_OUTSTANDING, Subscription};
-use crate::dispatch::{Doomed, Spec, Taken, Verdict};
+use crate::dispatch::{Doomed, Release, Spec, Taken, Verdict};
 use crate::ids::{Epoch, Millis};
 use crate::partition::Leading;
 use crate::ranges::Ranges;
@@ -47,7 +47,7 @@ impl Leading<'_> {
         let policy = self.subscription.config.policy;
         let until = now.saturating_add(ack_timeout_ms.unwrap_or(policy.ack_timeout_ms));
         let fed = self.subscription.config.needs_envelopes();
-        self.subscription.local.dispatcher.advance(now, &policy);
+        self.subscription.local.dispatcher.advance(now, &policy, self.epoch);
         let mut taken = self.subscription.local.dispatcher.take(max, until, self.epoch);
         let mut feed = None;
         if fed {
@@ -104,7 +104,7 @@ impl Leading<'_> {
     /// Lets time pass, so that a verdict is about now.
     pub fn advance(&mut self, now: Millis) {
         let policy = self.subscription.config.policy;
-        self.subscription.local.dispatcher.advance(now, &policy);
+        self.subscription.local.dispatcher.advance(now, &policy, self.epoch);
     }
 
     /// Keeps a message while its ack is on its way to the disk.
@@ -118,9 +118,9 @@ impl Leading<'_> {
     }
 
     /// Gives a message back.
-    pub fn release(&mut self, offset: u64, delay_ms: Option<u64>) {
+    pub fn release(&mut self, offset: u64, how: Release) {
         let policy = self.subscription.config.policy;
-        self.subscription.local.dispatcher.release(offset, delay_ms, &policy);
+        self.subscription.local.dispatcher.release(offset, how, &policy);
     }
 
     /// Takes back what did not reach its consumer.

@@ -220,8 +220,7 @@ impl Subscription {
         for (offset, progress) in &delivered.progress {
             if !self.is_settled(*offset) {
                 self.count_redelivery(*offset, progress.attempts);
-                let attempts = self.attempts(*offset).max(progress.attempts);
-                let progress = Progress { attempts, ..*progress };
+                let progress = progress.following(self.progress.get(offset));
                 self.progress.insert(*offset, progress);
                 if progress.epoch != own {
                     self.local.restore(*offset, &progress);

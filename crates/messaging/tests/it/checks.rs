@@ -22,6 +22,8 @@ pub(crate) struct History {
     settled: BTreeSet<u64>,
     /// The highest delivery of each id that reached the log.
     reported: BTreeMap<u64, u32>,
+    /// Deliveries of each id that may have failed: handed out, and not given back untried.
+    tried: BTreeMap<u64, u32>,
     /// Ids of each group that were sent, in order.
     groups: BTreeMap<u64, BTreeSet<u64>>,
 }
@@ -52,6 +54,7 @@ impl History {
         if delivery <= reported {
             return Err(format!("delivery {delivery} of message {id} after {reported} were known"));
         }
+        *self.tried.entry(id).or_default() += 1;
         let earlier = group.and_then(|group| self.groups.get(&group));
         let earlier = earlier.into_iter().flat_map(|ids| ids.range(..id));
         match earlier.copied().find(|other| !self.settled.contains(other)) {
@@ -64,6 +67,19 @@ impl History {
         match self.settled.insert(id) {
             true => Ok(()),
             false => Err(format!("message {id} was settled twice")),
+        }
+    }
+
+    /// A consumer gave it back without having tried.
+    pub(crate) fn untried(&mut self, id: u64) {
+        *self.tried.entry(id).or_default() -= 1;
+    }
+
+    /// It was given up, as if it had failed so often.
+    pub(crate) fn given_up(&self, id: u64, failures: u32) -> Result<(), String> {
+        match self.tried.get(&id) {
+            Some(tried) if failures <= *tried => Ok(()),
+            tried => Err(format!("message {id} was given up after {tried:?} tries")),
         }
     }
 

@@ -195,7 +195,7 @@ proptest! {
                 unsettled.retain(|other| *other != offset);
             } else {
                 let mut leading = host.partition.subscription_mut(SUBSCRIPTION).unwrap();
-                leading.release(offset, None);
+                leading.release(offset, messaging::dispatch::Release::Failed { delay_ms: None });
                 held[at] = host.pull(1, |_| unreachable!("nothing is filtered"))[0];
                 prop_assert_eq!(held[at], (offset, delivery + 1));
                 prop_assert_eq!(host.ack(offset, delivery), SettleReply::Settled);

@@ -1,6 +1,7 @@
 //! A queue against a list that is searched from end to end.
 
 use messaging::config::{Backoff, Policy, QueueConfig};
+use messaging::dispatch::Release;
 use messaging::ids::MessageId;
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Receipt};
 use messaging::subscription::SettleReply;
@@ -11,7 +12,7 @@ use crate::host::QueueHost;
 const CAPACITY: u64 = 12;
 const TIMEOUT: u64 = 100;
 const MAX_DELIVERIES: u32 = 3;
-const BACKOFF: Backoff = Backoff { initial_ms: 20, max_ms: 50 };
+const BACKOFF: Backoff = Backoff::Doubling { initial_ms: 20, max_ms: 50 };
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -27,7 +28,7 @@ enum Step {
     },
     /// Which of the deliveries so far.
     Ack(prop::sample::Index),
-    Nack(prop::sample::Index, Option<u64>),
+    Nack(prop::sample::Index, Release),
     Extend(prop::sample::Index),
     Wait(u64),
     Tend,
@@ -47,12 +48,16 @@ fn step() -> impl Strategy<Value = Step> {
             count,
         },
     );
-    let wait = prop_oneof![Just(None), (0_u64..80).prop_map(Some)];
+    let how = prop_oneof![
+        Just(Release::Failed { delay_ms: None }),
+        (0_u64..80).prop_map(|delay| Release::Failed { delay_ms: Some(delay) }),
+        (0_u64..80).prop_map(|delay_ms| Release::Free { delay_ms }),
+    ];
     prop_oneof![
         4 => send,
         4 => (1_usize..5).prop_map(|max| Step::Receive { max }),
         3 => any::<prop::sample::Index>().prop_map(Step::Ack),
-        1 => (any::<prop::sample::Index>(), wait).prop_map(|(at, delay)| Step::Nack(at, delay)),
+        2 => (any::<prop::sample::Index>(), how).prop_map(|(at, how)| Step::Nack(at, how)),
         1 => any::<prop::sample::Index>().prop_map(Step::Extend),
         3 => (1_u64..150).prop_map(Step::Wait),
         1 => Just(Step::Tend),
@@ -69,6 +74,7 @@ struct Naive {
     due: u64,
     expires: u64,
     deliveries: u32,
+    failed: u32,
     held_until: Option<u64>,
     doomed: bool,
 }
@@ -86,7 +92,7 @@ impl Model {
         self.now = now;
         for message in &mut self.messages {
             if message.held_until.is_some_and(|until| until <= now) {
-                fail(message, now, None);
+                give_back(message, now, Release::Failed { delay_ms: None });
             }
             if message.held_until.is_none() && message.expires != 0 && message.expires <= now {
                 message.doomed = true;
@@ -137,11 +143,18 @@ impl Model {
     }
 }
 
-fn fail(message: &mut Naive, now: u64, delay: Option<u64>) {
+fn give_back(message: &mut Naive, now: u64, how: Release) {
     message.held_until = None;
+    let wait = match how {
+        Release::Free { delay_ms } => delay_ms,
+        Release::Failed { delay_ms } => {
+            message.failed += 1;
+            delay_ms.unwrap_or_else(|| BACKOFF.after(message.id, message.failed))
+        }
+    };
     let expired = message.expires != 0 && message.expires <= now;
-    message.doomed = MAX_DELIVERIES <= message.deliveries || expired;
-    message.due = now + delay.unwrap_or_else(|| BACKOFF.after(message.deliveries));
+    message.doomed = MAX_DELIVERIES <= message.failed || expired;
+    message.due = now + wait;
 }
 
 struct Both {
@@ -189,11 +202,11 @@ impl Both {
                     self.model.messages.retain(|message| message.id != id.message);
                 }
             }
-            Step::Nack(at, delay) if !self.deliveries.is_empty() => {
+            Step::Nack(at, how) if !self.deliveries.is_empty() => {
                 let id = self.host.ack_id(at.get(&self.deliveries));
                 if self.model.judge(id.message, id.delivery) == SettleReply::Settled {
-                    self.host.queue.release(MessageId(id.message), *delay);
-                    fail(self.model.get(id.message).unwrap(), now, *delay);
+                    self.host.queue.release(MessageId(id.message), *how);
+                    give_back(self.model.get(id.message).unwrap(), now, *how);
                 }
             }
             Step::Extend(at) if !self.deliveries.is_empty() => {
@@ -249,6 +262,7 @@ impl Both {
             due: now + outgoing.delay_ms,
             expires: outgoing.ttl_ms.map_or(0, |ttl| now + ttl),
             deliveries: 0,
+            failed: 0,
             held_until: None,
             doomed: false,
         }));

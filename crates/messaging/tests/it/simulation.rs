@@ -5,6 +5,8 @@
 
 use messaging::ack::AckId;
 use messaging::config::{Policy, QueueConfig};
+use messaging::dispatch::{Release, Verdict};
+use messaging::ids::MessageId;
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Receipt, Why};
 use messaging::subscription::SettleReply;
 use sim::Rng;
@@ -14,6 +16,7 @@ use crate::host::QueueHost;
 
 const CAPACITY: u64 = 25;
 const GROUPS: u64 = 3;
+const MAX_DELIVERIES: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
@@ -30,6 +33,8 @@ enum Bug {
     NoGroups,
     /// The queue is told of a larger capacity.
     Overshoot,
+    /// What is given back untried counts as failed.
+    FreeBurns,
 }
 
 struct Run {
@@ -44,7 +49,11 @@ struct Run {
 impl Run {
     fn new(seed: u64, bug: Bug) -> Self {
         let mut host = QueueHost::new();
-        let policy = Policy { ack_timeout_ms: 200, max_deliveries: Some(6), ..Policy::default() };
+        let policy = Policy {
+            ack_timeout_ms: 200,
+            max_deliveries: Some(MAX_DELIVERIES),
+            ..Policy::default()
+        };
         let more = if bug == Bug::Overshoot { 1 } else { 0 };
         let config =
             QueueConfig { max_messages: CAPACITY + more, policy, ..QueueConfig::default() };
@@ -58,7 +67,8 @@ impl Run {
         match self.rng.range(0..20) {
             0..6 => self.send()?,
             6..12 => self.receive()?,
-            12..17 => self.ack()?,
+            12..16 => self.ack()?,
+            16 => self.give_back(),
             17 => self.tend()?,
             18 => self.host.take_snapshot(),
             _ => self.crash(),
@@ -140,6 +150,26 @@ impl Run {
         Ok(())
     }
 
+    fn give_back(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let (_, id) = self.held.remove(self.rng.index(self.held.len()));
+        if self.host.verdict(&id) != Verdict::Held {
+            return;
+        }
+        let tried = self.rng.chance(1, 3);
+        if !tried {
+            self.history.untried(id.message);
+        }
+        let how = if tried || self.bug == Bug::FreeBurns {
+            Release::Failed { delay_ms: None }
+        } else {
+            Release::Free { delay_ms: self.rng.range(0..50) }
+        };
+        self.host.queue.release(MessageId(id.message), how);
+    }
+
     fn tend(&mut self) -> Result<(), String> {
         self.host.queue.advance(self.host.now);
         let progress = self.host.queue.take_progress(usize::MAX);
@@ -152,6 +182,7 @@ impl Run {
         for (doomed, _) in self.host.queue.doomed(usize::MAX) {
             let reply = self.host.settle(doomed.id, doomed.attempts, Why::Discarded);
             if reply == SettleReply::Settled {
+                self.history.given_up(doomed.id, MAX_DELIVERIES)?;
                 self.history.settled(doomed.id)?;
             }
         }
@@ -210,6 +241,7 @@ fn every_planted_bug_is_found() {
         Bug::LostProgress,
         Bug::NoGroups,
         Bug::Overshoot,
+        Bug::FreeBurns,
     ] {
         let found = (0..100).find(|seed| run(*seed, bug).is_err());
         assert!(found.is_some(), "{bug:?} was not found in 100 seeds");

@@ -13,6 +13,7 @@ use chassis::deadline::Deadline;
 use chassis::extract::{Json, Path};
 use chassis::problem::Problem;
 use messaging::ack::AckId;
+use messaging::dispatch::Release;
 use messaging::ids::Name;
 
 use super::{outgoing, settings};
@@ -159,7 +160,10 @@ fn nack(request: &NackRequest) -> Result<Act, Problem> {
         let detail = format!("delay_ms is at most {MAX_NACK_DELAY_MS}, 24 hours");
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
-    Ok(Act::Nack { delay_ms: request.delay_ms })
+    Ok(Act::Nack(match request.failed {
+        None | Some(true) => Release::Failed { delay_ms: request.delay_ms },
+        Some(false) => Release::Free { delay_ms: request.delay_ms.unwrap_or(0) },
+    }))
 }
 
 async fn settle_messages(

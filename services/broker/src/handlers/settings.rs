@@ -9,7 +9,7 @@ use api::broker::{
 use api::problem::Code;
 use chassis::problem::Problem;
 use messaging::catalog::MAX_REPLICAS;
-use messaging::config::{self, Backoff, Policy, QueueConfig, SubscriptionConfig};
+use messaging::config::{self, Backoff, Delays, Policy, QueueConfig, SubscriptionConfig};
 use messaging::filter::{self, Filter};
 use messaging::ids::Name;
 
@@ -210,19 +210,39 @@ fn policy(
 }
 
 fn backoff(retry: Retry) -> Result<Backoff, Problem> {
-    let Retry { initial_ms, max_ms } = retry;
-    let max_ms = if max_ms == 0 { Backoff::default().max_ms.max(initial_ms) } else { max_ms };
+    let Retry { initial_ms, max_ms, delays_ms } = retry;
+    if !delays_ms.is_empty() {
+        return listed(&delays_ms, initial_ms == 0 && max_ms == 0);
+    }
+    let max_ms = if max_ms == 0 { Backoff::DEFAULT_MAX_MS.max(initial_ms) } else { max_ms };
     if MAX_BACKOFF_MS < max_ms {
         return Err(invalid(format!("retry.max_ms is at most {MAX_BACKOFF_MS}, 24 hours")));
     }
     if max_ms < initial_ms {
         return Err(invalid("retry.initial_ms is above retry.max_ms"));
     }
-    Ok(Backoff { initial_ms, max_ms })
+    Ok(Backoff::Doubling { initial_ms, max_ms })
+}
+
+fn listed(delays_ms: &[u64], alone: bool) -> Result<Backoff, Problem> {
+    if !alone {
+        return Err(invalid("retry takes either delays_ms or initial_ms with max_ms, not both"));
+    }
+    if delays_ms.iter().any(|delay| MAX_BACKOFF_MS < *delay) {
+        return Err(invalid(format!("retry.delays_ms are at most {MAX_BACKOFF_MS}, 24 hours")));
+    }
+    let delays = Delays::new(delays_ms);
+    let too_many = || invalid(format!("retry.delays_ms has at most {} entries", Delays::MAX));
+    delays.map(Backoff::Listed).ok_or_else(too_many)
 }
 
 fn shown_retry(backoff: Backoff) -> Retry {
-    Retry { initial_ms: backoff.initial_ms, max_ms: backoff.max_ms }
+    match backoff {
+        Backoff::Doubling { initial_ms, max_ms } => {
+            Retry { initial_ms, max_ms, delays_ms: Vec::new() }
+        }
+        Backoff::Listed(delays) => Retry { delays_ms: delays.iter().collect(), ..Retry::default() },
+    }
 }
 
 /// `queue/NAME` or just the name.

@@ -164,3 +164,25 @@ async fn a_new_subscription_starts_where_it_says() {
     assert_eq!(list["subscriptions"].as_array().unwrap().len(), 3);
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_given_back_untried_does_not_fail() {
+    let broker = Broker::start().await;
+    broker.put("/v1/queues/dead", json!({})).await;
+    let retry = json!({ "delays_ms": [0, 1] });
+    let settings = json!({ "max_deliveries": 1, "dead_letter": "dead", "retry": retry });
+    let queue = broker.put("/v1/queues/q", settings).await;
+    assert_eq!(queue["config"]["retry"]["delays_ms"], json!([0, 1]), "{queue}");
+    broker.send("q", &["x"]).await;
+    for delivery in 1..4 {
+        let taken = broker.take("/v1/queues/q/receive", 1, 20.0).await;
+        assert_eq!(taken[0]["delivery"], delivery, "{taken:?}");
+        let untried = json!({ "failed": false });
+        assert_eq!(broker.settle("/v1/queues/q/nack", &taken, untried).await, ["ok"]);
+    }
+    let taken = broker.take("/v1/queues/q/receive", 1, 20.0).await;
+    broker.settle("/v1/queues/q/nack", &taken, json!({})).await;
+    let dead = broker.take("/v1/queues/dead/receive", 1, 20.0).await;
+    assert_eq!(dead[0]["data"], "x", "{dead:?}");
+    broker.stop().await;
+}
