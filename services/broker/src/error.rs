@@ -1,6 +1,7 @@
 //! Facts that several operations fail with.
 
 use messaging::catalog::CatalogRefused;
+use messaging::dispatch::NotLeading;
 use messaging::ids::Name;
 use raft_node::{ProposeError, QueryError, ReadError};
 
@@ -64,6 +65,12 @@ impl From<ProposeError> for LogError {
             ProposeError::Stopped => Self::Stopped,
             ProposeError::Indeterminate => Self::Indeterminate,
         }
+    }
+}
+
+impl From<NotLeading> for LogError {
+    fn from(_: NotLeading) -> Self {
+        Self::NoLeader
     }
 }
 

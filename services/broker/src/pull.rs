@@ -6,6 +6,7 @@ use std::sync::Arc;
 use consensus::Index;
 use futures_util::future::select_all;
 use messaging::ack::AckId;
+use messaging::dispatch::NotLeading;
 use messaging::dispatch::Taken;
 use messaging::frame::Record;
 use messaging::ids::{Millis, Name, Offset, SubscriptionId, stable_hash};
@@ -174,10 +175,10 @@ impl PartitionSource<'_> {
         let (returned, keeper) = (self.handle.returned.clone(), self.handle.served.keeper.clone());
         let take = move |machine: &mut PartitionMachine| {
             if sender.is_closed() {
-                return true;
+                return Ok(true);
             }
-            let Some(mut leading) = machine.0.subscription_mut(id) else { return false };
-            let pulled = leading.pull(now, max, ack_timeout_ms);
+            let Some(mut leading) = machine.0.subscription_mut(id) else { return Ok(false) };
+            let pulled = leading.pull(now, max, ack_timeout_ms)?;
             let generation = leading.get().generation();
             let mut offsets: Vec<_> = pulled.taken.iter().map(|taken| taken.id).collect();
             offsets.sort_unstable();
@@ -190,9 +191,9 @@ impl PartitionSource<'_> {
             let handed = Handed::new((id, generation), taken, returned, keeper);
             // Nobody there: dropping it brings them back.
             let _ = sender.send(Out { pulled, spans, handed, generation });
-            true
+            Ok::<_, NotLeading>(true)
         };
-        if !self.handle.served.group()?.local(take).await? {
+        if !self.handle.served.group()?.local(take).await?.map_err(LogError::from)? {
             return Err(self.gone.clone().into());
         }
         Ok(receiver.await.ok())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use consensus::Index;
 use messaging::ack::AckId;
+use messaging::dispatch::NotLeading;
 use messaging::frame::Record;
 use messaging::ids::Name;
 use messaging::queue::{Receipt, Received};
@@ -122,14 +123,15 @@ impl QueueSource {
         let (returned, keeper) = (self.queue.returned.clone(), self.queue.served.keeper.clone());
         let take = move |machine: &mut QueueMachine| {
             if sender.is_closed() {
-                return;
+                return Ok(());
             }
-            let received = machine.0.receive(now, max, ack_timeout_ms);
+            let received = machine.0.receive(now, max, ack_timeout_ms)?;
             let taken = received.receipts.iter().map(|receipt| receipt.taken).collect();
             // Nobody there: dropping it brings them back.
             let _ = sender.send((received, Handed::new((), taken, returned, keeper)));
+            Ok::<_, NotLeading>(())
         };
-        self.group.local(take).await?;
+        self.group.local(take).await??;
         Ok(receiver.await.ok())
     }
 }

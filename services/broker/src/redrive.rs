@@ -128,7 +128,7 @@ impl Broker {
         only: Option<u64>,
     ) -> Result<Vec<Reserved>, LogError> {
         let now = self.now_ms();
-        Ok(from.served.group()?.local(move |machine| machine.0.reserve(now, max, only)).await?)
+        Ok(from.served.group()?.local(move |machine| machine.0.reserve(now, max, only)).await??)
     }
 
     async fn unreserve(

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use messaging::ack::AckId;
-use messaging::dispatch::{Release, Verdict};
+use messaging::dispatch::{NotLeading, Release, Verdict};
 use messaging::ids::{MessageId, Name, SubscriptionId};
 use messaging::partition::{PartitionCommand, PartitionReply};
 use messaging::queue::{self, QueueCommand, QueueReply};
@@ -138,7 +138,7 @@ async fn settle_in_queue(
         let policy = machine.0.advance(now);
         let judge = |id: &AckId| {
             let message = MessageId(id.message);
-            let verdict = machine.0.verdict(message, id.delivery, id.epoch);
+            let verdict = machine.0.verdict(message, id.delivery, id.epoch)?;
             if verdict == Verdict::Held {
                 match act {
                     Act::Ack => machine.0.hold_for_ack(message, now + ACK_GRACE_MS),
@@ -149,11 +149,11 @@ async fn settle_in_queue(
                     }
                 }
             }
-            verdict
+            Ok(verdict)
         };
-        ids.iter().map(judge).collect::<Vec<_>>()
+        ids.iter().map(judge).collect::<Result<Vec<_>, NotLeading>>()
     };
-    let verdicts = group.local(judge).await?;
+    let verdicts = group.local(judge).await??;
     wake(&queue.served, act);
     let items = held(mine, &verdicts);
     if act != Act::Ack || items.is_empty() {
@@ -177,12 +177,12 @@ async fn settle_in_partition(
     let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
     let judge = move |machine: &mut crate::state_machine::PartitionMachine| {
         let Some(mut leading) = machine.0.subscription_mut(id) else {
-            return (vec![Verdict::Unknown; ids.len()], 0);
+            return Ok((vec![Verdict::Unknown; ids.len()], 0));
         };
         leading.advance(now);
         let (policy, generation) = (leading.get().config().policy, leading.get().generation());
         let judge = |id: &AckId| {
-            let verdict = leading.verdict(id.generation, id.message, id.delivery, id.epoch);
+            let verdict = leading.verdict(id.generation, id.message, id.delivery, id.epoch)?;
             if verdict == Verdict::Held {
                 match act {
                     Act::Ack => leading.hold_for_ack(id.message, now + ACK_GRACE_MS),
@@ -193,11 +193,12 @@ async fn settle_in_partition(
                     }
                 }
             }
-            verdict
+            Ok(verdict)
         };
-        (ids.iter().map(judge).collect::<Vec<_>>(), generation)
+        let verdicts = ids.iter().map(judge).collect::<Result<Vec<_>, NotLeading>>()?;
+        Ok::<_, NotLeading>((verdicts, generation))
     };
-    let (verdicts, generation) = group.local(judge).await?;
+    let (verdicts, generation) = group.local(judge).await??;
     wake(&partition.served, act);
     let items = held(mine, &verdicts);
     if act != Act::Ack || items.is_empty() {

@@ -75,8 +75,9 @@ impl Dispatcher {
         if work.first_ms == 0 {
             work.first_ms = self.now;
         }
-        self.unreported.insert(id);
-        Taken { id, delivery: work.attempts, until }
+        let delivery = work.attempts;
+        self.report(id);
+        Taken { id, delivery, until }
     }
 
     /// Takes back what did not reach its consumer: the delivery does not count.
@@ -89,7 +90,7 @@ impl Dispatcher {
                     work.first_ms = 0;
                 }
                 self.enter(*id, State::Ready);
-                self.unreported.insert(*id);
+                self.report(*id);
             }
         }
     }
@@ -112,7 +113,7 @@ impl Dispatcher {
     pub fn extend(&mut self, id: u64, until: Millis) {
         if let Some(State::Held { epoch, .. }) = self.work.get(&id).map(|work| work.state) {
             self.enter(id, State::Held { until, epoch });
-            self.unreported.insert(id);
+            self.report(id);
         }
     }
 
@@ -122,6 +123,7 @@ impl Dispatcher {
             && until < at_least
         {
             self.enter(id, State::Held { until: at_least, epoch });
+            self.own.insert(id);
         }
     }
 
@@ -144,6 +146,7 @@ impl Dispatcher {
         });
         if free {
             self.enter(id, State::Held { until, epoch: NOBODY });
+            self.own.insert(id);
         }
         free
     }
@@ -196,7 +199,7 @@ impl Dispatcher {
         let failed = work.failed;
         if policy.is_exhausted(failed) {
             self.enter(id, State::Doomed(Reason::MaxDeliveries));
-            self.unreported.insert(id);
+            self.report(id);
         } else {
             self.put_back(id, delay.unwrap_or_else(|| policy.backoff.after(id, failed)));
         }
@@ -212,6 +215,6 @@ impl Dispatcher {
             State::Waiting { due: self.now.saturating_add(wait) }
         };
         self.enter(id, state);
-        self.unreported.insert(id);
+        self.report(id);
     }
 }

@@ -61,6 +61,11 @@ pub struct Progress {
     pub group: Option<u64>,
 }
 
+/// Only a leader hands out messages and judges who holds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this node does not lead here")]
+pub struct NotLeading;
+
 /// Why a message is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
@@ -130,6 +135,9 @@ pub struct Dispatcher {
     doomed: BTreeMap<u64, Reason>,
     /// Whose progress later leaders do not know yet.
     unreported: BTreeSet<u64>,
+    /// Messages that may stand elsewhere than what is replicated says: in flight here, or not yet
+    /// settled after that.
+    own: BTreeSet<u64>,
     now: Millis,
 }
 
@@ -152,12 +160,31 @@ impl Dispatcher {
         }
     }
 
+    /// Leadership is lost: progress is not reported any more. Answers the messages that may stand
+    /// elsewhere than what is replicated says, to be put back one by one.
+    pub fn disown(&mut self) -> BTreeSet<u64> {
+        self.unreported.clear();
+        std::mem::take(&mut self.own)
+    }
+
+    /// Puts a message where what is replicated says.
+    pub fn put(&mut self, id: u64, spec: Spec, progress: Option<&Progress>) {
+        match progress {
+            Some(progress) => self.restore(id, spec, progress),
+            None => {
+                self.forget(id);
+                self.add(id, spec);
+            }
+        }
+    }
+
     /// A message that is settled or removed. What stood behind it moves up.
     pub fn forget(&mut self, id: u64) {
         let Some(work) = self.work.get(&id).copied() else { return };
         self.leave(id, &work);
         self.work.remove(&id);
         self.unreported.remove(&id);
+        self.own.remove(&id);
         if 0 < work.spec.expires {
             self.expiries.remove(&(work.spec.expires, id));
         }
@@ -256,8 +283,10 @@ impl Dispatcher {
 
     /// Reports progress again that did not reach the log.
     pub fn report_again(&mut self, ids: impl Iterator<Item = u64>) {
-        for id in ids.filter(|id| self.work.contains_key(id)) {
-            self.unreported.insert(id);
+        for id in ids {
+            if self.work.contains_key(&id) {
+                self.report(id);
+            }
         }
     }
 
@@ -265,6 +294,12 @@ impl Dispatcher {
     #[must_use]
     pub fn has_progress(&self) -> bool {
         !self.unreported.is_empty()
+    }
+
+    /// Later leaders must be told of this message.
+    fn report(&mut self, id: u64) {
+        self.unreported.insert(id);
+        self.own.insert(id);
     }
 
     fn progress(&self, id: u64, epoch: Epoch) -> Progress {

@@ -102,7 +102,8 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Partition {
     state: State,
-    epoch: Epoch,
+    /// The life in which this node leads, if it does.
+    epoch: Option<Epoch>,
 }
 
 impl Default for Partition {
@@ -123,13 +124,22 @@ impl Partition {
             results: Window::new(MAX_IDEMPOTENCY_KEYS),
             subscriptions: BTreeMap::new(),
         };
-        Self { state, epoch: Epoch(0) }
+        Self { state, epoch: None }
     }
 
     /// From now on this node hands out messages, and `epoch` names this life of it. Call it once
     /// the machine has caught up with the log.
     pub fn lead(&mut self, epoch: Epoch) {
-        self.epoch = epoch;
+        self.epoch = Some(epoch);
+    }
+
+    /// This node leads no more. What it knew alone of its subscriptions is forgotten. Costs as
+    /// much as is delivered and not settled.
+    pub fn follow(&mut self) {
+        self.epoch = None;
+        for subscription in self.state.subscriptions.values_mut() {
+            subscription.rebuild();
+        }
     }
 
     /// The version of the topic's settings it has.
@@ -207,5 +217,5 @@ impl Partition {
 pub struct Leading<'a> {
     pub(crate) subscription: &'a mut Subscription,
     pub(crate) available: std::ops::Range<u64>,
-    pub(crate) epoch: Epoch,
+    pub(crate) epoch: Option<Epoch>,
 }

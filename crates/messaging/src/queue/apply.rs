@@ -209,7 +209,7 @@ impl Queue {
             let progress = progress.following(stored.progress.as_deref());
             stored.progress = Some(Box::new(progress));
             let spec = stored.spec();
-            if progress.epoch != self.epoch {
+            if Some(progress.epoch) != self.epoch {
                 self.dispatcher.restore(*id, spec, &progress);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Queue, Stored};
 use crate::config::Policy;
-use crate::dispatch::{Doomed, Progress, Release, Taken, Verdict};
+use crate::dispatch::{Doomed, NotLeading, Progress, Release, Taken, Verdict};
 use crate::ids::{Epoch, MessageId, Millis};
 
 /// A message handed out, and where its body is.
@@ -27,29 +27,50 @@ pub struct Received {
 
 impl Queue {
     /// Hands out up to `max` messages until `now + ack_timeout_ms`, or as the policy says.
-    pub fn receive(&mut self, now: Millis, max: usize, ack_timeout_ms: Option<u64>) -> Received {
+    ///
+    /// # Errors
+    ///
+    /// While this node does not lead.
+    pub fn receive(
+        &mut self,
+        now: Millis,
+        max: usize,
+        ack_timeout_ms: Option<u64>,
+    ) -> Result<Received, NotLeading> {
+        let epoch = self.epoch.ok_or(NotLeading)?;
         let policy = self.advance(now);
         let until = now.saturating_add(ack_timeout_ms.unwrap_or(policy.ack_timeout_ms));
-        let taken = self.dispatcher.take(max, until, self.epoch);
+        let taken = self.dispatcher.take(max, until, epoch);
         let receipts = taken.into_iter().map(|taken| {
             let stored = self.state.table.get(taken.id).cloned();
             Receipt { taken, stored: stored.expect("what is dispatched is in the table") }
         });
-        let (epoch, next_due) = (self.epoch, self.dispatcher.next_due());
-        Received { epoch, receipts: receipts.collect(), next_due }
+        let (receipts, next_due) = (receipts.collect(), self.dispatcher.next_due());
+        Ok(Received { epoch, receipts, next_due })
     }
 
-    /// Lets time pass. Answers the policy it did so under.
+    /// Lets time pass, which only a leader decides. Answers the policy it did so under.
     pub fn advance(&mut self, now: Millis) -> Policy {
         let policy = self.state.config.policy;
-        self.dispatcher.advance(now, &policy, self.epoch);
+        if let Some(epoch) = self.epoch {
+            self.dispatcher.advance(now, &policy, epoch);
+        }
         policy
     }
 
     /// Whether a delivery is still its consumer's. Call [`Self::advance`] first.
-    #[must_use]
-    pub fn verdict(&self, id: MessageId, delivery: u32, epoch: Epoch) -> Verdict {
-        self.dispatcher.verdict(id.0, delivery, epoch)
+    ///
+    /// # Errors
+    ///
+    /// While this node does not lead.
+    pub fn verdict(
+        &self,
+        id: MessageId,
+        delivery: u32,
+        epoch: Epoch,
+    ) -> Result<Verdict, NotLeading> {
+        self.epoch.ok_or(NotLeading)?;
+        Ok(self.dispatcher.verdict(id.0, delivery, epoch))
     }
 
     /// Keeps a message while its ack is on its way to the disk.
@@ -70,12 +91,17 @@ impl Queue {
 
     /// Takes back what did not reach its consumer.
     pub fn untake(&mut self, taken: &[Taken]) {
-        self.dispatcher.untake(taken);
+        if self.epoch.is_some() {
+            self.dispatcher.untake(taken);
+        }
     }
 
-    /// Messages that are given up, with what is kept of them.
+    /// Messages that this leader gives up, with what is kept of them.
     #[must_use]
     pub fn doomed(&self, max: usize) -> Vec<(Doomed, Stored)> {
+        if self.epoch.is_none() {
+            return Vec::new();
+        }
         let stored = |doomed: Doomed| Some((doomed, self.state.table.get(doomed.id)?.clone()));
         self.dispatcher.doomed(max).into_iter().filter_map(stored).collect()
     }
@@ -94,14 +120,19 @@ impl Queue {
 
     /// Reserves up to `max` messages that are to be moved elsewhere: of those that were
     /// dead-lettered from `group`, or, without one, of all.
+    ///
+    /// # Errors
+    ///
+    /// While this node does not lead.
     pub fn reserve(
         &mut self,
         now: Millis,
         max: usize,
         group: Option<u64>,
-    ) -> Vec<(MessageId, u32, Stored)> {
+    ) -> Result<Vec<(MessageId, u32, Stored)>, NotLeading> {
         /// Longer than any request takes.
         const RESERVED_MS: u64 = 120_000;
+        self.epoch.ok_or(NotLeading)?;
         self.advance(now);
         let Self { state, dispatcher, .. } = self;
         let mut reserved = Vec::new();
@@ -115,7 +146,7 @@ impl Queue {
                 }
             }
         }
-        reserved
+        Ok(reserved)
     }
 
     /// Gives up reservations.
@@ -127,11 +158,16 @@ impl Queue {
 
     /// What later leaders must be told, of up to `max` messages.
     pub fn take_progress(&mut self, max: usize) -> Vec<(u64, Progress)> {
-        self.dispatcher.take_progress(max, self.epoch)
+        match self.epoch {
+            Some(epoch) => self.dispatcher.take_progress(max, epoch),
+            None => Vec::new(),
+        }
     }
 
     /// Takes back what [`Self::take_progress`] gave and the log did not take.
     pub fn report_again(&mut self, progress: &[(u64, Progress)]) {
-        self.dispatcher.report_again(progress.iter().map(|(id, _)| *id));
+        if self.epoch.is_some() {
+            self.dispatcher.report_again(progress.iter().map(|(id, _)| *id));
+        }
     }
 }

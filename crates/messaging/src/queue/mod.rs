@@ -191,7 +191,8 @@ struct State {
 pub struct Queue {
     state: State,
     dispatcher: Dispatcher,
-    epoch: Epoch,
+    /// The life in which this node leads, if it does.
+    epoch: Option<Epoch>,
 }
 
 impl Default for Queue {
@@ -215,13 +216,24 @@ impl Queue {
             results: Window::new(MAX_IDEMPOTENCY_KEYS),
             counters: Counters::default(),
         };
-        Self { state, dispatcher: Dispatcher::default(), epoch: Epoch(0) }
+        Self { state, dispatcher: Dispatcher::default(), epoch: None }
     }
 
     /// From now on this node hands out messages, and `epoch` names this life of it. Call it once
     /// the machine has caught up with the log.
     pub fn lead(&mut self, epoch: Epoch) {
-        self.epoch = epoch;
+        self.epoch = Some(epoch);
+    }
+
+    /// This node leads no more. What it knew alone is forgotten: its deliveries that were not
+    /// reported, reservations, what was about to be given up. Costs as much as is in flight.
+    pub fn follow(&mut self) {
+        self.epoch = None;
+        for id in self.dispatcher.disown() {
+            if let Some(stored) = self.state.table.get(id) {
+                self.dispatcher.put(id, stored.spec(), stored.progress.as_deref());
+            }
+        }
     }
 
     /// The version of the settings it has.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Delivered, MAX_OUTSTANDING, Subscription};
-use crate::dispatch::{Doomed, Release, Spec, Taken, Verdict};
+use crate::dispatch::{Doomed, NotLeading, Release, Spec, Taken, Verdict};
 use crate::ids::{Epoch, Millis};
 use crate::partition::Leading;
 use crate::ranges::Ranges;
@@ -43,12 +43,22 @@ impl Leading<'_> {
     }
 
     /// Hands out up to `max` messages until `now + ack_timeout_ms`, or as the policy says.
-    pub fn pull(&mut self, now: Millis, max: usize, ack_timeout_ms: Option<u64>) -> Pulled {
+    ///
+    /// # Errors
+    ///
+    /// While this node does not lead.
+    pub fn pull(
+        &mut self,
+        now: Millis,
+        max: usize,
+        ack_timeout_ms: Option<u64>,
+    ) -> Result<Pulled, NotLeading> {
+        let epoch = self.epoch.ok_or(NotLeading)?;
         let policy = self.subscription.config.policy;
         let until = now.saturating_add(ack_timeout_ms.unwrap_or(policy.ack_timeout_ms));
         let fed = self.subscription.config.needs_envelopes();
-        self.subscription.local.dispatcher.advance(now, &policy, self.epoch);
-        let mut taken = self.subscription.local.dispatcher.take(max, until, self.epoch);
+        self.subscription.local.dispatcher.advance(now, &policy, epoch);
+        let mut taken = self.subscription.local.dispatcher.take(max, until, epoch);
         let mut feed = None;
         if fed {
             feed = (taken.len() < max).then(|| self.unseen()).flatten();
@@ -58,15 +68,18 @@ impl Leading<'_> {
             {
                 let dispatcher = &mut self.subscription.local.dispatcher;
                 dispatcher.add(offset, Spec::default());
-                taken.push(dispatcher.hand_out(offset, until, self.epoch));
+                taken.push(dispatcher.hand_out(offset, until, epoch));
             }
         }
         let next_due = self.subscription.local.dispatcher.next_due();
-        Pulled { epoch: self.epoch, taken, feed, next_due }
+        Ok(Pulled { epoch, taken, feed, next_due })
     }
 
     /// Takes in messages that were looked at, in order, as [`Pulled::feed`] asked.
     pub fn feed(&mut self, looked_at: Range<u64>, found: &[Fed]) {
+        if self.epoch.is_none() {
+            return;
+        }
         for fed in found {
             let unseen = self.subscription.local.scan <= fed.offset;
             if !unseen || self.subscription.is_settled(fed.offset) {
@@ -86,25 +99,37 @@ impl Leading<'_> {
     }
 
     /// Whether a delivery is still its consumer's.
-    #[must_use]
-    pub fn verdict(&self, generation: u32, offset: u64, delivery: u32, epoch: Epoch) -> Verdict {
+    ///
+    /// # Errors
+    ///
+    /// While this node does not lead.
+    pub fn verdict(
+        &self,
+        generation: u32,
+        offset: u64,
+        delivery: u32,
+        epoch: Epoch,
+    ) -> Result<Verdict, NotLeading> {
+        self.epoch.ok_or(NotLeading)?;
         if generation != self.subscription.generation {
-            return Verdict::Late;
+            return Ok(Verdict::Late);
         }
         if self.available.end <= offset || self.subscription.is_settled(offset) {
-            return Verdict::Unknown;
+            return Ok(Verdict::Unknown);
         }
-        match self.subscription.local.dispatcher.verdict(offset, delivery, epoch) {
+        Ok(match self.subscription.local.dispatcher.verdict(offset, delivery, epoch) {
             // Not settled and not looked at since the last restart: it will be delivered again.
             Verdict::Unknown => Verdict::Late,
             verdict => verdict,
-        }
+        })
     }
 
     /// Lets time pass, so that a verdict is about now.
     pub fn advance(&mut self, now: Millis) {
         let policy = self.subscription.config.policy;
-        self.subscription.local.dispatcher.advance(now, &policy, self.epoch);
+        if let Some(epoch) = self.epoch {
+            self.subscription.local.dispatcher.advance(now, &policy, epoch);
+        }
     }
 
     /// Keeps a message while its ack is on its way to the disk.
@@ -125,19 +150,25 @@ impl Leading<'_> {
 
     /// Takes back what did not reach its consumer.
     pub fn untake(&mut self, taken: &[Taken]) {
-        self.subscription.local.dispatcher.untake(taken);
+        if self.epoch.is_some() {
+            self.subscription.local.dispatcher.untake(taken);
+        }
     }
 
-    /// Messages that are given up.
+    /// Messages that this leader gives up.
     #[must_use]
     pub fn doomed(&self, max: usize) -> Vec<Doomed> {
-        self.subscription.local.dispatcher.doomed(max)
+        match self.epoch {
+            Some(_) => self.subscription.local.dispatcher.doomed(max),
+            None => Vec::new(),
+        }
     }
 
     /// What later leaders must be told, of up to `max` messages.
     pub fn take_progress(&mut self, max: usize) -> Option<Delivered> {
+        let epoch = self.epoch?;
         let generation = self.subscription.generation;
-        let progress = self.subscription.local.dispatcher.take_progress(max, self.epoch);
+        let progress = self.subscription.local.dispatcher.take_progress(max, epoch);
         let passed = std::mem::take(&mut self.subscription.local.passed);
         let passed: Vec<_> = passed.iter().map(|range| (*range.start(), *range.end())).collect();
         let nothing = progress.is_empty() && passed.is_empty();
@@ -146,7 +177,7 @@ impl Leading<'_> {
 
     /// Takes back what [`Self::take_progress`] gave and the log did not take.
     pub fn report_again(&mut self, delivered: &Delivered) {
-        if delivered.generation != self.subscription.generation {
+        if self.epoch.is_none() || delivered.generation != self.subscription.generation {
             return;
         }
         let local = &mut self.subscription.local;

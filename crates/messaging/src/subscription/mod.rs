@@ -213,7 +213,7 @@ impl Subscription {
         }
     }
 
-    pub(crate) fn apply_delivered(&mut self, delivered: &Delivered, own: Epoch) {
+    pub(crate) fn apply_delivered(&mut self, delivered: &Delivered, own: Option<Epoch>) {
         if delivered.generation != self.generation {
             return;
         }
@@ -222,7 +222,7 @@ impl Subscription {
                 self.count_redelivery(*offset, progress.attempts);
                 let progress = progress.following(self.progress.get(offset));
                 self.progress.insert(*offset, progress);
-                if progress.epoch != own {
+                if Some(progress.epoch) != own {
                     self.local.restore(*offset, &progress);
                 }
             }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use consensus::Index;
 use messaging::ack::AckId;
-use messaging::dispatch::Verdict;
+use messaging::dispatch::{Depth, Verdict};
 use messaging::frame::{self, Envelope, Records};
 use messaging::ids::{Epoch, MessageId, Millis};
 use messaging::queue::{Outgoing, Queue, QueueCommand, QueueReply, Receipt, Why};
@@ -16,13 +16,15 @@ pub(crate) struct QueueHost {
     pub(crate) epoch: Epoch,
     pub(crate) now: Millis,
     snapshot: Option<(usize, Vec<u8>)>,
+    /// A node that led before, and how much of the log it has applied.
+    former: Option<(usize, Queue)>,
 }
 
 impl QueueHost {
     pub(crate) fn new() -> Self {
         let mut queue = Queue::new();
         queue.lead(Epoch(1));
-        Self { log: Vec::new(), queue, epoch: Epoch(1), now: 1_000, snapshot: None }
+        Self { log: Vec::new(), queue, epoch: Epoch(1), now: 1_000, snapshot: None, former: None }
     }
 
     pub(crate) fn propose(&mut self, command: &QueueCommand) -> QueueReply {
@@ -48,7 +50,7 @@ impl QueueHost {
     }
 
     pub(crate) fn receive(&mut self, max: usize) -> Vec<Receipt> {
-        self.queue.receive(self.now, max, None).receipts
+        self.queue.receive(self.now, max, None).unwrap().receipts
     }
 
     /// The body a receipt points at, read back from the log.
@@ -72,7 +74,7 @@ impl QueueHost {
 
     pub(crate) fn verdict(&mut self, id: &AckId) -> Verdict {
         self.queue.advance(self.now);
-        self.queue.verdict(MessageId(id.message), id.delivery, id.epoch)
+        self.queue.verdict(MessageId(id.message), id.delivery, id.epoch).unwrap()
     }
 
     /// As the broker does it: judged by the leader, then through the log.
@@ -107,8 +109,40 @@ impl QueueHost {
         self.snapshot = Some((self.log.len(), self.queue.snapshot()()));
     }
 
+    /// Another node leads from now on: the one that did before, if there is one. This node follows,
+    /// and must then be as if it had never led; unless `follows` is false, which is a bug.
+    pub(crate) fn depose(&mut self, follows: bool) -> Result<(), String> {
+        let next = match self.former.take() {
+            Some((from, mut queue)) => {
+                for (at, payload) in self.log.iter().enumerate().skip(from) {
+                    queue.apply(Index(at as u64 + 1), payload);
+                }
+                queue
+            }
+            None => self.rebuilt(),
+        };
+        let mut old = std::mem::replace(&mut self.queue, next);
+        if follows {
+            old.follow();
+            let refused = old.clone().receive(self.now, 1, None);
+            if refused.is_ok() || standing(&old, self.now) != standing(&self.rebuilt(), self.now) {
+                return Err("who led before knows more than what is replicated".to_owned());
+            }
+        }
+        self.former = Some((self.log.len(), old));
+        self.epoch = Epoch(self.epoch.0 + 1);
+        self.queue.lead(self.epoch);
+        Ok(())
+    }
+
     /// The process is gone; another one starts from the snapshot and the log.
     pub(crate) fn restart(&mut self) {
+        self.queue = self.rebuilt();
+        self.epoch = Epoch(self.epoch.0 + 1);
+        self.queue.lead(self.epoch);
+    }
+
+    fn rebuilt(&self) -> Queue {
         let mut queue = Queue::new();
         let mut from = 0;
         if let Some((applied, snapshot)) = &self.snapshot {
@@ -118,8 +152,15 @@ impl QueueHost {
         for (at, payload) in self.log.iter().enumerate().skip(from) {
             queue.apply(Index(at as u64 + 1), payload);
         }
-        self.epoch = Epoch(self.epoch.0 + 1);
-        queue.lead(self.epoch);
-        self.queue = queue;
+        queue
     }
+}
+
+/// What a queue would do at this moment if it were led.
+fn standing(queue: &Queue, now: Millis) -> (Vec<Depth>, Vec<(MessageId, u32)>) {
+    let mut queue = queue.clone();
+    queue.lead(Epoch(u64::MAX - 1));
+    queue.advance(now);
+    let next = queue.peek(usize::MAX).into_iter().map(|(id, attempts, _)| (id, attempts));
+    (queue.dispatcher().depths().to_vec(), next.collect())
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use consensus::Index;
 use messaging::config::{Retention, SubscriptionConfig};
+use messaging::dispatch::{NotLeading, Verdict};
 use messaging::frame::{self, Decoded, Envelope, Records};
 use messaging::ids::{Epoch, Offset, SubscriptionId};
 use messaging::partition::{Partition, PartitionCommand, PartitionReply};
@@ -92,7 +93,7 @@ impl PartitionHost {
         let now = self.now;
         loop {
             let mut leading = self.partition.subscription_mut(SUBSCRIPTION).unwrap();
-            let pulled = leading.pull(now, max, None);
+            let pulled = leading.pull(now, max, None).unwrap();
             match pulled.feed {
                 Some(range) if pulled.taken.is_empty() => {
                     let found: Vec<_> = range.clone().map(&look).collect();
@@ -262,4 +263,26 @@ fn a_backlog_that_is_not_settled_stays_bounded() {
     assert_eq!(taken.len(), MAX_OUTSTANDING);
     assert_eq!(host.ack(5, 1), SettleReply::Settled);
     assert_eq!(host.pull(9, |_| unreachable!("nothing is filtered")).len(), 1);
+}
+
+#[test]
+fn who_leads_no_more_forgets_what_it_knew_alone_and_hands_out_nothing() {
+    let mut host = PartitionHost::new();
+    host.subscribe(SubscriptionConfig::default(), Position::Earliest);
+    host.publish(4, None);
+    host.pull(2, |_| unreachable!("nothing is filtered"));
+    let mut leading = host.partition.subscription_mut(SUBSCRIPTION).unwrap();
+    let delivered = leading.take_progress(9).unwrap();
+    host.propose(&PartitionCommand::Delivered { id: SUBSCRIPTION, delivered });
+    host.pull(1, |_| unreachable!("nothing is filtered"));
+    host.partition.follow();
+    let mut leading = host.partition.subscription_mut(SUBSCRIPTION).unwrap();
+    assert_eq!(leading.pull(host.now, 9, None), Err(NotLeading));
+    assert_eq!(leading.take_progress(9), None);
+    assert_eq!(leading.verdict(0, 0, 1, Epoch(1)), Err(NotLeading));
+    host.partition.lead(Epoch(2));
+    let again = host.pull(9, |_| unreachable!("nothing is filtered"));
+    assert_eq!(again, [(2, 1), (3, 1)], "what was reported stays with its holders");
+    let leading = host.partition.subscription_mut(SUBSCRIPTION).unwrap();
+    assert_eq!(leading.verdict(0, 0, 1, Epoch(1)), Ok(Verdict::Held));
 }

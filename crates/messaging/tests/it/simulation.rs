@@ -35,6 +35,8 @@ enum Bug {
     Overshoot,
     /// What is given back untried counts as failed.
     FreeBurns,
+    /// Who is deposed keeps what it knew alone, and uses it when it leads again.
+    NoFollow,
 }
 
 struct Run {
@@ -43,6 +45,8 @@ struct Run {
     history: History,
     held: Vec<(Receipt, AckId)>,
     next_body: u64,
+    /// How much leadership moves. Where it does not, failures add up.
+    turbulence: u64,
     bug: Bug,
 }
 
@@ -58,20 +62,23 @@ impl Run {
         let config =
             QueueConfig { max_messages: CAPACITY + more, policy, ..QueueConfig::default() };
         host.propose(&QueueCommand::Configure { version: 1, config });
-        let rng = Rng::new(seed);
-        Self { rng, host, history: History::default(), held: Vec::new(), next_body: 1, bug }
+        let mut rng = Rng::new(seed);
+        let turbulence = if rng.chance(1, 2) { 20 } else { 24 };
+        let (history, held) = (History::default(), Vec::new());
+        Self { rng, host, history, held, next_body: 1, turbulence, bug }
     }
 
     fn step(&mut self) -> Result<(), String> {
         self.host.now += self.rng.range(0..40);
-        match self.rng.range(0..20) {
+        match self.rng.range(0..self.turbulence) {
             0..6 => self.send()?,
             6..12 => self.receive()?,
             12..16 => self.ack()?,
             16 => self.give_back(),
             17 => self.tend()?,
             18 => self.host.take_snapshot(),
-            _ => self.crash(),
+            19 => self.crash(),
+            _ => self.host.depose(self.bug != Bug::NoFollow)?,
         }
         if CAPACITY < self.host.queue.len() {
             return Err(format!("{} messages are beyond the capacity", self.host.queue.len()));
@@ -242,6 +249,7 @@ fn every_planted_bug_is_found() {
         Bug::NoGroups,
         Bug::Overshoot,
         Bug::FreeBurns,
+        Bug::NoFollow,
     ] {
         let found = (0..100).find(|seed| run(*seed, bug).is_err());
         assert!(found.is_some(), "{bug:?} was not found in 100 seeds");
