@@ -112,7 +112,7 @@ impl Broker {
             QueueStats {
                 messages: machine.0.len(),
                 bytes: machine.0.bytes(),
-                depths: machine.0.dispatcher().depths().to_vec(),
+                depths: machine.0.dispatcher().depths().collect(),
                 oldest_ms: machine.0.oldest().map(|stored| stored.sent_ms),
                 counters: machine.0.counters(),
             }

@@ -175,16 +175,15 @@ impl Dispatcher {
         self.ready.iter()
     }
 
-    /// How many stand where, by priority.
-    #[must_use]
-    pub fn depths(&self) -> &[Depth] {
+    /// How many stand where, for each of the [`LEVELS`](super::LEVELS) of priority from 0 on.
+    pub fn depths(&self) -> impl Iterator<Item = Depth> + '_ {
         self.ready.depths()
     }
 
     /// How many stand where, over all priorities.
     #[must_use]
     pub fn depth(&self) -> Depth {
-        self.depths().iter().fold(Depth::default(), |sum, depth| Depth {
+        self.depths().fold(Depth::default(), |sum, depth| Depth {
             ready: sum.ready + depth.ready,
             in_flight: sum.in_flight + depth.in_flight,
             delayed: sum.delayed + depth.delayed,

@@ -17,44 +17,54 @@ pub struct Depth {
     pub doomed: u64,
 }
 
-#[derive(Clone, Debug)]
+/// As many levels as messages have had priorities: most have one, and thousands of queues and
+/// subscriptions are empty.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ready {
-    levels: Vec<BTreeSet<u64>>,
-    depths: Vec<Depth>,
+    levels: Vec<Level>,
 }
 
-impl Default for Ready {
-    fn default() -> Self {
-        Self { levels: vec![BTreeSet::new(); LEVELS], depths: vec![Depth::default(); LEVELS] }
-    }
+#[derive(Clone, Debug, Default)]
+struct Level {
+    ready: BTreeSet<u64>,
+    depth: Depth,
 }
 
 impl Ready {
     pub(super) fn insert(&mut self, priority: u8, id: u64) {
-        self.levels[usize::from(priority)].insert(id);
+        self.level(priority).ready.insert(id);
     }
 
     pub(super) fn remove(&mut self, priority: u8, id: u64) {
-        self.levels[usize::from(priority)].remove(&id);
+        self.level(priority).ready.remove(&id);
     }
 
     /// The message that goes next.
     pub(super) fn first(&self) -> Option<u64> {
-        self.levels.iter().rev().find_map(|level| level.first().copied())
+        self.levels.iter().rev().find_map(|level| level.ready.first().copied())
     }
 
     /// All of them, in the order they would go.
     pub(super) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.levels.iter().rev().flatten().copied()
+        self.levels.iter().rev().flat_map(|level| &level.ready).copied()
     }
 
-    pub(super) fn depths(&self) -> &[Depth] {
-        &self.depths
+    /// Of all [`LEVELS`], the lowest first.
+    pub(super) fn depths(&self) -> impl Iterator<Item = Depth> + '_ {
+        (0..LEVELS).map(|at| self.levels.get(at).map_or_else(Depth::default, |level| level.depth))
+    }
+
+    fn level(&mut self, priority: u8) -> &mut Level {
+        let at = usize::from(priority);
+        if self.levels.len() <= at {
+            self.levels.resize_with(at + 1, Level::default);
+        }
+        &mut self.levels[at]
     }
 
     /// Counts a message in or out of its state.
     pub(super) fn count(&mut self, work: &Work, change: i64) {
-        let depth = &mut self.depths[usize::from(work.spec.priority)];
+        let depth = &mut self.level(work.spec.priority).depth;
         let counter = match work.state {
             State::Ready | State::Behind => &mut depth.ready,
             State::Held { .. } => &mut depth.in_flight,

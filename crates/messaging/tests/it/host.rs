@@ -162,5 +162,5 @@ fn standing(queue: &Queue, now: Millis) -> (Vec<Depth>, Vec<(MessageId, u32)>) {
     queue.lead(Epoch(u64::MAX - 1));
     queue.advance(now);
     let next = queue.peek(usize::MAX).into_iter().map(|(id, attempts, _)| (id, attempts));
-    (queue.dispatcher().depths().to_vec(), next.collect())
+    (queue.dispatcher().depths().collect(), next.collect())
 }
