@@ -198,3 +198,39 @@ impl Catalog {
         self.changes.push(touched);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::apply::testing::{announce, apply, founded, put_queue, put_topic};
+    use super::*;
+
+    #[test]
+    fn a_snapshot_holds_everything_but_what_changed_lately() {
+        let mut catalog = founded(3);
+        apply(&mut catalog, &put_topic("t", Some(2))).unwrap();
+        let revision = catalog.revision();
+        apply(&mut catalog, &put_queue("q", None)).unwrap();
+        let mut restored = Catalog::default();
+        restored.restore(&catalog.snapshot()()).unwrap();
+        assert_eq!(restored, catalog);
+        assert_eq!(restored.load(), catalog.load());
+        assert_eq!(restored.since(revision), None);
+        assert_eq!(restored.since(restored.revision()), Some(Vec::new()));
+    }
+
+    #[test]
+    fn what_changed_is_told_by_revision() {
+        let mut catalog = founded(3);
+        let revision = catalog.revision();
+        apply(&mut catalog, &put_queue("q", None)).unwrap();
+        let queue = Touched::Queue("q".parse().unwrap());
+        let group = Touched::Group(catalog.queues()["q"].group);
+        assert_eq!(catalog.since(revision), Some(vec![queue, group]));
+        let revision = catalog.revision();
+        apply(&mut catalog, &put_queue("q", None)).unwrap();
+        assert_eq!(catalog.revision(), revision, "nothing changed");
+        apply(&mut catalog, &announce(4)).unwrap();
+        assert_eq!(catalog.since(revision), Some(vec![Touched::Broker(NodeId(4))]));
+        assert_eq!(catalog.since(revision + 100), None, "that was never");
+    }
+}

@@ -75,3 +75,59 @@ pub(super) fn zones(brokers: &Brokers, nodes: &[NodeId]) -> usize {
 fn zone(brokers: &Brokers, node: NodeId) -> &str {
     brokers.get(&node).map_or("", |broker| broker.announced.zone.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Announced;
+
+    fn brokers(zones: &[&str]) -> Brokers {
+        let broker = |(node, zone): (u64, &&str)| {
+            let announced = Announced {
+                name: format!("b{node}"),
+                client_url: String::new(),
+                peer_url: String::new(),
+                zone: (*zone).to_owned(),
+                version: 1,
+            };
+            (NodeId(node), BrokerEntry { announced, up: true, since_ms: 0, draining: false })
+        };
+        (1..).zip(zones).map(broker).collect()
+    }
+
+    fn placed(brokers: &Brokers, wanted: u8) -> Option<Placement> {
+        let kind = Kind::Queue { name: "q".parse().unwrap() };
+        place(brokers, &Load::default(), wanted, kind)
+    }
+
+    #[test]
+    fn what_cannot_be_had_in_full_is_odd() {
+        let cases = [(3, 0, 0), (3, 1, 1), (3, 2, 1), (2, 2, 2), (3, 3, 3), (5, 4, 3), (4, 9, 4)];
+        for (wanted, brokers, expected) in cases {
+            assert_eq!(target(wanted, brokers), expected, "{wanted} of {brokers}");
+        }
+    }
+
+    #[test]
+    fn copies_are_in_different_zones_before_anything_else() {
+        let brokers = brokers(&["a", "a", "a", "b", "c"]);
+        let placement = placed(&brokers, 3).unwrap();
+        assert_eq!(placement.founders, [NodeId(1), NodeId(4), NodeId(5)]);
+        assert_eq!(zones(&brokers, &placement.founders), 3);
+    }
+
+    #[test]
+    fn brokers_that_are_down_get_only_what_a_group_can_begin_without() {
+        let mut brokers = brokers(&["", "", "", "", ""]);
+        for node in [1, 2, 3] {
+            brokers.get_mut(&NodeId(node)).unwrap().up = false;
+        }
+        let placement = placed(&brokers, 5).unwrap();
+        assert_eq!(placement.founders, [NodeId(4), NodeId(5), NodeId(1)]);
+        assert_eq!(placement.preferred, NodeId(4));
+        for broker in [4, 5] {
+            brokers.get_mut(&NodeId(broker)).unwrap().draining = true;
+        }
+        assert_eq!(placed(&brokers, 3), None);
+    }
+}

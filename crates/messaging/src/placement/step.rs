@@ -105,3 +105,91 @@ fn rest(placement: &Placement, here: NodeId, view: &GroupView) -> Step {
     }
     Step::Wait
 }
+
+#[cfg(test)]
+mod tests {
+    use consensus::Index;
+
+    use super::*;
+    use crate::catalog::{Kind, Replica};
+
+    const A: NodeId = NodeId(1);
+    const D: NodeId = NodeId(4);
+
+    fn placement(replicas: &[u64], move_: Option<Move>) -> Placement {
+        let nodes = replicas.iter().copied().map(NodeId);
+        Placement {
+            kind: Kind::Queue { name: "q".parse().unwrap() },
+            wanted: 3,
+            founders: nodes.clone().collect(),
+            replicas: nodes.map(|node| Replica { node, since: 0, damaged: false }).collect(),
+            preferred: A,
+            move_,
+            generation: 1,
+            left: Vec::new(),
+        }
+    }
+
+    fn view(voters: &[u64], learners: &[u64], heard: &[(u64, u64)]) -> GroupView {
+        let nodes = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect();
+        GroupView {
+            voters: nodes(voters),
+            learners: nodes(learners),
+            settled: true,
+            commit: Index(10),
+            asked: Index(9),
+            matched: heard.iter().map(|(node, has)| (NodeId(*node), (Index(*has), true))).collect(),
+            term_age_ms: CALM_MS,
+        }
+    }
+
+    fn moving(cancelled: bool) -> Option<Move> {
+        Some(Move { add: Some(D), remove: Some(A), since_ms: 0, cancelled })
+    }
+
+    #[test]
+    fn a_move_goes_from_learner_to_voter_to_end() {
+        let placement = placement(&[1, 2, 3], moving(false));
+        let look = |view: &GroupView| step(&placement, NodeId(2), view);
+        assert_eq!(look(&view(&[1, 2, 3], &[], &[(1, 10), (3, 10)])), Step::AddLearner(D));
+        assert_eq!(look(&view(&[1, 2, 3], &[4], &[(3, 10), (4, 8)])), Step::Wait);
+        let finish = Step::Finish { promote: Some(D), remove: Some(A) };
+        assert_eq!(look(&view(&[1, 2, 3], &[4], &[(3, 10), (4, 9)])), finish);
+        assert_eq!(look(&view(&[2, 3, 4], &[], &[])), Step::End { done: true });
+        let unsettled = GroupView { settled: false, ..view(&[2, 3, 4], &[], &[]) };
+        assert_eq!(look(&unsettled), Step::Wait);
+    }
+
+    #[test]
+    fn a_change_that_would_silence_the_group_waits() {
+        let shrink = Some(Move { add: None, remove: Some(A), since_ms: 0, cancelled: false });
+        let placement = placement(&[1, 2, 3], shrink);
+        assert_eq!(step(&placement, NodeId(2), &view(&[1, 2, 3], &[], &[(1, 10)])), Step::Wait);
+        let heard = view(&[1, 2, 3], &[], &[(3, 10)]);
+        let finish = Step::Finish { promote: None, remove: Some(A) };
+        assert_eq!(step(&placement, NodeId(2), &heard), finish);
+    }
+
+    #[test]
+    fn a_cancelled_move_is_undone_while_nothing_depends_on_it() {
+        let placement = placement(&[1, 2, 3], moving(true));
+        let look = |view: &GroupView| step(&placement, NodeId(2), view);
+        let undo = Step::Finish { promote: None, remove: Some(D) };
+        assert_eq!(look(&view(&[1, 2, 3], &[4], &[])), undo);
+        assert_eq!(look(&view(&[1, 2, 3], &[], &[])), Step::End { done: false });
+        assert_eq!(look(&view(&[2, 3, 4], &[], &[])), Step::End { done: true });
+    }
+
+    #[test]
+    fn the_preferred_one_leads_when_it_has_everything_and_all_is_calm() {
+        let placement = placement(&[1, 2, 3], None);
+        let look = |view: &GroupView| step(&placement, NodeId(2), view);
+        assert_eq!(look(&view(&[1, 2, 3], &[], &[(1, 10)])), Step::Transfer(A));
+        assert_eq!(look(&view(&[1, 2, 3], &[], &[(1, 9)])), Step::Wait);
+        let young = GroupView { term_age_ms: 5, ..view(&[1, 2, 3], &[], &[(1, 10)]) };
+        assert_eq!(look(&young), Step::Wait);
+        assert_eq!(step(&placement, A, &view(&[1, 2, 3], &[], &[])), Step::Wait);
+        let stray = Step::Finish { promote: None, remove: Some(D) };
+        assert_eq!(look(&view(&[1, 2, 3], &[4], &[])), stray);
+    }
+}

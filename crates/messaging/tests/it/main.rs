@@ -6,7 +6,9 @@
 
 mod checks;
 mod host;
+mod moves;
 mod partition_model;
+mod plan_model;
 mod queue_model;
 mod replay;
 mod simulation;

@@ -113,3 +113,88 @@ impl Catalog {
         Ok(Changed::Deleted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{announce, apply, apply_at, founded, name, put_queue};
+    use super::*;
+    use crate::catalog::{CatalogCommand, Copies};
+    use crate::config::QueueConfig;
+
+    fn with_version(node: u64, version: u32) -> CatalogCommand {
+        match announce(node) {
+            CatalogCommand::Announce { node, announced } => {
+                CatalogCommand::Announce { node, announced: Announced { version, ..announced } }
+            }
+            other => other,
+        }
+    }
+
+    #[test]
+    fn whoever_understands_less_than_is_in_use_does_not_join() {
+        let mut catalog = Catalog::default();
+        apply(&mut catalog, &with_version(1, 2)).unwrap();
+        assert_eq!(catalog.min_version(), 2);
+        let refused = apply(&mut catalog, &with_version(2, 1));
+        assert_eq!(refused, Err(CatalogRefused::TooOld { version: 1, min: 2 }));
+        apply(&mut catalog, &with_version(2, 3)).unwrap();
+        assert_eq!(catalog.min_version(), 2);
+        apply(&mut catalog, &with_version(1, 3)).unwrap();
+        assert_eq!(catalog.min_version(), 3);
+    }
+
+    #[test]
+    fn a_broker_that_speaks_is_up_since_then() {
+        let mut catalog = founded(1);
+        let node = NodeId(1);
+        assert_eq!(apply(&mut catalog, &announce(1)), Ok(Changed::Unchanged));
+        apply_at(&mut catalog, 7, &CatalogCommand::SetUp { node, up: false }).unwrap();
+        assert_eq!(catalog.brokers()[&node].down_for(10), Some(3));
+        assert_eq!(apply_at(&mut catalog, 9, &announce(1)), Ok(Changed::Updated));
+        assert_eq!((catalog.brokers()[&node].up, catalog.brokers()[&node].since_ms), (true, 9));
+    }
+
+    #[test]
+    fn two_brokers_have_different_names() {
+        let mut catalog = founded(1);
+        let CatalogCommand::Announce { announced, .. } = announce(1) else { unreachable!() };
+        let refused = apply(&mut catalog, &CatalogCommand::Announce { node: NodeId(2), announced });
+        assert!(matches!(refused, Err(CatalogRefused::NameTaken { node: NodeId(1), .. })));
+    }
+
+    #[test]
+    fn a_broker_is_forgotten_when_nothing_needs_it_and_never_comes_back() {
+        let mut catalog = founded(1);
+        let (node, forget) = (NodeId(1), CatalogCommand::Forget { node: NodeId(1) });
+        apply(&mut catalog, &put_queue("q", None)).unwrap();
+        let refused = apply(&mut catalog, &forget);
+        assert_eq!(refused, Err(CatalogRefused::StillNeeded { node, copies: 1 }));
+        apply(&mut catalog, &CatalogCommand::DeleteQueue { name: name("q") }).unwrap();
+        assert!(!catalog.leaving().is_empty());
+        assert_eq!(apply(&mut catalog, &forget), Ok(Changed::Deleted));
+        assert!(catalog.leaving().is_empty(), "nobody is there to remove it");
+        assert_eq!(apply(&mut catalog, &forget), Ok(Changed::Unchanged));
+        let refused = apply(&mut catalog, &announce(1));
+        assert_eq!(refused, Err(CatalogRefused::Forgotten(node)));
+    }
+
+    #[test]
+    fn more_copies_than_brokers_are_refused_and_fewer_than_usual_are_not() {
+        let mut catalog = Catalog::default();
+        assert_eq!(apply(&mut catalog, &put_queue("q", None)), Err(CatalogRefused::NoBrokers));
+        apply(&mut catalog, &announce(1)).unwrap();
+        let put = |asked| CatalogCommand::PutQueue {
+            name: name("q"),
+            config: QueueConfig::default(),
+            copies: Copies { asked, default: 3 },
+        };
+        let refused = apply(&mut catalog, &put(Some(2)));
+        assert_eq!(refused, Err(CatalogRefused::TooFewBrokers { asked: 2, has: 1 }));
+        assert_eq!(apply(&mut catalog, &put(Some(8))), Err(CatalogRefused::Replicas));
+        assert_eq!(apply(&mut catalog, &put(None)), Ok(Changed::Created));
+        let placement = catalog.groups().values().next().unwrap();
+        assert_eq!((placement.replicas.len(), placement.wanted), (1, 3));
+        assert_eq!(apply(&mut catalog, &put(Some(1))), Ok(Changed::Updated));
+        assert_eq!(apply(&mut catalog, &put(Some(1))), Ok(Changed::Unchanged));
+    }
+}

@@ -101,4 +101,4 @@ const fn change(is_new: bool, differs: bool) -> Changed {
 }
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
