@@ -6,10 +6,13 @@
 use std::time::Duration;
 
 use chassis::StartError;
+use consensus::Index;
 use messaging::catalog::CATALOG;
+use messaging::frame;
 use raft_node::{Group, Groups};
 
 use crate::broker::Broker;
+use crate::error::LogError;
 use crate::state_machine::CatalogMachine;
 
 /// Between two attempts. Space comes back when somebody makes some, which nobody tells.
@@ -48,6 +51,7 @@ pub(crate) async fn start_catalog(
     loop {
         match groups.start(CATALOG, CatalogMachine::default()).await {
             Ok(group) => {
+                check_version(&group).await.map_err(StartError::from_error)?;
                 check.pass();
                 return Ok(group);
             }
@@ -61,5 +65,56 @@ pub(crate) async fn start_catalog(
             }
             Err(error) => return Err(StartError::from_error(error)),
         }
+    }
+}
+
+/// Machines pass over commands that they do not understand, so a log of another version would look
+/// like an empty one. Its first command tells; where that is gone, the snapshot has told.
+async fn check_version(group: &Group<CatalogMachine>) -> Result<(), WrongVersion> {
+    let first = group.read(Index(1), 1).await.map_err(|error| WrongVersion::Read(error.into()))?;
+    match first.entries.first().map(|entry| frame::stamp(&entry.payload)) {
+        Some(Err(error)) => Err(WrongVersion::Foreign(error)),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WrongVersion {
+    #[error("the catalog cannot be read")]
+    Read(#[source] LogError),
+    #[error("the catalog's log is of another version")]
+    Foreign(#[source] frame::DecodeError),
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use raft_node::{Config, Host};
+    use telemetry::metrics::Registry;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_of_an_earlier_version_is_not_taken_for_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let links = stop.clone();
+        let metrics = Registry::default();
+        let host = Host { tasks: tasks.clone(), stop: stop.clone(), links, metrics };
+        let groups = Groups::open(Config::new(dir.path().to_owned()), host).unwrap();
+        let group = groups.start(CATALOG, CatalogMachine::default()).await.unwrap();
+        check_version(&group).await.unwrap();
+        group.propose(Bytes::from_static(&[1, 0])).await.unwrap().reply.unwrap_err();
+        let refused = check_version(&group).await.unwrap_err();
+        assert!(matches!(
+            refused,
+            WrongVersion::Foreign(frame::DecodeError::Version { version: 1 })
+        ));
+        stop.cancel();
+        drop((groups, group));
+        tasks.close();
+        tasks.wait().await;
     }
 }
