@@ -88,7 +88,11 @@ pub(crate) async fn nack(
     ack_ids: Vec<String>,
     delay_ms: Option<u64>,
 ) -> anyhow::Result<()> {
-    let request = Request::post(format!("{base}/nack")).json(&NackRequest { ack_ids, delay_ms, failed: None });
+    let request = Request::post(format!("{base}/nack")).json(&NackRequest {
+        ack_ids,
+        delay_ms,
+        failed: None,
+    });
     settle(session, request).await
 }
 
