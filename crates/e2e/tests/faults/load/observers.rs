@@ -10,7 +10,7 @@ use sim::elections::{Observed, Sight};
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
-use super::watchers::{NEVER, SILENCE, next};
+use super::watchers::{NEVER, SILENCE, next, open};
 use crate::member::POLL;
 
 /// How often it is looked whether the run is over.
@@ -41,10 +41,7 @@ impl Observer {
         let path = format!("/v1/elections/{}/observe", self.observed.election);
         let door = self.shared.any_door(&mut self.rng);
         let request = door.request(Method::GET, &path).timeout(NEVER);
-        let Ok(Ok(mut stream)) = timeout(SILENCE, request.send()).await else { return };
-        if !stream.status().is_success() {
-            return;
-        }
+        let Some(mut stream) = open(request).await else { return };
         let mut sights = Vec::new();
         let mut buffer = Vec::new();
         while let Some(piece) = self.piece(&mut stream).await {

@@ -4,10 +4,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sim::watch::{Event, Watched};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::etcd::{decode, number, prefix};
-use super::watchers::{NEVER, SILENCE, is_there, next};
+use super::watchers::{NEVER, is_there, open, piece};
 use crate::cluster::Door;
 use crate::member::POLL;
 
@@ -38,17 +38,10 @@ async fn read(door: &Door, watched: &mut Watched, goal: &mut watch::Receiver<Opt
         "key": key, "range_end": range_end, "start_revision": (watched.through + 1).to_string(),
     } });
     let request = door.request(Method::POST, "/v3/watch").timeout(NEVER).json(&create);
-    let Ok(Ok(mut stream)) = timeout(SILENCE, request.send()).await else { return };
-    if !stream.status().is_success() {
-        return;
-    }
+    let Some(mut stream) = open(request).await else { return };
     let mut buffer = Vec::new();
     while !is_there(watched, goal) {
-        let piece = tokio::select! {
-            piece = timeout(SILENCE, next(&mut stream)) => piece.ok().flatten(),
-            Ok(()) = goal.changed() => continue,
-        };
-        let Some(piece) = piece else { return };
+        let Some(piece) = piece(&mut stream, goal).await else { return };
         buffer.extend_from_slice(&piece);
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use sim::watch::{Event, Watched};
 use tokio::sync::watch;
@@ -49,22 +49,32 @@ async fn read(door: &Door, watched: &mut Watched, goal: &mut watch::Receiver<Opt
     if 0 < watched.through {
         request = request.header("last-event-id", watched.through);
     }
-    let Ok(Ok(mut stream)) = timeout(SILENCE, request.send()).await else { return };
-    if !stream.status().is_success() {
-        return;
-    }
+    let Some(mut stream) = open(request).await else { return };
     let mut buffer = Vec::new();
     while !is_there(watched, goal) {
-        let piece = tokio::select! {
-            piece = timeout(SILENCE, next(&mut stream)) => piece.ok().flatten(),
-            Ok(()) = goal.changed() => continue,
-        };
-        let Some(piece) = piece else { return };
+        let Some(piece) = piece(&mut stream, goal).await else { return };
         buffer.extend_from_slice(&piece);
         while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
             let message: Vec<u8> = buffer.drain(..end + 2).collect();
             take(watched, &String::from_utf8_lossy(&message));
         }
+    }
+}
+
+/// A stream that has begun.
+pub(super) async fn open(request: RequestBuilder) -> Option<Response> {
+    let stream = timeout(SILENCE, request.send()).await.ok()?.ok()?;
+    stream.status().is_success().then_some(stream)
+}
+
+/// What comes next; nothing when the goal has moved meanwhile, `None` at the stream's end.
+pub(super) async fn piece(
+    stream: &mut Response,
+    goal: &mut watch::Receiver<Option<u64>>,
+) -> Option<Vec<u8>> {
+    tokio::select! {
+        piece = timeout(SILENCE, next(stream)) => piece.ok().flatten(),
+        Ok(()) = goal.changed() => Some(Vec::new()),
     }
 }
 
