@@ -144,6 +144,8 @@ pub(crate) struct Apply {
     groups: BTreeMap<GroupId, Running>,
     /// Groups with more to apply than one turn.
     behind: VecDeque<GroupId>,
+    /// Groups whose snapshot waits for those of others.
+    due: VecDeque<GroupId>,
     /// Groups that have ended while a snapshot of theirs was being written, and whether it is to
     /// be deleted.
     ended: BTreeMap<GroupId, bool>,
@@ -168,6 +170,7 @@ impl Apply {
             snapshot_interval: config.snapshot_interval,
             groups: BTreeMap::new(),
             behind: VecDeque::new(),
+            due: VecDeque::new(),
             ended: BTreeMap::new(),
             seconds,
         }
@@ -268,11 +271,11 @@ impl Apply {
             return;
         }
         running.apply(entries, &self.seconds);
-        if running.is_due(self.snapshot_bytes, self.snapshot_entries) {
-            running.snapshot(group, &self.snapshotter);
-        }
         if running.next().is_some() && !self.behind.contains(&group) {
             self.behind.push_back(group);
+        }
+        if running.is_due(self.snapshot_bytes, self.snapshot_entries) {
+            self.snapshot(group);
         }
     }
 
@@ -294,13 +297,24 @@ impl Apply {
             }
             None => self.handle_late(group),
         }
+        self.handle_written(group);
     }
 
     fn snapshot_changed(&mut self) {
-        for (group, running) in &mut self.groups {
-            if running.has_changed() {
-                running.snapshot(*group, &self.snapshotter);
-            }
+        let changed = self.groups.iter().filter(|(_, running)| running.has_changed());
+        let changed: Vec<GroupId> = changed.map(|(group, _)| *group).collect();
+        changed.into_iter().for_each(|group| self.snapshot(group));
+    }
+
+    /// Begins a snapshot, or lets the group wait for its turn. While one of its own is written it
+    /// need not: that one's end looks again.
+    fn snapshot(&mut self, group: GroupId) {
+        let Some(running) = self.groups.get_mut(&group) else { return };
+        if running.is_snapshotting() || running.snapshot(group, &self.snapshotter) {
+            return;
+        }
+        if !self.due.contains(&group) {
+            self.due.push_back(group);
         }
     }
 
@@ -308,6 +322,22 @@ impl Apply {
         match self.groups.get_mut(&group) {
             Some(running) => running.handle_snapshotted(result, group, &self.snapshotter),
             None => self.handle_late(group),
+        }
+        self.handle_written(group);
+    }
+
+    /// A file is written, so there is room for others. Without entries to come, those who wait and
+    /// a group that grew meanwhile would have no other occasion.
+    fn handle_written(&mut self, group: GroupId) {
+        for _ in 0..self.due.len() {
+            let Some(next) = self.due.pop_front() else { break };
+            if self.groups.get(&next).is_some_and(Running::has_grown) {
+                self.snapshot(next);
+            }
+        }
+        let (bytes, entries) = (self.snapshot_bytes, self.snapshot_entries);
+        if self.groups.get(&group).is_some_and(|running| running.is_due(bytes, entries)) {
+            self.snapshot(group);
         }
     }
 

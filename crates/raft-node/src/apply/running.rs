@@ -24,7 +24,7 @@ pub(super) struct Running {
     /// In the order of their indexes.
     waiters: VecDeque<Waiter>,
     visits: BTreeMap<Index, Vec<Visit>>,
-    /// Bytes of log since the last snapshot.
+    /// Bytes of log since the snapshot that was begun last.
     log_bytes: u64,
     /// What the last snapshot took.
     snapshot_bytes: u64,
@@ -67,6 +67,11 @@ impl Running {
     pub(super) fn is_due(&self, bytes: u64, entries: u64) -> bool {
         let log_entries = self.applied.0 - self.covered.0;
         (bytes <= self.log_bytes || entries <= log_entries) && self.snapshot_bytes <= self.log_bytes
+    }
+
+    /// Whether it has taken entries since the snapshot that was begun last.
+    pub(super) fn has_grown(&self) -> bool {
+        self.covered < self.applied
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -224,9 +229,11 @@ impl Running {
         }
     }
 
-    pub(super) fn snapshot(&mut self, group: GroupId, snapshotter: &Snapshotter) {
+    /// Begins a snapshot, unless one is being written or there is no room for it. Says whether it
+    /// began.
+    pub(super) fn snapshot(&mut self, group: GroupId, snapshotter: &Snapshotter) -> bool {
         if self.is_snapshotting {
-            return;
+            return false;
         }
         let snapshot = SnapshotMeta {
             index: self.applied,
@@ -238,6 +245,7 @@ impl Running {
             self.log_bytes = 0;
             self.covered = self.applied;
         }
+        self.is_snapshotting
     }
 
     pub(super) fn handle_snapshotted(

@@ -163,7 +163,7 @@ async fn trio(configure: impl Fn(Config) -> Config) -> (Vec<Node>, Vec<TempDir>)
     (nodes, dirs)
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let poll = async {
         while !holds().await {
             tokio::time::sleep(PAUSE).await;

@@ -5,6 +5,7 @@ mod cluster;
 #[cfg(test)]
 mod journal;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use journal::{FAULT, Journal, LATE_FAULT};
+use journal::{FAULT, Gate, Journal, LATE_FAULT};
 
 const GROUP: GroupId = GroupId(1);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,6 +59,15 @@ impl Host {
 
     async fn journal(&self) -> Group<Journal> {
         self.groups.start(GROUP, Journal::default()).await.expect("a sound group starts")
+    }
+
+    /// A group whose first snapshot is being written until its gate is opened.
+    async fn held_up(&self, group: GroupId) -> (Group<Journal>, Arc<Gate>) {
+        let gate = Gate::closed();
+        let machine = Journal { gate: Some(gate.clone()), ..Journal::default() };
+        let group = self.groups.start(group, machine).await.expect("a sound group starts");
+        cluster::until("its snapshot is begun", async || gate.is_waited_for()).await;
+        (group, gate)
     }
 }
 
@@ -275,6 +285,36 @@ async fn a_snapshot_that_panics_ends_the_process() {
     let failed = host.groups.failed();
     propose(&group, LATE_FAULT).await;
     let failed = tokio::time::timeout(PATIENCE, failed).await.expect("it is told");
+    assert!(matches!(failed, Failure::Task("snapshot")), "{failed}");
+    host.close().await;
+}
+
+/// No entry comes afterwards that would be an occasion.
+#[tokio::test]
+async fn what_a_group_took_while_its_snapshot_was_written_is_snapshotted_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(Config { snapshot_bytes: 1, ..config(&dir) });
+    let (group, gate) = host.held_up(GROUP).await;
+    let failed = host.groups.failed();
+    propose(&group, LATE_FAULT).await;
+    gate.open();
+    let failed = tokio::time::timeout(PATIENCE, failed).await.expect("it is snapshotted");
+    assert!(matches!(failed, Failure::Task("snapshot")), "{failed}");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_has_to_wait_for_those_of_others_has_its_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(Config { snapshot_bytes: 1, ..config(&dir) });
+    let (_first, gate) = host.held_up(GroupId(2)).await;
+    let (_second, other) = host.held_up(GroupId(3)).await;
+    let group = host.journal().await;
+    let failed = host.groups.failed();
+    propose(&group, LATE_FAULT).await;
+    gate.open();
+    other.open();
+    let failed = tokio::time::timeout(PATIENCE, failed).await.expect("it is snapshotted");
     assert!(matches!(failed, Failure::Task("snapshot")), "{failed}");
     host.close().await;
 }
