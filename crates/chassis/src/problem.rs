@@ -60,6 +60,14 @@ impl Problem {
         )
     }
 
+    /// No route takes this path: for services that look at paths themselves.
+    #[must_use]
+    pub fn nothing_at(path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        let detail = format!("there is nothing at `{path}`; GET /docs lists what there is");
+        Self::new(Code::NotFound, detail)
+    }
+
     /// What went wrong, for programs.
     #[must_use]
     pub fn code(&self) -> Code {

@@ -7,26 +7,33 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds since the Unix epoch. It comes from whoever proposes, never from a clock here.
 pub type Millis = u64;
 
-/// The name of a topic, a subscription or a queue: 1 to 64 of `a-z 0-9 . _ -`, and neither `.`
-/// nor `..`. Checked once, where it enters the program.
+/// The name of a topic, a subscription or a queue: 1 to 80 of `A-Z a-z 0-9 . _ -`, and neither
+/// `.` nor `..`. Checked once, where it enters the program. Case counts, as it does in SQS.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
 /// A name with a character, or of a length, that names may not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{shown}` is not a name: use 1 to 64 of a-z, 0-9, dot, underscore and dash")]
+#[error("`{shown}` is not a name: use 1 to 80 of A-Z, a-z, 0-9, dot, underscore and dash")]
 pub struct InvalidName {
     shown: String,
 }
 
 impl Name {
     /// Longest name, in bytes.
-    pub const MAX_BYTES: usize = 64;
+    pub const MAX_BYTES: usize = 80;
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a topic or subscription may be called so: at most 64 bytes and no capitals. Only
+    /// queues are reached by clients that bring their own names.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.0.len() <= 64 && !self.0.bytes().any(|c| c.is_ascii_uppercase())
     }
 }
 
@@ -34,7 +41,7 @@ impl TryFrom<String> for Name {
     type Error = InvalidName;
 
     fn try_from(name: String) -> Result<Self, Self::Error> {
-        let allowed = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
         let fits = (1..=Self::MAX_BYTES).contains(&name.len());
         // HTTP clients resolve dot segments away before they send a path.
         if fits && name.bytes().all(allowed) && name != "." && name != ".." {
@@ -110,10 +117,10 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        for good in ["a", "orders.created", "x_1-2", &"a".repeat(64)] {
+        for good in ["a", "orders.created", "x_1-2", "Orders.fifo", &"a".repeat(80)] {
             assert!(good.parse::<Name>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "A", "a/b", "a b", "ä", "a\0", &"a".repeat(65)] {
+        for bad in ["", ".", "..", "a/b", "a b", "ä", "a\0", &"a".repeat(81)] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
     }

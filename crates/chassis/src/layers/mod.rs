@@ -123,11 +123,7 @@ pub(crate) fn wrap(router: Router, edge: Arc<Edge>, server: ServerLayer) -> Rout
 }
 
 async fn not_found(request: Request) -> Problem {
-    let path: String = request.uri().path().chars().take(200).collect();
-    Problem::new(
-        Code::NotFound,
-        format!("there is nothing at `{path}`; GET /docs lists what there is"),
-    )
+    Problem::nothing_at(request.uri().path())
 }
 
 /// CONNECT names no path, so no route could say which methods it takes.
@@ -152,7 +148,7 @@ fn stack(
     service_fn(move |request: Request| {
         let manner = Manner {
             is_http1: request.version() < http::Version::HTTP_2,
-            face: edge.faces.at(request.uri().path()),
+            face: edge.faces.of(request.uri().path(), request.headers()),
         };
         let admitted = edge.admit(request);
         let admitted = admitted.map(|(request, terms)| (route.call(request), terms));

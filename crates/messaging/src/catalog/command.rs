@@ -150,4 +150,19 @@ pub enum CatalogCommand {
         /// Which copy: see [`Replica::since`](super::Replica).
         since: u64,
     },
+    /// Creates a queue, or changes exactly the one that was looked at: nothing is overwritten that
+    /// its proposer has not seen.
+    PutQueueAs {
+        /// Its name.
+        name: Name,
+        /// The queue as it was seen: its group and version. `None`: there was none.
+        seen: Option<(GroupId, u64)>,
+        /// Its settings.
+        config: QueueConfig,
+        /// See [`QueueEntry::notes`](super::QueueEntry). At most [`MAX_NOTES`](super::MAX_NOTES)
+        /// bytes.
+        notes: String,
+        /// How many copies.
+        copies: Copies,
+    },
 }

@@ -50,6 +50,8 @@ pub const MAX_SUBSCRIPTIONS: usize = 64;
 pub const MAX_PARTITIONS: u32 = 64;
 /// Most partitions and queues together: each is a group with a log of its own.
 pub const MAX_GROUPS: usize = 20_000;
+/// Most bytes of notes on one queue.
+pub const MAX_NOTES: usize = 64 * 1024;
 /// Most groups in one command that says who should lead.
 pub const MAX_PREFERRED: usize = 1_024;
 

@@ -1,6 +1,7 @@
 //! Topics, subscriptions and queues, as the catalog knows them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use consensus::GroupId;
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,8 @@ pub struct QueueEntry {
     pub replicas: u8,
     /// Its settings.
     pub config: QueueConfig,
+    /// What a compatible face keeps with it, such as tags. Opaque here.
+    pub notes: Arc<str>,
     /// When it was created.
     pub created_ms: Millis,
 }

@@ -49,12 +49,14 @@ impl From<AdminError> for Problem {
             CatalogRefused::NoQueue(_) => Code::QueueNotFound,
             CatalogRefused::NoDeadLetterQueue(_)
             | CatalogRefused::OwnDeadLetterQueue(_)
+            | CatalogRefused::Notes
             | CatalogRefused::Partitions
             | CatalogRefused::Replicas
             | CatalogRefused::TooFewBrokers { .. }
             | CatalogRefused::BrokerText
             | CatalogRefused::TooManyPreferred => Code::InvalidRequest,
             CatalogRefused::InUse { .. }
+            | CatalogRefused::QueueChanged(_)
             | CatalogRefused::FewerPartitions { .. }
             | CatalogRefused::NameTaken { .. }
             | CatalogRefused::Forgotten(_)

@@ -70,6 +70,16 @@ pub(super) fn count(
     }
 }
 
+/// The name of a new topic or subscription.
+pub(super) fn plain(name: &Name) -> Result<(), Problem> {
+    if name.is_plain() {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "`{name}` is not a name for this: use 1 to 64 of a-z, 0-9, dot, underscore and dash"
+    )))
+}
+
 /// How many copies. Whether there are as many brokers is for the catalog to say.
 pub(super) fn replicas(replicas: Option<u32>) -> Result<Option<u8>, Problem> {
     let Some(asked) = replicas else { return Ok(None) };

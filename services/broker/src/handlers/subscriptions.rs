@@ -34,6 +34,7 @@ async fn put(
     Path((topic, name)): Path<(Name, Name)>,
     spec: Option<Json<SubscriptionSpec>>,
 ) -> Result<(StatusCode, Json<SubscriptionView>), Problem> {
+    settings::plain(&name)?;
     let Json(spec) = spec.unwrap_or_default();
     let start = spec.start.as_deref().map_or(Ok(Start::Latest), position::start)?;
     let config = settings::subscription(spec)?;

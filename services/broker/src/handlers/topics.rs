@@ -27,6 +27,7 @@ async fn put(
     Path(topic): Path<Name>,
     spec: Option<Json<TopicSpec>>,
 ) -> Result<(StatusCode, Json<TopicView>), Problem> {
+    settings::plain(&topic)?;
     let Json(spec) = spec.unwrap_or_default();
     let replicas = settings::replicas(spec.replicas)?;
     let retention = settings::retention(spec.retention)?;

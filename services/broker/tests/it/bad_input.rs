@@ -117,7 +117,7 @@ const CASES: &[Case] = &[
         400,
         "invalid-json",
     ),
-    ("POST", "/v1/queues/q/redrive", JSON, b"{\"to\":\"NO\"}", 400, "invalid-request"),
+    ("POST", "/v1/queues/q/redrive", JSON, b"{\"to\":\"n o\"}", 400, "invalid-request"),
     ("GET", "/v1/queues/q/peek?limit=x", JSON, b"", 400, "invalid-request"),
     ("POST", "/v1/topics/t/subscriptions/s/seek", JSON, b"{\"to\":\"x\"}", 400, "invalid-request"),
 ];
@@ -175,7 +175,7 @@ async fn what_is_too_long_is_refused() {
         let answer = broker.raw(path, &[(name, value)], "x").await;
         assert_eq!(problem(answer, 400).await["code"], "invalid-request", "{name}: {value}");
     }
-    let name = "a".repeat(65);
+    let name = "a".repeat(81);
     let answer = broker.request(Method::PUT, &format!("/v1/queues/{name}")).send().await.unwrap();
     problem(answer, 400).await;
     broker.stop().await;

@@ -54,6 +54,9 @@ impl Catalog {
             CatalogCommand::PutQueue { name, config, copies } => {
                 self.put_queue(name, config, copies)
             }
+            CatalogCommand::PutQueueAs { name, seen, config, notes, copies } => {
+                self.put_queue_as(name, seen, (config, notes), copies)
+            }
             CatalogCommand::DeleteQueue { name } => self.delete_queue(name),
             CatalogCommand::Announce { node, announced } => self.announce(node, announced),
             CatalogCommand::SetUp { node, up } => self.set_up(node, up),

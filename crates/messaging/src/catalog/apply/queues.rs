@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use consensus::GroupId;
+
 use super::{CatalogRefused, CatalogReply, Changed, change};
-use crate::catalog::{Catalog, Copies, Kind, MAX_QUEUES, QueueEntry, Touched};
+use crate::catalog::{Catalog, Copies, Kind, MAX_NOTES, MAX_QUEUES, QueueEntry, Touched};
 use crate::config::QueueConfig;
 use crate::ids::Name;
 
@@ -12,6 +14,33 @@ impl Catalog {
         &mut self,
         name: Name,
         config: QueueConfig,
+        copies: Copies,
+    ) -> CatalogReply {
+        let notes = self.state.queues.get(&name).map(|known| known.notes.clone());
+        self.write_queue(name, (config, notes.unwrap_or_default()), copies)
+    }
+
+    pub(super) fn put_queue_as(
+        &mut self,
+        name: Name,
+        seen: Option<(GroupId, u64)>,
+        (config, notes): (QueueConfig, String),
+        copies: Copies,
+    ) -> CatalogReply {
+        let known = self.state.queues.get(&name).map(|known| (known.group, known.version));
+        if known != seen {
+            return Err(CatalogRefused::QueueChanged(name));
+        }
+        if MAX_NOTES < notes.len() {
+            return Err(CatalogRefused::Notes);
+        }
+        self.write_queue(name, (config, notes.into()), copies)
+    }
+
+    fn write_queue(
+        &mut self,
+        name: Name,
+        (config, notes): (QueueConfig, Arc<str>),
         copies: Copies,
     ) -> CatalogReply {
         if config.dead_letter.as_ref() == Some(&name) {
@@ -27,18 +56,21 @@ impl Catalog {
             self.check_groups(1)?;
             let group = self.found(Kind::Queue { name: name.clone() }, replicas);
             let created_ms = self.state.now;
-            let queue = QueueEntry { group, version: 1, replicas, config, created_ms };
+            let queue = QueueEntry { group, version: 1, replicas, config, notes, created_ms };
             self.state.queues.insert(name.clone(), Arc::new(queue));
             self.touch(Touched::Queue(name));
             return Ok(Changed::Created);
         };
-        let changed = change(false, known.config != config || known.replicas != replicas);
+        let changed = change(
+            false,
+            known.config != config || known.replicas != replicas || known.notes != notes,
+        );
         if changed == Changed::Updated {
             if known.replicas != replicas {
                 self.want(known.group, replicas);
             }
             let version = known.version + 1;
-            let queue = QueueEntry { version, replicas, config, ..*known };
+            let queue = QueueEntry { version, replicas, config, notes, ..*known };
             self.state.queues.insert(name.clone(), Arc::new(queue));
             self.touch(Touched::Queue(name));
         }
@@ -92,6 +124,30 @@ mod tests {
         apply(&mut catalog, &put_queue("q", None)).unwrap();
         let second = catalog.queues()["q"].group;
         assert!(CATALOG < first && first < second);
+    }
+
+    #[test]
+    fn a_queue_is_only_changed_as_it_was_seen() {
+        let mut catalog = founded(1);
+        let put = |seen, notes: &str| CatalogCommand::PutQueueAs {
+            name: name("q"),
+            seen,
+            config: QueueConfig::default(),
+            notes: notes.to_owned(),
+            copies: Copies::default(),
+        };
+        assert_eq!(apply(&mut catalog, &put(None, "a")), Ok(Changed::Created));
+        let refused = Err(CatalogRefused::QueueChanged(name("q")));
+        assert_eq!(apply(&mut catalog, &put(None, "b")), refused);
+        let seen = Some((catalog.queues()["q"].group, 1));
+        assert_eq!(apply(&mut catalog, &put(seen, "b")), Ok(Changed::Updated));
+        assert_eq!(apply(&mut catalog, &put(seen, "c")), refused);
+        assert_eq!(&*catalog.queues()["q"].notes, "b");
+        apply(&mut catalog, &put_queue("q", None)).unwrap();
+        assert_eq!(&*catalog.queues()["q"].notes, "b", "others leave the notes alone");
+        let long = "x".repeat(MAX_NOTES + 1);
+        let seen = Some((catalog.queues()["q"].group, catalog.queues()["q"].version));
+        assert_eq!(apply(&mut catalog, &put(seen, &long)), Err(CatalogRefused::Notes));
     }
 
     #[test]

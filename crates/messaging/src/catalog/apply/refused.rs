@@ -2,7 +2,7 @@
 
 use consensus::{GroupId, NodeId};
 
-use crate::catalog::{MAX_BROKER_TEXT, MAX_PARTITIONS, MAX_PREFERRED, MAX_REPLICAS};
+use crate::catalog::{MAX_BROKER_TEXT, MAX_NOTES, MAX_PARTITIONS, MAX_PREFERRED, MAX_REPLICAS};
 use crate::ids::Name;
 
 /// Why nothing was done.
@@ -22,6 +22,12 @@ pub enum CatalogRefused {
     /// No such queue.
     #[error("queue `{0}` does not exist; create it with PUT /v1/queues/{0}")]
     NoQueue(Name),
+    /// It is not as its proposer saw it.
+    #[error("queue `{0}` was created, changed or deleted by somebody else just now; repeat")]
+    QueueChanged(Name),
+    /// Notes that are too long.
+    #[error("a queue's tags, policies and other notes have at most {MAX_NOTES} bytes")]
+    Notes,
     /// The dead-letter queue must exist.
     #[error("the dead-letter queue `{0}` does not exist; create it first")]
     NoDeadLetterQueue(Name),
