@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mutants::{self, Mutant};
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -66,6 +68,23 @@ pub struct HardState {
     pub voted_for: Option<NodeId>,
     /// The highest index it knew to be committed. A hint: it may lag, it is never ahead.
     pub commit: Index,
+    /// Term and index of the last entry that this node had when it let its log go, see
+    /// [`left`](Self::left). (0, 0) if it never did.
+    pub forgotten: (Term, Index),
+}
+
+impl HardState {
+    /// What a node keeps of a group that it leaves and may come back to, when the last entry of its
+    /// log was this one. The entries go; the promise and how far the log had come stay. Members
+    /// that have not heard of its leaving may still count on its vote, and with it on what it has
+    /// confirmed: so it votes for nobody who has less, and does not campaign before it has as much.
+    #[must_use]
+    pub fn left(self, last_term: Term, last: Index) -> Self {
+        if mutants::is(Mutant::LeavingForgets) {
+            return Self::default();
+        }
+        Self { commit: Index::ZERO, forgotten: self.forgotten.max((last_term, last)), ..self }
+    }
 }
 
 #[cfg(test)]

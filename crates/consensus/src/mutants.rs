@@ -68,6 +68,10 @@ pub enum Mutant {
     RemovedKeepQuiet,
     /// A node does not answer those of whom it does not know that they share a group with it.
     StrangersIgnored,
+    /// A node that leaves a group forgets what it has promised and confirmed there.
+    LeavingForgets,
+    /// Who has let its log go votes like one that has just begun.
+    ForgottenIgnored,
 }
 
 #[cfg(feature = "mutants")]

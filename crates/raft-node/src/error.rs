@@ -68,6 +68,12 @@ pub enum StartError {
         /// File and offset.
         detail: String,
     },
+    /// The founders it should begin with do not include this node.
+    #[error("group {group} does not begin here: this node is not one of its founders")]
+    NotFounder {
+        /// Which one.
+        group: GroupId,
+    },
     /// Its snapshot is damaged.
     #[error("group {group} is not served, its snapshot cannot be loaded")]
     Snapshot {

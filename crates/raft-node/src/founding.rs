@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use consensus::{GroupId, Membership, NodeId};
+use consensus::{GroupId, Index, Membership, NodeId};
 use tokio::time::{Duration, Instant};
 
 use crate::groups::Groups;
@@ -64,10 +64,11 @@ pub enum FoundingError {
 }
 
 impl Groups {
-    /// Whether this node has a group's log or snapshot.
+    /// Whether this node has entries or a snapshot of a group. A group that it has left, and one
+    /// that it is to be made a member of and has heard nothing of yet, it has not.
     #[must_use]
     pub fn has(&self, group: GroupId) -> bool {
-        self.wal().group(group).is_some()
+        self.wal().group(group).is_some_and(|state| state.last != Index::ZERO)
             || self.snapshots().groups().is_ok_and(|groups| groups.contains(&group))
     }
 

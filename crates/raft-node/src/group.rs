@@ -126,13 +126,10 @@ impl<M: StateMachine> Group<M> {
         command: Bytes,
         freeing: bool,
     ) -> Result<Applied<M::Reply>, ProposeError> {
-        let (len, max) = (command.len(), self.shared.config.max_command_bytes);
-        if len > max {
-            return Err(ProposeError::TooLarge { len, max });
-        }
+        self.check_len(&command)?;
         let deadline = Instant::now() + LEADER_WAIT;
         loop {
-            match self.propose_once(command.clone(), freeing).await {
+            match self.propose_once(command.clone(), freeing, None).await {
                 // Nothing was done: it may be tried again when somebody leads.
                 Err(ProposeError::NotLeader { leader }) => {
                     let refused = ProposeError::NotLeader { leader };
@@ -143,10 +140,54 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
+    fn check_len(&self, command: &Bytes) -> Result<(), ProposeError> {
+        let (len, max) = (command.len(), self.shared.config.max_command_bytes);
+        if max < len { Err(ProposeError::TooLarge { len, max }) } else { Ok(()) }
+    }
+
+    /// Like [`propose`](Self::propose), but only while this node leads in this term: never passed
+    /// on to another leader, and waits for none. For commands that say what only the leader of that
+    /// term knows, such as who holds what: an entry of a term stands before every entry of a later
+    /// one, so what a deposed leader still knows cannot follow what its successor has written.
+    /// `freeing` as in [`propose_freeing`](Self::propose_freeing).
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::NotLeader`] also when this node leads in another term by now, and when its
+    /// entry was replaced by its successor's; then nothing was done. Else as
+    /// [`propose`](Self::propose).
+    pub async fn propose_leading(
+        &self,
+        term: Term,
+        command: Bytes,
+        freeing: bool,
+    ) -> Result<Applied<M::Reply>, ProposeError> {
+        self.check_len(&command)?;
+        self.propose_once(command, freeing, Some(term)).await
+    }
+
+    /// The term in which this node leads, once it has applied everything that was committed before
+    /// that term and knows that nobody leads after it: from here on it may hand things out. `None`
+    /// if another node leads, or nobody, or if the lead was lost while this was found out. Costs
+    /// what a [`barrier`](Self::barrier) costs: one round of confirmations, no disk. Waits up to
+    /// 5 s for a majority.
+    ///
+    /// It may be lost right after: what depends on it goes by
+    /// [`propose_leading`](Self::propose_leading).
+    pub async fn leading(&self) -> Option<Term> {
+        let before = *self.leadership.borrow();
+        if !before.is_here {
+            return None;
+        }
+        self.barrier_once(Instant::now() + LEADER_WAIT).await.ok()?;
+        (*self.leadership.borrow() == before).then_some(before.term)
+    }
+
     async fn propose_once(
         &self,
         command: Bytes,
         freeing: bool,
+        leading: Option<Term>,
     ) -> Result<Applied<M::Reply>, ProposeError> {
         let (reply, outcome) = oneshot::channel();
         let span = Span::internal("append").attr("quartet.group", self.id.0.to_string()).start();
@@ -157,6 +198,7 @@ impl<M: StateMachine> Group<M> {
             reply,
             since: Instant::now(),
             freeing,
+            leading,
             span,
         });
         self.shared.driver.try_send(input).map_err(|error| match error {
@@ -194,12 +236,7 @@ impl<M: StateMachine> Group<M> {
     pub async fn barrier(&self) -> Result<(), QueryError> {
         let deadline = Instant::now() + LEADER_WAIT;
         loop {
-            let (done, outcome) = oneshot::channel();
-            let input = Input::Read(PendingRead { group: self.id, done });
-            self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
-            let unanswered = || Ok(Err(QueryError::NotLeader { leader: None }));
-            let outcome = tokio::time::timeout_at(deadline, outcome).await;
-            match outcome.unwrap_or_else(|_| unanswered()).map_err(|_| QueryError::Stopped)? {
+            match self.barrier_once(deadline).await {
                 Err(QueryError::NotLeader { leader }) => {
                     let error = QueryError::NotLeader { leader };
                     self.wait_for_leader(deadline).await.ok_or(error)?;
@@ -207,6 +244,15 @@ impl<M: StateMachine> Group<M> {
                 outcome => return outcome,
             }
         }
+    }
+
+    async fn barrier_once(&self, deadline: Instant) -> Result<(), QueryError> {
+        let (done, outcome) = oneshot::channel();
+        let input = Input::Read(PendingRead { group: self.id, done });
+        self.shared.driver.send(input).await.map_err(|_| QueryError::Stopped)?;
+        let unanswered = || Ok(Err(QueryError::NotLeader { leader: None }));
+        let outcome = tokio::time::timeout_at(deadline, outcome).await;
+        outcome.unwrap_or_else(|_| unanswered()).map_err(|_| QueryError::Stopped)?
     }
 
     /// Reads the state on the apply task, behind a [`barrier`](Self::barrier). That task runs

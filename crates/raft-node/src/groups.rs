@@ -1,5 +1,6 @@
 //! Handles: what services hold. Cloneable, bounded, no lock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use consensus::{
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
 use crate::apply::{Apply, ApplyInput, Restored};
+use crate::beginning::Beginning;
 use crate::driver::{Driver, Input, Parts};
 use crate::error::{Failure, OpenError, RemoveError, StartError};
 use crate::group::{Group, Leadership};
@@ -232,7 +234,7 @@ impl Groups {
             return Err(StartError::DiskFull);
         }
         let alone = Membership::of([(self.node(), MemberInfo::default().encode())]);
-        let started = self.start_with(group, machine, alone).await?;
+        let started = self.start_with(group, machine, Beginning::Met(alone)).await?;
         if self.leads_soon(&started).await {
             return Ok(started);
         }
@@ -264,18 +266,26 @@ impl Groups {
         }
     }
 
-    /// Starts a group as it was left. One that is new here begins with these founders, the same on
-    /// each of them, or without any: then it waits to be made a member.
+    /// Starts a group as it was left. One that is new here begins as `beginning` says.
+    ///
+    /// When this returns, the machine is as its snapshot left it; what is committed behind that is
+    /// applied when a leader says so. [`Group::barrier`] waits for it.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start); [`StartError::NotFounder`] when the founders do not include this
+    /// node: it would wait for a membership that nobody gives it.
     pub async fn start_with<M: StateMachine>(
         &self,
         group: GroupId,
         mut machine: M,
-        founders: Membership,
+        beginning: Beginning,
     ) -> Result<Group<M>, StartError> {
+        let (founders, first) = beginning.founders();
+        if first.is_some() && !founders.voters.contains(&self.node()) {
+            return Err(StartError::NotFounder { group });
+        }
+        let hurries = first.map(|first| first == self.node());
         let (wal, store) = (self.shared.wal.clone(), self.shared.snapshots.clone());
         let loaded = tokio::task::spawn_blocking(move || {
             let OnDisk { raft, machine: state, durable } =
@@ -293,21 +303,22 @@ impl Groups {
                 return Err(StartError::Stopped);
             }
         }
-        self.run(group, Box::new(machine), raft).await
+        self.run(group, Box::new(machine), (raft, hurries)).await
     }
 
     async fn run<M: StateMachine>(
         &self,
         group: GroupId,
         machine: Box<M>,
-        restored: consensus::Restored,
+        (restored, hurries): (consensus::Restored, Option<bool>),
     ) -> Result<Group<M>, StartError> {
         let snapshot = restored.snapshot.as_ref();
         let (applied, term) =
             snapshot.map_or((Index::ZERO, Term(0)), |snapshot| (snapshot.index, snapshot.term));
         let membership = snapshot.map(|snapshot| snapshot.membership.clone()).unwrap_or_default();
         let now_ms = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(0);
-        let raft = Raft::new(self.raft_config(), restored, now_ms, draw());
+        let mut raft = Raft::new(self.raft_config(), restored, now_ms, draw());
+        hurries.into_iter().for_each(|first| raft.hurry(first));
 
         let (leads, leadership) = watch::channel(Leadership::default());
         let (done, accepted) = oneshot::channel();
@@ -335,20 +346,73 @@ impl Groups {
         RaftConfig { election_ms: config.election_ms, ..RaftConfig::new(self.shared.node) }
     }
 
-    /// Ends a group and deletes its log and snapshot. Its id is never used again.
+    /// Where other nodes are reached: the base URL of the peer listener by node, all that are known,
+    /// in place of what was said before. This node may be among them. The book goes before what
+    /// memberships say; groups begun with [`Beginning::Founders`] are reached by it alone, and the
+    /// `info` of their members stays empty.
+    ///
+    /// Connections are opened to all of them, also before they share a group with this node.
+    pub async fn know(&self, nodes: BTreeMap<NodeId, String>) {
+        // A driver that has ended reaches nobody.
+        let _ = self.shared.driver.send(Input::Know(nodes)).await;
+    }
+
+    /// Asks every group that this node leads to go to a reachable voter that has everything, drawn
+    /// among equals; what nobody else can lead is given up. For a drain. Returns when all are asked;
+    /// [`Group::leadership`] shows when each is gone, an election timeout later at most. What other
+    /// nodes hand over afterwards comes here all the same: a drain repeats the call.
+    pub async fn resign_all(&self) {
+        // A driver that has ended leads nothing.
+        let _ = self.shared.driver.send(Input::ResignAll).await;
+    }
+
+    /// Ends a group that this node is no member of any more: deletes its entries and its snapshot,
+    /// and with them what the machine knew. What was promised stays (some 50 bytes), so that the
+    /// node may be made a member again, by [`start_with`](Self::start_with) with
+    /// [`Beginning::Member`]: it comes back empty, but neither votes twice in a term nor lets
+    /// somebody be elected who lacks what it had confirmed. Wait 60 s before that, so that no
+    /// message of its former life is under way. A group that is not here, or damaged: the same.
+    ///
+    /// To be called only when the removal of this node is committed: a group may have counted on
+    /// this copy until then.
     ///
     /// # Errors
     ///
-    /// When the node is stopping or too much waits.
+    /// When the node is stopping, or a file cannot be deleted: to be repeated.
+    pub async fn leave(&self, group: GroupId) -> Result<(), RemoveError> {
+        self.end(group).await?;
+        // First the file: if the crash comes before the log, the copy is damaged and left again.
+        self.delete_snapshot(group).await?;
+        self.forget(group, true).await
+    }
+
+    /// Ends a group and deletes its log and snapshot, and what was promised: for groups that exist
+    /// nowhere any more. Its id is never used again.
+    ///
+    /// # Errors
+    ///
+    /// When the node is stopping, or a file cannot be deleted: to be repeated.
     pub async fn remove(&self, group: GroupId) -> Result<(), RemoveError> {
-        let (done, removed) = oneshot::channel();
+        self.end(group).await?;
+        self.forget(group, false).await?;
+        self.delete_snapshot(group).await
+    }
+
+    async fn end(&self, group: GroupId) -> Result<(), RemoveError> {
+        let (done, ended) = oneshot::channel();
         let input = ApplyInput::Remove { group, done };
         self.shared.apply.send(input).await.map_err(|_| RemoveError::Stopped)?;
-        removed.await.map_err(|_| RemoveError::Stopped)?;
+        ended.await.map_err(|_| RemoveError::Stopped)
+    }
+
+    async fn forget(&self, group: GroupId, is_left: bool) -> Result<(), RemoveError> {
         let (done, removed) = oneshot::channel();
-        let input = Input::Remove { group, done };
+        let input = Input::Remove { group, is_left, done };
         self.shared.driver.send(input).await.map_err(|_| RemoveError::Stopped)?;
-        removed.await.map_err(|_| RemoveError::Stopped)??;
+        removed.await.map_err(|_| RemoveError::Stopped)?
+    }
+
+    async fn delete_snapshot(&self, group: GroupId) -> Result<(), RemoveError> {
         let snapshots = self.shared.snapshots.clone();
         tokio::task::spawn_blocking(move || snapshots.remove(group))
             .await

@@ -32,6 +32,7 @@
 //! machines hold heartbeats up.
 
 mod alarm;
+mod beginning;
 mod config;
 mod error;
 mod group;
@@ -56,6 +57,7 @@ mod snapshots;
 mod identity;
 mod transport;
 
+pub use beginning::Beginning;
 pub use config::{Adopt, Config};
 pub use error::{
     ControlError, Failure, OpenError, ProposeError, QueryError, RemoveError, StartError,

@@ -175,7 +175,7 @@ async fn begin(
         Envelope::write_head(&members, file)?;
         file.write_all(&snapshot)
     })?;
-    let hard_state = HardState { term, voted_for: None, commit: index };
+    let hard_state = HardState { term, commit: index, ..HardState::default() };
     let token = wal.submit(vec![
         Write::Reset { group, next: index.next(), term },
         Write::HardState { group, hard_state },

@@ -63,7 +63,7 @@ impl Member {
         };
         let newest = Newest::default();
         let machine = Machine::new(&newest);
-        let group = groups.start_with(GROUP, machine, founders).await;
+        let group = groups.start_with(GROUP, machine, founders.into()).await;
         let group = group.map_err(StartError::from_error)?;
         let status = group.status().await.map_err(StartError::from_error)?;
         let voters = &status.membership.voters;

@@ -114,8 +114,8 @@ pub(crate) fn append(entries: &[Entry]) -> Write {
 }
 
 /// The epoch and the commit index as the log keeps them.
-pub(crate) const fn hard_state(epoch: Epoch, commit: Index) -> Write {
+pub(crate) fn hard_state(epoch: Epoch, commit: Index) -> Write {
     let term = consensus::Term(epoch.0);
-    let hard_state = consensus::HardState { term, voted_for: None, commit };
+    let hard_state = consensus::HardState { term, commit, ..consensus::HardState::default() };
     Write::HardState { group: GROUP, hard_state }
 }

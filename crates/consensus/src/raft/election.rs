@@ -2,7 +2,7 @@
 //! it would win before it disturbs anybody with a new term.
 
 use super::{Raft, Role};
-use crate::ids::{NodeId, Term};
+use crate::ids::{Index, NodeId, Term};
 use crate::message::{Message, Vote, VoteReply};
 use crate::mutants::{self, Mutant};
 use crate::quorum::VoteResult;
@@ -46,6 +46,7 @@ impl Raft {
         }
         self.role = Role::Candidate(Candidate { pre, votes: NodeMap::default() });
         self.arm_election();
+        self.keep_hurrying();
         let (last_index, last_term) = (self.log.last(), self.log.last_term());
         let vote = Vote { term, last_index, last_term, pre, transfer };
         for to in self.membership().members() {
@@ -80,7 +81,8 @@ impl Raft {
         if !vote.pre && self.term() < vote.term {
             self.become_follower(vote.term, None);
         }
-        let up_to_date = self.log.is_behind_or_equal(vote.last_term, vote.last_index);
+        let up_to_date = self.log.is_behind_or_equal(vote.last_term, vote.last_index)
+            && self.has_forgotten_no_more_than(vote.last_term, vote.last_index);
         let granted = up_to_date
             && if vote.pre { self.term() < vote.term } else { self.may_vote(from, vote) };
         let term = if granted { vote.term } else { self.term() };
@@ -95,6 +97,12 @@ impl Raft {
         } else {
             self.send_after_promise(from, reply);
         }
+    }
+
+    /// What this node had confirmed before it left the group counts as if it still had it.
+    pub(super) fn has_forgotten_no_more_than(&self, last_term: Term, last_index: Index) -> bool {
+        self.hard_state.forgotten <= (last_term, last_index)
+            || mutants::is(Mutant::ForgottenIgnored)
     }
 
     /// Dissertation, 4.2.3 and 9.6: while there is a leader, nobody is elected.

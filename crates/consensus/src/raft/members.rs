@@ -157,6 +157,9 @@ impl Raft {
     /// Dissertation, 4.2.2: who is removed may have the only log that can win, until its removal is
     /// committed. It campaigns for the others then, and its own vote does not count.
     pub(super) fn may_campaign(&self) -> bool {
+        if !self.has_forgotten_no_more_than(self.log.last_term(), self.log.last()) {
+            return false;
+        }
         if mutants::is(Mutant::RemovedKeepQuiet) {
             return self.membership().is_voter(self.node());
         }

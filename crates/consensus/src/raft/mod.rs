@@ -6,6 +6,7 @@
 mod election;
 mod explore;
 mod follower;
+mod founding;
 mod leader;
 mod members;
 mod persist;
@@ -104,7 +105,7 @@ impl Restored {
         let (term, index) = (Term(1), Index(1));
         let payload = founders.encode();
         let entry = Entry { term, index, kind: EntryKind::Membership, payload };
-        (HardState { term, voted_for: None, commit: index }, entry)
+        (HardState { term, commit: index, ..HardState::default() }, entry)
     }
 
     /// What the disk holds after [`founding`](Self::founding).
@@ -146,6 +147,8 @@ pub struct Raft {
     remote_reads: RemoteReads,
     /// The last commit and leader the host was told.
     told_commit: Index,
+    /// While a founded group waits for its first leader: until it asks again.
+    hurry_ms: Option<u64>,
     told_leader: (Term, Option<NodeId>),
     poisoned: bool,
     effects: Vec<Effect>,
@@ -188,6 +191,7 @@ impl Raft {
             ack: None,
             remote_reads: RemoteReads::new(seed),
             told_commit: snapshotted,
+            hurry_ms: None,
             told_leader: (hard_state.term, None),
             poisoned: false,
             effects: Vec::new(),
@@ -315,7 +319,9 @@ impl Raft {
         matches!(self.role, Role::Leader(_))
     }
 
-    fn membership(&self) -> &Arc<Membership> {
+    /// Who belongs to the group: the newest that this node has of it, committed or not.
+    #[must_use]
+    pub fn membership(&self) -> &Arc<Membership> {
         self.memberships.current()
     }
 

@@ -61,19 +61,27 @@ impl Raft {
         Ok(())
     }
 
-    /// Hands leadership to whoever has most, or gives it up if nobody is there.
+    /// Hands leadership to whoever has most, or gives it up if nobody is there. Among equals it is
+    /// drawn, so that what one node led does not all go to the same other one.
     pub fn resign(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let best = leader
-            .peers
-            .iter()
-            .filter(|(node, progress)| {
-                progress.reachable && self.membership().voters.contains(node)
-            })
-            .max_by_key(|(node, progress)| (progress.matched, *node));
-        match best.map(|(node, _)| *node) {
-            Some(to) => drop(self.transfer(to)),
-            None => self.step_down(),
+        let can_lead = |node: NodeId| self.membership().voters.contains(&node);
+        let others = || {
+            let peers = leader.peers.iter();
+            peers.filter(|(node, progress)| progress.reachable && can_lead(*node))
+        };
+        let most = others().map(|(_, progress)| progress.matched).max();
+        let best: Vec<NodeId> = others()
+            .filter(|(_, progress)| Some(progress.matched) == most)
+            .map(|(node, _)| *node)
+            .collect();
+        match best.len() {
+            0 => self.step_down(),
+            count => {
+                let drawn = self.draw(count as u64) as usize;
+                // It leads, and the other one is a voter that is reached.
+                let _ = self.transfer(best[drawn]);
+            }
         }
     }
 

@@ -1,12 +1,49 @@
 //! Carries out what the groups want done.
 
-use consensus::{Effect, GroupEffect, GroupId, Message, NodeId, Output, StepDown};
+use std::collections::{BTreeMap, VecDeque};
+
+use consensus::{Effect, GroupEffect, GroupId, Message, NodeId, Output, StepDown, Term};
 
 use super::Driver;
 use crate::apply::ApplyInput;
 use crate::error::ProposeError;
 use crate::group::Leadership;
 use crate::transport::PeerFrame;
+
+/// Groups that have ended here and are remembered.
+const ENDED_MAX: usize = 4096;
+
+/// Groups that have ended here, and their terms then: the newest. Who follows this node in another
+/// one finds that out when its process ends, or when somebody campaigns.
+#[derive(Default)]
+pub(super) struct Ended {
+    terms: BTreeMap<GroupId, Term>,
+    order: VecDeque<GroupId>,
+}
+
+impl Ended {
+    fn insert(&mut self, group: GroupId, term: Term) {
+        if self.terms.insert(group, term).is_none() {
+            self.order.push_back(group);
+        }
+        if ENDED_MAX < self.order.len()
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.terms.remove(&oldest);
+        }
+    }
+
+    /// It runs again.
+    pub(super) fn remove(&mut self, group: GroupId) {
+        if self.terms.remove(&group).is_some() {
+            self.order.retain(|other| *other != group);
+        }
+    }
+
+    fn term(&self, group: GroupId) -> Option<Term> {
+        self.terms.get(&group).copied()
+    }
+}
 
 impl Driver {
     pub(super) fn carry_out(&mut self, output: &mut Output) {
@@ -17,6 +54,7 @@ impl Driver {
             self.frame_for(to).heartbeat = Some(heartbeat);
         }
         self.disk.submit();
+        self.connect();
         self.send_frames();
     }
 
@@ -46,9 +84,7 @@ impl Driver {
                     let is_new = leader.is_some() && leader != before.leader;
                     self.observed.note_leader(term, is_new);
                 }
-                if !self.strangers.is_empty() {
-                    self.connect();
-                }
+                self.contacts.note_leader();
             }
             Effect::Membership { membership, .. } => self.note_members(group, &membership),
             Effect::Poison { reason } => {
@@ -88,7 +124,7 @@ impl Driver {
     pub(super) fn let_go(&mut self, group: GroupId) {
         if let Some(raft) = self.multi.remove(group) {
             let term = raft.term();
-            if 1 < raft.status().membership.members().len() {
+            if 1 < raft.membership().members().len() {
                 self.ended.insert(group, term);
             }
             for (to, message) in raft.end() {
@@ -106,7 +142,7 @@ impl Driver {
 
     /// Somebody takes this node for the leader of a group that has ended here.
     pub(super) fn refer(&mut self, from: NodeId, group: GroupId) {
-        if let Some(term) = self.ended.get(&group).copied() {
+        if let Some(term) = self.ended.term(group) {
             let message = Message::StepDown(StepDown { term });
             self.frame_for(from).messages.push((group, message));
         }

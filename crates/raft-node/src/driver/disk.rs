@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::{Entry, GroupId, HardState, Index, Message, Persist, Term, Ticket};
-use storage::{Durable, IoToken, SubmitError, Wal, Write};
+use storage::{Durable, GroupState, IoToken, SubmitError, Wal, Write};
 use telemetry::metrics::Histogram;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -221,11 +221,25 @@ impl Disk {
         self.chunk().done.removed.push(done);
     }
 
+    /// Lets the entries of a group go and keeps what was promised, and how far its log had come.
+    /// What is not durable yet was promised to nobody.
+    pub(super) fn leave(&mut self, group: GroupId, done: oneshot::Sender<Result<(), RemoveError>>) {
+        self.forget(group);
+        let state = self.wal.group(group);
+        if let Some(GroupState { hard_state, last, last_term, .. }) = state {
+            let hard_state = hard_state.left(last_term, last);
+            self.collect(Write::Reset { group, next: Index(1), term: Term(0) }, 64);
+            self.collect(Write::HardState { group, hard_state }, 64);
+        }
+        self.chunk().done.removed.push(done);
+    }
+
     /// Hands over what was collected, as far as the log takes it.
     pub(super) fn submit(&mut self) {
         self.is_refused = false;
         while let Some(chunk) = self.waiting.pop_front() {
             if chunk.writes.is_empty() {
+                chunk.done.removed.into_iter().for_each(|done| drop(done.send(Ok(()))));
                 continue;
             }
             match self.wal.submit_freeing(chunk.writes.clone()) {

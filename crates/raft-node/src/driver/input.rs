@@ -5,6 +5,7 @@ use consensus::{
     Change, ChangeRefused, Entry, GroupId, Index, NodeId, Raft, SnapshotMeta, Status, Term, Ticket,
     TransferRefused,
 };
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use telemetry::trace::ActiveSpan;
 use tokio::sync::{oneshot, watch};
@@ -24,6 +25,10 @@ pub(crate) enum Input {
     Introduce(MemberInfo, Option<String>),
     /// Whom this node has met as a founder, as a digest.
     Met(String),
+    /// Base URLs of nodes, told by the service: in place of what it told before.
+    Know(BTreeMap<NodeId, String>),
+    /// Hands over whatever this node leads.
+    ResignAll,
     Propose(Proposal),
     Read(PendingRead),
     /// Takes a group's name; false if it is taken.
@@ -48,6 +53,8 @@ pub(crate) enum Input {
     },
     Remove {
         group: GroupId,
+        /// What was promised stays: the node may come back to the group.
+        is_left: bool,
         done: oneshot::Sender<Result<(), RemoveError>>,
     },
     Control(GroupId, Control),
@@ -100,6 +107,8 @@ pub(crate) struct Proposal {
     pub(crate) since: Instant,
     /// It lets others go: it may use the reserve of a full disk.
     pub(crate) freeing: bool,
+    /// It makes sense only if this node leads in this term.
+    pub(crate) leading: Option<Term>,
     /// The proposer's span, if anybody will see it: it travels along and notes what it waited for.
     pub(crate) span: Option<Box<ActiveSpan>>,
 }

@@ -14,6 +14,7 @@ mod contacts;
 mod disk;
 mod forward;
 mod input;
+mod lead;
 mod observe;
 mod propose;
 mod read;
@@ -22,7 +23,7 @@ mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use consensus::{GroupId, Index, Message, Multi, NodeId, Output, Term};
+use consensus::{GroupId, Index, Message, Multi, NodeId, Output};
 use storage::Wal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -39,6 +40,8 @@ use crate::member::MemberInfo;
 use crate::metrics::Metrics;
 use crate::transport::{Incoming, PeerFrame, Transport};
 use backlog::Backlog;
+use carry::Ended;
+use contacts::Contacts;
 use disk::Disk;
 use forward::Forwards;
 pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
@@ -71,17 +74,14 @@ pub(crate) struct Driver {
     reserved: BTreeSet<GroupId>,
     leadership: BTreeMap<GroupId, watch::Sender<Leadership>>,
     /// Groups that have ended here, and their terms then.
-    ended: BTreeMap<GroupId, Term>,
+    ended: Ended,
     /// How far the machines are.
     applied: BTreeMap<GroupId, watch::Receiver<Index>>,
     /// Who waits for entries that are placed and not committed: handed on with the commit.
     waiters: BTreeMap<GroupId, Vec<Waiter>>,
     held: Held,
     observed: Observed,
-    /// Base URLs of the members, by group.
-    addresses: BTreeMap<GroupId, BTreeMap<NodeId, String>>,
-    /// Base URLs of nodes that have opened a stream and are members of nothing here.
-    strangers: BTreeMap<NodeId, String>,
+    contacts: Contacts,
     started: Instant,
     output: Output,
     /// What goes to the peers with this flush.
@@ -146,13 +146,12 @@ impl Driver {
             fetched: BTreeMap::new(),
             reserved: BTreeSet::new(),
             leadership: BTreeMap::new(),
-            ended: BTreeMap::new(),
+            ended: Ended::default(),
             applied: BTreeMap::new(),
             waiters: BTreeMap::new(),
             held: Held::default(),
             observed: Observed::new(metrics),
-            addresses: BTreeMap::new(),
-            strangers: BTreeMap::new(),
+            contacts: Contacts::default(),
             started,
             output: Output::default(),
             frames: BTreeMap::new(),
@@ -292,6 +291,12 @@ impl Driver {
                     self.card.met = Some(digest);
                     self.transport.set_identity(self.card.to_json());
                 }
+                Input::Know(nodes) => self.know(nodes),
+                Input::ResignAll => {
+                    self.propose_all(std::mem::take(&mut proposals));
+                    self.place_all();
+                    self.resign_all();
+                }
                 Input::Reserve { group, done } => {
                     let is_free = self.reserved.insert(group);
                     if done.send(is_free).is_err() && is_free {
@@ -299,15 +304,15 @@ impl Driver {
                     }
                 }
                 Input::Start { group, raft, leadership, applied, done } => {
-                    self.ended.remove(&group);
+                    self.ended.remove(group);
                     self.leadership.insert(group, leadership);
                     self.applied.insert(group, applied);
-                    let membership = raft.status().membership;
+                    let membership = raft.membership().clone();
                     self.multi.add(group, *raft);
-                    match membership.members().is_empty() {
+                    self.note_members(group, &membership);
+                    if membership.members().is_empty() {
                         // Whoever leads it may have been here already.
-                        true => self.connect(),
-                        false => self.note_members(group, &membership),
+                        self.contacts.touch();
                     }
                     // The starter may have left; the group runs all the same.
                     let _ = done.send(());
@@ -320,11 +325,11 @@ impl Driver {
                     tracing::error!(%group, "a group cannot go on here; rebuild it");
                     self.end(group);
                 }
-                Input::Remove { group, done } => {
+                Input::Remove { group, is_left, done } => {
                     // In order: what was proposed before the removal goes before it.
                     self.propose_all(std::mem::take(&mut proposals));
                     self.place_all();
-                    self.handle_remove(group, done);
+                    self.handle_remove(group, is_left, done);
                 }
                 Input::Control(group, control) => {
                     self.propose_all(std::mem::take(&mut proposals));

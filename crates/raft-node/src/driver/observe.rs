@@ -130,10 +130,10 @@ impl Driver {
     pub(super) fn trace(&mut self, group: GroupId, index: Index, trace: TraceContext) {
         let mark = Mark { group, index, trace };
         self.observed.mark(&mark);
-        let peers: Vec<NodeId> =
-            self.addresses.get(&group).map(|all| all.keys().copied().collect()).unwrap_or_default();
-        for peer in peers {
-            self.frame_for(peer).marks.push(mark);
+        let me = self.multi.node();
+        let Some(raft) = self.multi.group(group) else { return };
+        for peer in raft.membership().members().iter().filter(|node| **node != me) {
+            self.frame_for(*peer).marks.push(mark);
         }
     }
 

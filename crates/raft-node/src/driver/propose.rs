@@ -82,7 +82,12 @@ impl Driver {
                 None => refuse(proposals, &ProposeError::Stopped),
                 Some(None) => refuse(proposals, &ProposeError::NotLeader { leader: None }),
                 Some(Some(_)) => {
-                    proposals.into_iter().for_each(|own| self.hold(group, Placing::Own(own)));
+                    for own in proposals {
+                        match self.is_in_time(&own) {
+                            Ok(()) => self.hold(group, Placing::Own(own)),
+                            Err(error) => refuse(vec![own], &error),
+                        }
+                    }
                 }
             }
         }
@@ -151,6 +156,10 @@ impl Driver {
     fn pass_on(&mut self, leader: NodeId, placing: Vec<Placing>) {
         for placing in placing {
             match placing {
+                // It was for this node's own time as the leader.
+                Placing::Own(Proposal { leading: Some(_), .. }) => {
+                    self.decline(placing, &ProposeError::NotLeader { leader: Some(leader) });
+                }
                 Placing::Own(proposal) => self.forward(leader, proposal),
                 // Whoever passed it on knows the new leader soon: once is enough.
                 Placing::Forwarded { .. } => {
@@ -161,7 +170,16 @@ impl Driver {
     }
 
     /// Gives commands their places in the log of a group that this node leads.
-    fn place(&mut self, group: GroupId, placing: Vec<Placing>) {
+    fn place(&mut self, group: GroupId, mut placing: Vec<Placing>) {
+        let late = |placing: &mut Placing| match placing {
+            Placing::Own(proposal) => self.is_in_time(proposal).is_err(),
+            Placing::Forwarded { .. } => false,
+        };
+        // It led in another term when it took them.
+        let late: Vec<Placing> = placing.extract_if(.., late).collect();
+        for placing in late {
+            self.decline(placing, &ProposeError::NotLeader { leader: None });
+        }
         let (taken, refused) = self.disk.admit(placing);
         for (placing, error) in refused {
             self.way.note(group, &error);

@@ -118,13 +118,19 @@ impl Driver {
     pub(super) fn handle_remove(
         &mut self,
         group: GroupId,
+        is_left: bool,
         done: oneshot::Sender<Result<(), RemoveError>>,
     ) {
         self.let_go(group);
         self.reserved.remove(&group);
-        self.addresses.remove(&group);
-        self.connect();
-        self.disk.remove(group, done);
+        self.contacts.forget(group);
+        if let Some(fetch) = self.fetching.remove(&group) {
+            fetch.abort();
+        }
+        match is_left {
+            true => self.disk.leave(group, done),
+            false => self.disk.remove(group, done),
+        }
     }
 
     pub(super) fn handle_control(&mut self, group: GroupId, control: Control) {

@@ -76,7 +76,7 @@ impl Node {
     }
 
     async fn start(&mut self, machine: Journal, founders: Membership) {
-        let group = self.host.groups.start_with(GROUP, machine, founders).await.unwrap();
+        let group = self.host.groups.start_with(GROUP, machine, founders.into()).await.unwrap();
         self.group = Some(group);
     }
 

@@ -43,10 +43,9 @@ pub(crate) fn encode(state: &State) -> Vec<u8> {
 }
 
 fn encode_group(encoder: &mut Encoder, group: &Group) {
-    let HardState { term, voted_for, commit } = group.hard_state;
+    let HardState { term, commit, .. } = group.hard_state;
     encoder.number(term.0);
-    encoder.flag(voted_for.is_some());
-    encoder.number(voted_for.unwrap_or_default().0);
+    encode_promise(encoder, &group.hard_state);
     encoder.number(commit.0);
     for number in [group.base, group.base_term, group.last, group.last_term] {
         encoder.number(number);
@@ -58,6 +57,37 @@ fn encode_group(encoder: &mut Encoder, group: &Group) {
     }
     encoder.ranges(&group.retained);
     encoder.list(&group.runs, Encoder::run);
+}
+
+/// What follows in the bytes of a promise.
+const HAS_VOTED: u64 = 1;
+const HAS_FORGOTTEN: u64 = 2;
+
+/// The vote, and what was forgotten, which is rare.
+fn encode_promise(encoder: &mut Encoder, hard_state: &HardState) {
+    let HardState { voted_for, forgotten: (term, index), .. } = *hard_state;
+    let has_forgotten = (term, index) != Default::default();
+    encoder.number(
+        HAS_VOTED * u64::from(voted_for.is_some()) + HAS_FORGOTTEN * u64::from(has_forgotten),
+    );
+    encoder.number(voted_for.unwrap_or_default().0);
+    if has_forgotten {
+        encoder.number(term.0);
+        encoder.number(index.0);
+    }
+}
+
+fn decode_promise(decoder: &mut Decoder<'_>) -> Option<(Option<NodeId>, (Term, Index))> {
+    let has = decoder.number()?;
+    if HAS_VOTED + HAS_FORGOTTEN < has {
+        return None;
+    }
+    let node = NodeId(decoder.number()?);
+    let forgotten = match has & HAS_FORGOTTEN {
+        0 => Default::default(),
+        _ => (Term(decoder.number()?), Index(decoder.number()?)),
+    };
+    Some(((has & HAS_VOTED != 0).then_some(node), forgotten))
 }
 
 /// `None` if the payload is no checkpoint.
@@ -73,10 +103,8 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Checkpoint> {
 
 fn decode_group(decoder: &mut Decoder<'_>) -> Option<Group> {
     let term = Term(decoder.number()?);
-    let voted = decoder.flag()?;
-    let node = NodeId(decoder.number()?);
-    let hard_state =
-        HardState { term, voted_for: voted.then_some(node), commit: Index(decoder.number()?) };
+    let (voted_for, forgotten) = decode_promise(decoder)?;
+    let hard_state = HardState { term, voted_for, commit: Index(decoder.number()?), forgotten };
     let mut group = Group {
         hard_state,
         base: decoder.number()?,
@@ -98,8 +126,7 @@ pub(crate) fn encode_op(op: &Op) -> (RecordHeader, Vec<u8>) {
     let mut encoder = Encoder::default();
     let header = match op {
         Op::HardState { group, hard_state } => {
-            encoder.flag(hard_state.voted_for.is_some());
-            encoder.number(hard_state.voted_for.unwrap_or_default().0);
+            encode_promise(&mut encoder, hard_state);
             RecordHeader::new(Kind::HardState, group.0, hard_state.term.0, hard_state.commit.0)
         }
         Op::Truncate { group, from } => RecordHeader::new(Kind::Truncate, group.0, 0, *from),
@@ -128,13 +155,9 @@ pub(crate) fn decode_op(header: &RecordHeader, payload: &[u8]) -> Option<Op> {
     let group = GroupId(header.group);
     Some(match header.kind {
         Kind::HardState => {
-            let voted = decoder.flag()?;
-            let node = NodeId(decoder.number()?);
-            let hard_state = HardState {
-                term: Term(header.term),
-                voted_for: voted.then_some(node),
-                commit: Index(header.index),
-            };
+            let (voted_for, forgotten) = decode_promise(&mut decoder)?;
+            let (term, commit) = (Term(header.term), Index(header.index));
+            let hard_state = HardState { term, voted_for, commit, forgotten };
             Op::HardState { group, hard_state }
         }
         Kind::Truncate => Op::Truncate { group, from: header.index },
@@ -161,7 +184,9 @@ mod tests {
     #[test]
     fn every_operation_survives_its_encoding() {
         let group = GroupId(7);
-        let hard_state = HardState { term: Term(3), voted_for: Some(NodeId(2)), commit: Index(9) };
+        let forgotten = (Term(2), Index(300));
+        let hard_state =
+            HardState { term: Term(3), voted_for: Some(NodeId(2)), commit: Index(9), forgotten };
         let keep = Ranges::from_spans(vec![Span::new(2, 4), Span::new(90, 90)]);
         let runs = vec![Run { entries: 3, bytes: 200, ..Run::new(3, 8, 2) }];
         let install =

@@ -232,7 +232,8 @@ impl User {
     fn hard_state(&mut self) -> HardState {
         let voted_for = self.rng.chance(1, 2).then(|| NodeId(self.rng.range(0..5)));
         let (term, commit) = (self.rng.range(0..1_000), self.rng.range(0..1_000));
-        HardState { term: Term(term), voted_for, commit: Index(commit) }
+        let forgotten = (Term(self.rng.range(0..3)), Index(self.rng.range(0..3)));
+        HardState { term: Term(term), voted_for, commit: Index(commit), forgotten }
     }
 
     fn keep(&mut self, through: u64) -> Vec<RangeInclusive<Index>> {

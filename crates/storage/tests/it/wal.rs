@@ -65,7 +65,9 @@ fn read_all(wal: &Wal, group: GroupId, max_bytes: usize) -> Vec<Entry> {
 #[test]
 fn what_was_durable_is_there_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
-    let hard_state = HardState { term: Term(9), voted_for: Some(NodeId(2)), commit: Index(3) };
+    let forgotten = (Term(8), Index(40));
+    let hard_state =
+        HardState { term: Term(9), voted_for: Some(NodeId(2)), commit: Index(3), forgotten };
     {
         let wal = open(dir.path());
         wal.submit(vec![Write::HardState { group: GROUP, hard_state }]).unwrap();
