@@ -16,8 +16,8 @@ pub use messages::{
     Appended, DeadLetter, Deliveries, Delivery, Message, Messages, PublishLine, SendLine, Sent,
 };
 pub use queues::{
-    Capacity, DEFAULT_MAX_PRIORITY, MAX_PRIORITY, Peeked, PeekedMessage, PriorityDepth, Purged,
-    QueueList, QueueSpec, QueueStats, QueueView, RedriveRequest, Redriven,
+    Capacity, DEFAULT_MAX_PRIORITY, MAX_PRIORITY, Overflow, Peeked, PeekedMessage, PriorityDepth,
+    Purged, QueueList, QueueSpec, QueueStats, QueueView, RedriveRequest, Redriven,
 };
 pub use settle::{
     AckOutcome, AckRequest, AckResult, ExtendRequest, NackRequest, PullRequest, Settled,
@@ -83,6 +83,8 @@ pub const DEFAULT_RECEIVE: u32 = 10;
 pub const MAX_READ: u32 = 10_000;
 /// Messages one read of a topic answers when it names no `limit`.
 pub const DEFAULT_READ: u32 = 100;
+/// Longest reason of a nack, in bytes.
+pub const MAX_REASON_BYTES: usize = 256;
 /// Most ack ids in one request.
 pub const MAX_ACK_IDS: usize = 10_000;
 /// Most partitions of a topic.

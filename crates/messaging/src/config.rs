@@ -175,6 +175,24 @@ pub struct QueueConfig {
     pub dedup_window_ms: u64,
     /// Messages without a group form one group.
     pub fifo: bool,
+    /// Most messages that consumers hold at once. `None`: as many as there are.
+    pub max_in_flight: Option<u64>,
+    /// How long a message waits that does not say so itself.
+    pub delay_ms: u64,
+    /// What happens to a send that does not fit.
+    pub overflow: Overflow,
+}
+
+/// What happens to a send that does not fit into its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Overflow {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It takes the place of the oldest messages of the lowest priorities, never of a higher one
+    /// than its own. They are gone, whoever holds them, and do not become dead letters: room for
+    /// them is what there is none of. Where these do not make enough room it is refused.
+    DropOldest,
 }
 
 impl Default for QueueConfig {
@@ -188,6 +206,9 @@ impl Default for QueueConfig {
             ttl_ms: None,
             dedup_window_ms: 300_000,
             fifo: false,
+            max_in_flight: None,
+            delay_ms: 0,
+            overflow: Overflow::Reject,
         }
     }
 }

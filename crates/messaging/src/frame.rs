@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Millis;
 
 /// The version of commands that this code writes.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Where the command begins: after version and stamp.
 const HEAD: usize = 9;
 
@@ -51,6 +51,8 @@ pub struct DeadLetterNote {
     pub source_id: String,
     /// Why it was given up.
     pub reason: String,
+    /// What was said when it was last given back as failed.
+    pub failure: Option<String>,
     /// How often it had been delivered.
     pub deliveries: u32,
     /// When it was moved.
@@ -250,7 +252,7 @@ mod tests {
     #[test]
     fn foreign_bytes_are_an_error_and_not_a_panic() {
         let no_number = [&[VERSION, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0xff; 6]].concat();
-        for bytes in [&[][..], &[3, 0], &[VERSION], &[VERSION, 0, 0, 0, 0, 0, 0, 0], &no_number] {
+        for bytes in [&[][..], &[200, 0], &[VERSION], &[VERSION, 0, 0, 0, 0, 0, 0, 0], &no_number] {
             assert!(decode::<u32>(bytes).is_err(), "{bytes:?}");
         }
         let payload = Bytes::from_static(&[1, 2, 3]);

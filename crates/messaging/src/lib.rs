@@ -20,7 +20,7 @@
 //! | an ack is answered `ok` | the message is not delivered again | the reply comes from `apply` |
 //! | an ack is late | it is reported, never accepted | see below |
 //! | messages share a key or group | the next goes when the one before is settled | [`dispatch`] |
-//! | a queue is full | the send is refused whole, nothing is dropped | checked in `apply` |
+//! | a queue is full | the send is refused whole, nothing is dropped; unless its settings say to drop the oldest | checked in `apply` |
 //! | a message is dead-lettered | it is never in neither queue | stored there, once per source, before it is removed here |
 //!
 //! # Deliveries and restarts
@@ -61,6 +61,7 @@ pub mod subscription;
 pub mod ack;
 pub mod dispatch;
 
+pub mod bits;
 pub mod dedup;
 pub mod ranges;
 pub mod snapshot;

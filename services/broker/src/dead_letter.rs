@@ -34,7 +34,7 @@ pub(crate) async fn give_up_jobs(
         let stored: Vec<_> = doomed.iter().map(|(_, stored)| stored).collect();
         let records = log::stored(group, &stored).await?;
         let moves = doomed.iter().zip(records).map(|((doomed, stored), record)| Move {
-            doomed: *doomed,
+            doomed: doomed.clone(),
             record,
             from: Source { group: group.id().0, subscription: 0, message: doomed.id },
             source: format!("queue/{}", queue.name),
@@ -79,13 +79,13 @@ impl Messages<'_> {
         if let Some(target) = target {
             let (topic, number) = place(broker, self.partition);
             let moves = self.records().await?.into_iter().map(|(doomed, record)| Move {
-                doomed,
                 record,
                 from: Source { group: group.id().0, subscription: id.0, message: doomed.id },
                 source: format!("topic/{topic}/subscription/{name}"),
                 source_id: format!("{number}:{}", doomed.id),
                 priority: 0,
                 group: None,
+                doomed,
             });
             store(broker, target, moves.collect()).await?;
         }
@@ -111,7 +111,7 @@ impl Messages<'_> {
         });
         let messages = messages.await?.into_iter().filter_map(|message| {
             let at = offsets.binary_search(&message.offset).ok()?;
-            Some((doomed[at], message.record))
+            Some((doomed[at].clone(), message.record))
         });
         Ok(messages.collect())
     }
@@ -137,6 +137,14 @@ struct Move {
     group: Option<u64>,
 }
 
+/// An earlier move, for people.
+fn line(DeadLetterNote { source, reason, failure, .. }: &DeadLetterNote) -> String {
+    match failure {
+        Some(failure) => format!("{source}: {reason}: {failure}"),
+        None => format!("{source}: {reason}"),
+    }
+}
+
 /// Stores messages in a dead-letter queue, each once.
 async fn store(broker: &Broker, target: &Name, moves: Vec<Move>) -> Result<(), MessageError> {
     if moves.is_empty() {
@@ -150,12 +158,13 @@ async fn store(broker: &Broker, target: &Name, moves: Vec<Move>) -> Result<(), M
         let Record { mut envelope, body } = moved.record;
         let earlier = envelope.dead_letter.take();
         let mut history = earlier.as_ref().map_or_else(Vec::new, |note| note.history.clone());
-        history.extend(earlier.map(|note| format!("{}: {}", note.source, note.reason)));
+        history.extend(earlier.map(|note| line(&note)));
         history.drain(..history.len().saturating_sub(MAX_HISTORY));
         envelope.dead_letter = Some(Box::new(DeadLetterNote {
             source: moved.source,
             source_id: moved.source_id,
             reason: moved.doomed.reason.as_str().to_owned(),
+            failure: moved.doomed.failure.map(String::from),
             deliveries: moved.doomed.attempts,
             moved_ms: now,
             history,

@@ -21,8 +21,8 @@ pub(crate) struct NewJob {
     pub message: NewMessage,
     /// Higher goes first.
     pub priority: u8,
-    /// Not before this much later.
-    pub delay_ms: u64,
+    /// Not before this much later; absent: as the queue says.
+    pub delay_ms: Option<u64>,
     /// Not from this much later on.
     pub ttl_ms: Option<u64>,
     /// Stored once within the queue's window.

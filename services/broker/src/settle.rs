@@ -24,7 +24,7 @@ use crate::trace;
 const ACK_GRACE_MS: u64 = 30_000;
 
 /// What to do with deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// They are done.
     Ack,
@@ -38,7 +38,7 @@ pub(crate) enum Act {
 }
 
 impl Act {
-    const fn name(self) -> &'static str {
+    const fn name(&self) -> &'static str {
         match self {
             Self::Ack => "ack",
             Self::Nack(_) => "nack",
@@ -82,7 +82,7 @@ impl Broker {
         let here = |id: &AckId| id.group == queue.served.id.0 && id.subscription == 0;
         let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
         let span = trace::settle(act.name(), &queue.name);
-        let settled = settle_in_queue(&queue, &mine, act, self).in_span(&span).await?;
+        let settled = settle_in_queue(&queue, &mine, &act, self).in_span(&span).await?;
         let outcomes = scatter(ids.len(), [(mine, settled)]);
         if act == Act::Ack {
             queue.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
@@ -100,7 +100,7 @@ impl Broker {
         let begun = self.shared.clock.now();
         let topic = self.directory().topic(topic)?;
         let subscription = topic.subscription(subscription)?;
-        let id = subscription.entry.id;
+        let (id, act) = (subscription.entry.id, &act);
         let mut span = trace::settle(act.name(), &topic.name);
         span.set("messaging.destination.subscription.name", subscription.name.to_string());
         let settles = topic.partitions.iter().filter_map(|partition| {
@@ -115,7 +115,7 @@ impl Broker {
         let settled = join_all(settles).in_span(&span).await;
         let parts: Vec<_> = settled.into_iter().collect::<Result<_, _>>()?;
         let outcomes = scatter(ids.len(), parts);
-        if act == Act::Ack {
+        if *act == Act::Ack {
             subscription.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
         }
         Ok(outcomes)
@@ -125,7 +125,7 @@ impl Broker {
 async fn settle_in_queue(
     queue: &QueueHandle,
     mine: &[(usize, AckId)],
-    act: Act,
+    act: &Act,
     broker: &Broker,
 ) -> Result<Vec<Outcome>, LogError> {
     if mine.is_empty() {
@@ -134,15 +134,16 @@ async fn settle_in_queue(
     let group = queue.served.group()?;
     let now = broker.now_ms();
     let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
+    let asked = act.clone();
     let judge = move |machine: &mut crate::state_machine::QueueMachine| {
         let policy = machine.0.advance(now);
         let judge = |id: &AckId| {
             let message = MessageId(id.message);
             let verdict = machine.0.verdict(message, id.delivery, id.epoch)?;
             if verdict == Verdict::Held {
-                match act {
+                match &asked {
                     Act::Ack => machine.0.hold_for_ack(message, now + ACK_GRACE_MS),
-                    Act::Nack(how) => machine.0.release(message, how),
+                    Act::Nack(how) => machine.0.release(message, how.clone()),
                     Act::Extend { ack_timeout_ms } => {
                         let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
                         machine.0.extend(message, now.saturating_add(timeout));
@@ -156,7 +157,7 @@ async fn settle_in_queue(
     let verdicts = group.local(judge).await??;
     wake(&queue.served, act);
     let items = held(mine, &verdicts);
-    if act != Act::Ack || items.is_empty() {
+    if *act != Act::Ack || items.is_empty() {
         return Ok(outcomes(&verdicts, None));
     }
     let command = QueueCommand::Settle { why: queue::Why::Acked, items };
@@ -169,12 +170,13 @@ async fn settle_in_queue(
 async fn settle_in_partition(
     partition: &PartitionHandle,
     (id, mine): (SubscriptionId, &[(usize, AckId)]),
-    act: Act,
+    act: &Act,
     broker: &Broker,
 ) -> Result<Vec<Outcome>, LogError> {
     let group = partition.served.group()?;
     let now = broker.now_ms();
     let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
+    let asked = act.clone();
     let judge = move |machine: &mut crate::state_machine::PartitionMachine| {
         let Some(mut leading) = machine.0.subscription_mut(id) else {
             return Ok((vec![Verdict::Unknown; ids.len()], 0));
@@ -184,9 +186,9 @@ async fn settle_in_partition(
         let judge = |id: &AckId| {
             let verdict = leading.verdict(id.generation, id.message, id.delivery, id.epoch)?;
             if verdict == Verdict::Held {
-                match act {
+                match &asked {
                     Act::Ack => leading.hold_for_ack(id.message, now + ACK_GRACE_MS),
-                    Act::Nack(how) => leading.release(id.message, how),
+                    Act::Nack(how) => leading.release(id.message, how.clone()),
                     Act::Extend { ack_timeout_ms } => {
                         let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
                         leading.extend(id.message, now.saturating_add(timeout));
@@ -201,7 +203,7 @@ async fn settle_in_partition(
     let (verdicts, generation) = group.local(judge).await??;
     wake(&partition.served, act);
     let items = held(mine, &verdicts);
-    if act != Act::Ack || items.is_empty() {
+    if *act != Act::Ack || items.is_empty() {
         return Ok(outcomes(&verdicts, None));
     }
     let settle = Settle { generation, why: subscription::Why::Acked, items };
@@ -214,8 +216,8 @@ async fn settle_in_partition(
 }
 
 /// A nack may bring a message to whoever waits; nacks and extensions are to be reported.
-fn wake<M>(served: &crate::directory::Served<M>, act: Act) {
-    if act != Act::Ack {
+fn wake<M>(served: &crate::directory::Served<M>, act: &Act) {
+    if *act != Act::Ack {
         served.keeper.notify_one();
         served.changed.notify_one();
     }

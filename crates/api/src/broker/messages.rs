@@ -46,7 +46,7 @@ pub struct SendLine {
     /// Higher is delivered first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
-    /// Not delivered before this many milliseconds have passed.
+    /// Not delivered before this many milliseconds have passed. Absent: as the queue says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
     /// Not delivered after this many milliseconds have passed.
@@ -181,11 +181,15 @@ pub struct DeadLetter {
     pub source_id: String,
     /// `max-deliveries` or `expired`.
     pub reason: String,
+    /// What its consumer said when it was last given back as failed: the nack's `reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// How often it had been delivered there.
     pub deliveries: u32,
     /// When it was moved, RFC 3339 in UTC.
     pub moved_at: String,
-    /// Earlier moves of the same message, oldest first: `source: reason`.
+    /// Earlier moves of the same message, oldest first: `source: reason`, or `source: reason:
+    /// failure`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<String>,
 }

@@ -45,9 +45,33 @@ pub struct QueueSpec {
     /// Messages without a group form one group: the whole queue is delivered in order.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fifo: bool,
+    /// Most messages that consumers hold at once; beyond it a receive answers none, as if there
+    /// were none. Absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u64>,
+    /// How long a message waits that is sent without `x-delay-ms`. Absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+    /// What happens to a send that does not fit. Absent: `reject`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<Overflow>,
     /// Copies of every message. Absent: as many as the cluster allows, up to 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
+}
+
+/// What happens to a send that does not fit into its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// It is refused whole with 429 `queue-full`; nothing is dropped.
+    #[default]
+    Reject,
+    /// It takes the place of the oldest messages of the lowest priorities, also of those that a
+    /// consumer holds, but never of a higher priority than its own: where that does not make
+    /// enough room, it is refused. What is dropped is counted and gone, also where there is a
+    /// dead-letter queue.
+    DropOldest,
 }
 
 /// Limits of a queue. Absent: 1,000,000 messages and 1 GiB.
@@ -115,6 +139,9 @@ pub struct QueueStats {
     pub discarded: u64,
     /// Sends refused because the queue was full.
     pub refused: u64,
+    /// Messages dropped for newer ones, by a queue that does so when it is full.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// What a queue holds at one priority.

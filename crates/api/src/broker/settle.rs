@@ -39,6 +39,9 @@ pub struct NackRequest {
     /// not tried; nothing counts, and without `delay_ms` the message may go again at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<bool>,
+    /// Why it failed, for people, up to 256 bytes. The last one goes into the dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Holds messages longer.
@@ -47,7 +50,8 @@ pub struct NackRequest {
 pub struct ExtendRequest {
     /// 1 to 10,000 ids as delivered.
     pub ack_ids: Vec<String>,
-    /// The new deadline, from now. Absent: what the queue or subscription says.
+    /// The new deadline, from now. Absent: what the queue or subscription says. One delivery is
+    /// held for 7 days at most, however often that is extended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack_deadline_seconds: Option<f64>,
 }

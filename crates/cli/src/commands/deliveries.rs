@@ -91,7 +91,7 @@ pub(crate) async fn nack(
     let request = Request::post(format!("{base}/nack")).json(&NackRequest {
         ack_ids,
         delay_ms,
-        failed: None,
+        ..NackRequest::default()
     });
     settle(session, request).await
 }

@@ -69,7 +69,7 @@ impl Broker {
     ) -> Result<Settled, Error> {
         let path = source.path(SUBSCRIPTION_NACK, QUEUE_NACK)?;
         let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        self.settle(path, &NackRequest { ack_ids, delay_ms, failed: None }).await
+        self.settle(path, &NackRequest { ack_ids, delay_ms, ..NackRequest::default() }).await
     }
 
     /// Holds messages longer: until `deadline` from now, or as long as the source says.

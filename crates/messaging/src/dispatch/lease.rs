@@ -1,6 +1,6 @@
 //! Handing out, holding, giving back, giving up.
 
-use super::{Depth, Dispatcher, Reason, State};
+use super::{Depth, Dispatcher, MAX_HOLD_MS, MAX_REASON_BYTES, Reason, State};
 use crate::config::Policy;
 use crate::ids::{Epoch, Millis};
 
@@ -29,13 +29,27 @@ pub enum Verdict {
     Unknown,
 }
 
-/// How a consumer gives a message back.
+/// Who holds a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When this delivery began.
+    pub since: Millis,
+    /// When it ends.
+    pub until: Millis,
+    /// Which delivery.
+    pub delivery: u32,
+}
+
+/// How a consumer gives a message back.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
     /// It could not be done: the failure counts. It waits this long, or as the policy says.
     Failed {
         /// Milliseconds.
         delay_ms: Option<u64>,
+        /// Why, for people: up to [`MAX_REASON_BYTES`](super::MAX_REASON_BYTES), what is longer
+        /// is cut off. It goes into the dead letter.
+        reason: Option<String>,
     },
     /// It was not tried: nothing counts against it. It waits this long.
     Free {
@@ -45,7 +59,7 @@ pub enum Release {
 }
 
 /// A message that is given up and waits to be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doomed {
     /// Its number.
     pub id: u64,
@@ -53,6 +67,8 @@ pub struct Doomed {
     pub reason: Reason,
     /// How often it was delivered.
     pub attempts: u32,
+    /// What was said when it was last given back as failed.
+    pub failure: Option<Box<str>>,
 }
 
 impl Dispatcher {
@@ -69,7 +85,7 @@ impl Dispatcher {
 
     /// Hands out one message that is ready.
     pub(crate) fn hand_out(&mut self, id: u64, until: Millis, epoch: Epoch) -> Taken {
-        self.enter(id, State::Held { until, epoch });
+        self.enter(id, State::Held { until, epoch, since: self.now });
         let work = self.work.get_mut(&id).expect("it has just entered a state");
         work.attempts = work.attempts.saturating_add(1);
         if work.first_ms == 0 {
@@ -100,7 +116,7 @@ impl Dispatcher {
     pub fn verdict(&self, id: u64, delivery: u32, epoch: Epoch) -> Verdict {
         let Some(work) = self.work.get(&id) else { return Verdict::Unknown };
         match work.state {
-            State::Held { until, epoch: holder }
+            State::Held { until, epoch: holder, .. }
                 if work.attempts == delivery && holder == epoch && self.now < until =>
             {
                 Verdict::Held
@@ -109,20 +125,34 @@ impl Dispatcher {
         }
     }
 
-    /// Holds a message, that a consumer holds, until then.
+    /// Holds a message, that a consumer holds, until then; not beyond [`MAX_HOLD_MS`] from the
+    /// begin of the delivery.
     pub fn extend(&mut self, id: u64, until: Millis) {
-        if let Some(State::Held { epoch, .. }) = self.work.get(&id).map(|work| work.state) {
-            self.enter(id, State::Held { until, epoch });
+        if let Some(State::Held { epoch, since, .. }) = self.work.get(&id).map(|work| work.state) {
+            let until = until.min(since.saturating_add(MAX_HOLD_MS));
+            self.enter(id, State::Held { until, epoch, since });
             self.report(id);
+        }
+    }
+
+    /// Who holds a message, if somebody does.
+    #[must_use]
+    pub fn held(&self, id: u64) -> Option<Held> {
+        let work = self.work.get(&id)?;
+        match work.state {
+            State::Held { until, since, epoch } if epoch != NOBODY => {
+                Some(Held { since, until, delivery: work.attempts })
+            }
+            _ => None,
         }
     }
 
     /// Keeps a message at least until then, while its ack is on its way to the disk.
     pub fn hold_for_ack(&mut self, id: u64, at_least: Millis) {
-        if let Some(State::Held { until, epoch }) = self.work.get(&id).map(|work| work.state)
+        if let Some(State::Held { until, epoch, since }) = self.work.get(&id).map(|work| work.state)
             && until < at_least
         {
-            self.enter(id, State::Held { until: at_least, epoch });
+            self.enter(id, State::Held { until: at_least, epoch, since });
             self.own.insert(id);
         }
     }
@@ -133,7 +163,13 @@ impl Dispatcher {
             return;
         }
         match how {
-            Release::Failed { delay_ms } => self.fail(id, delay_ms, policy),
+            Release::Failed { delay_ms, reason } => {
+                if let Some(mut reason) = reason {
+                    reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+                    self.reasons.insert(id, reason.into());
+                }
+                self.fail(id, delay_ms, policy);
+            }
             Release::Free { delay_ms } => self.put_back(id, delay_ms),
         }
     }
@@ -145,7 +181,7 @@ impl Dispatcher {
             matches!(work.state, State::Ready | State::Waiting { .. } | State::Behind)
         });
         if free {
-            self.enter(id, State::Held { until, epoch: NOBODY });
+            self.enter(id, State::Held { until, epoch: NOBODY, since: self.now });
             self.own.insert(id);
         }
         free
@@ -164,10 +200,13 @@ impl Dispatcher {
 
     /// Messages that are given up, oldest first.
     pub fn doomed(&self, max: usize) -> Vec<Doomed> {
-        let doomed = self.doomed.iter().take(max);
-        doomed
-            .map(|(&id, &reason)| Doomed { id, reason, attempts: self.work[&id].attempts })
-            .collect()
+        let doomed = self.doomed.iter().take(max).map(|(&id, &reason)| Doomed {
+            id,
+            reason,
+            attempts: self.work[&id].attempts,
+            failure: self.reasons.get(&id).cloned(),
+        });
+        doomed.collect()
     }
 
     /// Messages in the order they would go.

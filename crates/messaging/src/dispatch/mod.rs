@@ -23,11 +23,15 @@ use serde::{Deserialize, Serialize};
 use crate::config::Policy;
 use crate::ids::{Epoch, Millis};
 
-pub use lease::{Doomed, Release, Taken, Verdict};
+pub use lease::{Doomed, Held, Release, Taken, Verdict};
 pub use ready::Depth;
 
 /// Most levels of priority.
 pub const LEVELS: usize = 32;
+/// Longest time for which one delivery is held, however often that is extended: 7 days.
+pub const MAX_HOLD_MS: Millis = 7 * 86_400_000;
+/// Longest [`Release::Failed::reason`], in bytes: it is kept in memory.
+pub const MAX_REASON_BYTES: usize = 256;
 
 /// What the dispatcher must know of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub struct Spec {
 }
 
 /// What later leaders must know about the deliveries of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// How often it has been delivered.
     pub attempts: u32,
@@ -57,6 +61,10 @@ pub struct Progress {
     pub held: bool,
     /// When it was delivered first.
     pub first_ms: Millis,
+    /// When the delivery began that holds it; 0 if none does.
+    pub since_ms: Millis,
+    /// What was said when it was last given back as failed.
+    pub reason: Option<Box<str>>,
     /// Its group, where that is not kept elsewhere.
     pub group: Option<u64>,
 }
@@ -90,13 +98,13 @@ impl Progress {
     /// What is known when this follows on `known`. Counts never go back, whoever reports.
     #[must_use]
     pub fn following(&self, known: Option<&Self>) -> Self {
-        let Some(known) = known else { return *self };
+        let Some(known) = known else { return self.clone() };
         let first_ms = if known.first_ms == 0 { self.first_ms } else { known.first_ms };
         Self {
             attempts: known.attempts.max(self.attempts),
             failed: known.failed.max(self.failed),
             first_ms,
-            ..*self
+            ..self.clone()
         }
     }
 }
@@ -108,7 +116,7 @@ enum State {
     /// In `timers` under this moment.
     Waiting { due: Millis },
     /// In `timers` under this moment, held by the consumer of the last attempt.
-    Held { until: Millis, epoch: Epoch },
+    Held { until: Millis, epoch: Epoch, since: Millis },
     /// Behind the first of its group.
     Behind,
     /// In `doomed`: waits for its removal to be replicated.
@@ -133,6 +141,8 @@ pub struct Dispatcher {
     expiries: BTreeSet<(Millis, u64)>,
     groups: group::Groups,
     doomed: BTreeMap<u64, Reason>,
+    /// What was said of messages that failed.
+    reasons: BTreeMap<u64, Box<str>>,
     /// Whose progress later leaders do not know yet.
     unreported: BTreeSet<u64>,
     /// Messages that may stand elsewhere than what is replicated says: in flight here, or not yet
@@ -153,10 +163,13 @@ impl Dispatcher {
         self.forget(id);
         let due = if progress.held { 0 } else { progress.until };
         let spec = Spec { due: spec.due.max(due), ..spec };
-        let Progress { attempts, failed, first_ms, .. } = *progress;
+        let Progress { attempts, failed, first_ms, until, epoch, .. } = *progress;
         self.insert(id, Work { spec, attempts, failed, first_ms, state: State::Behind });
+        if let Some(reason) = &progress.reason {
+            self.reasons.insert(id, reason.clone());
+        }
         if progress.held {
-            self.enter(id, State::Held { until: progress.until, epoch: progress.epoch });
+            self.enter(id, State::Held { until, epoch, since: progress.since_ms });
         }
     }
 
@@ -185,6 +198,7 @@ impl Dispatcher {
         self.work.remove(&id);
         self.unreported.remove(&id);
         self.own.remove(&id);
+        self.reasons.remove(&id);
         if 0 < work.spec.expires {
             self.expiries.remove(&(work.spec.expires, id));
         }
@@ -304,13 +318,27 @@ impl Dispatcher {
 
     fn progress(&self, id: u64, epoch: Epoch) -> Progress {
         let work = &self.work[&id];
-        let (held, until, epoch) = match work.state {
-            State::Held { until, epoch } => (true, until, epoch),
-            State::Waiting { due } => (false, due, epoch),
-            State::Ready | State::Behind | State::Doomed(_) => (false, 0, epoch),
-        };
         let Work { attempts, failed, first_ms, .. } = *work;
-        Progress { attempts, failed, epoch, until, held, first_ms, group: work.spec.group }
+        let reason = self.reasons.get(&id).cloned();
+        let group = work.spec.group;
+        let free = Progress {
+            attempts,
+            failed,
+            epoch,
+            until: 0,
+            held: false,
+            first_ms,
+            since_ms: 0,
+            reason,
+            group,
+        };
+        match work.state {
+            State::Held { until, epoch, since } => {
+                Progress { held: true, until, epoch, since_ms: since, ..free }
+            }
+            State::Waiting { due } => Progress { until: due, ..free },
+            State::Ready | State::Behind | State::Doomed(_) => free,
+        }
     }
 
     fn insert(&mut self, id: u64, work: Work) {

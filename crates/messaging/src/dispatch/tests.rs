@@ -12,7 +12,9 @@ fn policy(max_deliveries: Option<u32>, initial_ms: u64) -> Policy {
 }
 
 fn held(attempts: u32, epoch: Epoch) -> Progress {
-    Progress { attempts, failed: 0, epoch, until: 100, held: true, first_ms: 0, group: None }
+    let (failed, until, held) = (0, 100, true);
+    let (first_ms, since_ms, reason, group) = (0, 0, None, None);
+    Progress { attempts, failed, epoch, until, held, first_ms, since_ms, reason, group }
 }
 
 fn take(dispatcher: &mut Dispatcher, max: usize, until: Millis) -> Vec<u64> {
@@ -35,7 +37,7 @@ fn a_group_blocks_only_itself() {
         dispatcher.add(id, Spec { group, ..Spec::default() });
     }
     assert_eq!(take(&mut dispatcher, 10, 100), [1, 3, 4]);
-    dispatcher.release(1, Release::Failed { delay_ms: None }, &policy(None, 0));
+    dispatcher.release(1, Release::Failed { delay_ms: None, reason: None }, &policy(None, 0));
     assert_eq!(take(&mut dispatcher, 10, 100), [1], "again the same one");
     dispatcher.forget(1);
     assert_eq!(take(&mut dispatcher, 10, 100), [2]);
@@ -52,7 +54,8 @@ fn what_is_held_too_long_waits_and_goes_again_until_it_is_given_up() {
     dispatcher.advance(150, &policy, LIFE);
     assert_eq!(take(&mut dispatcher, 1, 300), [1]);
     dispatcher.advance(300, &policy, LIFE);
-    let doomed = Doomed { id: 1, reason: Reason::MaxDeliveries, attempts: 2 };
+    let (reason, failure) = (Reason::MaxDeliveries, None);
+    let doomed = Doomed { id: 1, reason, attempts: 2, failure };
     assert_eq!(dispatcher.doomed(9), [doomed]);
     assert_eq!(dispatcher.next_due(), None);
 }
@@ -106,7 +109,7 @@ fn a_restart_keeps_what_was_reported() {
     let mut dispatcher = Dispatcher::default();
     let held = held(3, Epoch(6));
     dispatcher.restore(1, Spec::default(), &held);
-    dispatcher.restore(2, Spec::default(), &Progress { held: false, ..held });
+    dispatcher.restore(2, Spec::default(), &Progress { held: false, ..held.clone() });
     dispatcher.advance(99, &policy(None, 0), LIFE);
     assert_eq!(take(&mut dispatcher, 9, 500), [0; 0]);
     assert_eq!(dispatcher.verdict(1, 3, Epoch(6)), Verdict::Held, "the old holder may still ack");
@@ -141,9 +144,50 @@ fn what_is_given_back_untried_comes_as_often_as_it_takes() {
         assert_eq!(dispatcher.doomed(1), []);
         dispatcher.advance(delivery, &policy, LIFE);
         take(&mut dispatcher, 1, 100);
-        dispatcher.release(1, Release::Failed { delay_ms: None }, &policy);
+        dispatcher.release(1, Release::Failed { delay_ms: None, reason: None }, &policy);
     }
     assert_eq!(dispatcher.doomed(1)[0].reason, Reason::MaxDeliveries);
-    let progress = dispatcher.take_progress(1, LIFE)[0].1;
+    let progress = &dispatcher.take_progress(1, LIFE)[0].1;
     assert_eq!((progress.attempts, progress.failed, progress.first_ms), (11, 2, 1));
+}
+
+#[test]
+fn what_was_said_of_a_failure_is_kept_until_more_is_said_and_told_to_later_leaders() {
+    let policy = policy(Some(3), 0);
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.add(1, Spec::default());
+    for reason in [Some("no such account".to_owned()), None] {
+        take(&mut dispatcher, 1, 100);
+        dispatcher.release(1, Release::Failed { delay_ms: None, reason }, &policy);
+    }
+    let (id, progress) = dispatcher.take_progress(9, LIFE).remove(0);
+    assert_eq!(progress.reason.as_deref(), Some("no such account"));
+
+    let mut next = Dispatcher::default();
+    next.restore(id, Spec::default(), &progress);
+    take(&mut next, 1, 100);
+    let reason = Some("é".repeat(MAX_REASON_BYTES));
+    next.release(1, Release::Failed { delay_ms: None, reason }, &policy);
+    let failure = next.doomed(1).remove(0).failure.unwrap();
+    assert_eq!(&*failure, "é".repeat(MAX_REASON_BYTES / 2));
+    next.forget(1);
+    assert_eq!(next.reasons.len(), 0);
+}
+
+#[test]
+fn a_delivery_is_not_held_for_ever_however_often_it_is_extended() {
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.advance(1_000, &policy(None, 0), LIFE);
+    dispatcher.add(1, Spec::default());
+    take(&mut dispatcher, 1, 2_000);
+    for until in [3_000, MAX_HOLD_MS, MAX_HOLD_MS * 2] {
+        dispatcher.extend(1, until);
+    }
+    let held = Held { since: 1_000, until: 1_000 + MAX_HOLD_MS, delivery: 1 };
+    assert_eq!(dispatcher.held(1), Some(held));
+    let progress = dispatcher.take_progress(1, LIFE).remove(0).1;
+    let mut next = Dispatcher::default();
+    next.restore(1, Spec::default(), &progress);
+    next.extend(1, MAX_HOLD_MS * 2);
+    assert_eq!(next.held(1), Some(held), "nor over a change of leaders");
 }

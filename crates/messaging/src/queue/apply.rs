@@ -6,6 +6,7 @@ use bytes::Bytes;
 use consensus::Index;
 use serde::{Deserialize, Serialize};
 
+use super::room::ByAge;
 use super::{IDEMPOTENCY_WINDOW_MS, Outgoing, Queue, QueueCommand, SOURCE_WINDOW_MS, Source};
 use super::{Stored, Why};
 use crate::config::QueueConfig;
@@ -96,7 +97,7 @@ impl Queue {
             return QueueReply::Sent(first_result.iter().flat_map(Run::replies).collect());
         }
         let known = self.known(messages);
-        if let Err(refused) = self.check_room(messages, &known) {
+        if let Err(refused) = self.admit(messages, &known) {
             self.state.counters.refused += 1;
             return QueueReply::Refused(refused);
         }
@@ -127,23 +128,13 @@ impl Queue {
         known.collect()
     }
 
-    fn check_room(&self, messages: &[Outgoing], known: &[Known]) -> Result<(), Refused> {
-        let config = &self.state.config;
-        let new = || messages.iter().zip(known).filter(|(_, known)| matches!(known, Known::New));
-        if let Some(message) = messages.iter().find(|m| config.max_priority < m.priority) {
-            let (priority, max) = (message.priority, config.max_priority);
-            return Err(Refused::Priority { priority, max });
+    fn admit(&mut self, messages: &[Outgoing], known: &[Known]) -> Result<(), Refused> {
+        let max = self.state.config.max_priority;
+        if let Some(Outgoing { priority, .. }) = messages.iter().find(|it| max < it.priority) {
+            return Err(Refused::Priority { priority: *priority, max });
         }
-        let (len, max) = (self.len(), config.max_messages);
-        if max < len.saturating_add(new().count() as u64) {
-            return Err(Refused::TooMany { len, max });
-        }
-        let bytes: u64 = new().map(|(message, _)| message.size.total()).sum();
-        let (held, max) = (self.state.bytes, config.max_bytes);
-        if max < held.saturating_add(bytes) {
-            return Err(Refused::TooBig { bytes: held, max });
-        }
-        Ok(())
+        let new = messages.iter().zip(known).filter(|(_, known)| matches!(known, Known::New));
+        self.make_room(new.map(|(message, _)| message))
     }
 
     fn store(&mut self, place: Place, messages: &[Outgoing], known: &[Known]) -> Vec<SendReply> {
@@ -165,8 +156,11 @@ impl Queue {
     }
 
     fn store_one(&mut self, place: Place, message: &Outgoing) -> MessageId {
-        let Self { state, dispatcher, .. } = self;
+        let Self { state, dispatcher, ages, .. } = self;
         let (id, now) = (state.next, state.now);
+        // What is moved here has been waited for already.
+        let delay = if message.source.is_some() { 0 } else { state.config.delay_ms };
+        let delay = message.delay_ms.unwrap_or(delay);
         let ttl = message.ttl_ms.into_iter().chain(state.config.ttl_ms).min();
         let stored = Stored {
             index: place.index,
@@ -174,12 +168,15 @@ impl Queue {
             size: message.size,
             priority: message.priority,
             sent_ms: now,
-            due_ms: if message.delay_ms == 0 { 0 } else { now.saturating_add(message.delay_ms) },
+            due_ms: if delay == 0 { 0 } else { now.saturating_add(delay) },
             expires_ms: ttl.map_or(0, |ttl| now.saturating_add(ttl)),
             group: message.group.or(state.config.fifo.then_some(0)),
             source: message.source.filter(|_| message.dead_lettered).map(Box::new),
             progress: None,
         };
+        if let Some(ages) = ages {
+            ages.insert(id.0, &stored);
+        }
         dispatcher.add(id.0, stored.spec());
         state.table.push(id.0, stored);
         state.next = MessageId(id.0 + 1);
@@ -198,6 +195,7 @@ impl Queue {
     fn configure(&mut self, version: u64, config: QueueConfig) -> QueueReply {
         self.state.version = version;
         self.state.config = config;
+        self.ages = ByAge::of(&self.state.config, &self.state.table);
         QueueReply::Done
     }
 
@@ -206,12 +204,11 @@ impl Queue {
             let Some(stored) = self.state.table.get_mut(*id) else { continue };
             let known = attempts(stored);
             self.state.counters.redelivered += again(known, progress.attempts);
-            let progress = progress.following(stored.progress.as_deref());
-            stored.progress = Some(Box::new(progress));
-            let spec = stored.spec();
+            let progress = Box::new(progress.following(stored.progress.as_deref()));
             if Some(progress.epoch) != self.epoch {
-                self.dispatcher.restore(*id, spec, &progress);
+                self.dispatcher.restore(*id, stored.spec(), &progress);
             }
+            stored.progress = Some(progress);
         }
         QueueReply::Done
     }
@@ -232,18 +229,27 @@ impl Queue {
                 Why::Discarded => counters.discarded += 1,
                 Why::Redriven => counters.redriven += 1,
             }
-            self.state.bytes -= stored.size.total();
-            self.state.table.remove(*id);
-            self.dispatcher.forget(*id);
+            self.remove(MessageId(*id));
             SettleReply::Settled
         });
         replies.collect()
+    }
+
+    /// A message is here no more.
+    pub(super) fn remove(&mut self, id: MessageId) {
+        let Some(stored) = self.state.table.remove(id.0) else { return };
+        self.state.bytes -= stored.size.total();
+        self.dispatcher.forget(id.0);
+        if let Some(ages) = &mut self.ages {
+            ages.remove(id.0, &stored);
+        }
     }
 
     fn purge(&mut self) -> QueueReply {
         let removed = self.len();
         self.state.table = super::Table::default();
         self.state.bytes = 0;
+        self.ages = ByAge::of(&self.state.config, &self.state.table);
         self.state.counters.purged += removed;
         self.dispatcher.clear();
         QueueReply::Purged(removed)

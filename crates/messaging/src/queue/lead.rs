@@ -23,6 +23,8 @@ pub struct Received {
     pub receipts: Vec<Receipt>,
     /// When something that waits now may go.
     pub next_due: Option<Millis>,
+    /// Consumers hold as many as they may: more may be there.
+    pub capped: bool,
 }
 
 impl Queue {
@@ -40,13 +42,20 @@ impl Queue {
         let epoch = self.epoch.ok_or(NotLeading)?;
         let policy = self.advance(now);
         let until = now.saturating_add(ack_timeout_ms.unwrap_or(policy.ack_timeout_ms));
-        let taken = self.dispatcher.take(max, until, epoch);
+        let room = self
+            .state
+            .config
+            .max_in_flight
+            .map_or(u64::MAX, |most| most.saturating_sub(self.dispatcher.depth().in_flight));
+        let allowed = usize::try_from(room).unwrap_or(usize::MAX);
+        let taken = self.dispatcher.take(max.min(allowed), until, epoch);
+        let capped = allowed < max && taken.len() == allowed;
         let receipts = taken.into_iter().map(|taken| {
             let stored = self.state.table.get(taken.id).cloned();
             Receipt { taken, stored: stored.expect("what is dispatched is in the table") }
         });
         let (receipts, next_due) = (receipts.collect(), self.dispatcher.next_due());
-        Ok(Received { epoch, receipts, next_due })
+        Ok(Received { epoch, receipts, next_due, capped })
     }
 
     /// Lets time pass, which only a leader decides. Answers the policy it did so under.
@@ -102,7 +111,10 @@ impl Queue {
         if self.epoch.is_none() {
             return Vec::new();
         }
-        let stored = |doomed: Doomed| Some((doomed, self.state.table.get(doomed.id)?.clone()));
+        let stored = |doomed: Doomed| {
+            let stored = self.state.table.get(doomed.id)?.clone();
+            Some((doomed, stored))
+        };
         self.dispatcher.doomed(max).into_iter().filter_map(stored).collect()
     }
 

@@ -9,6 +9,7 @@
 
 mod apply;
 mod lead;
+mod room;
 mod table;
 
 use std::ops::RangeInclusive;
@@ -76,8 +77,8 @@ pub struct Outgoing {
     pub size: RecordSize,
     /// Higher goes first.
     pub priority: u8,
-    /// Not before this much later.
-    pub delay_ms: u64,
+    /// Not before this much later; absent: as the queue says.
+    pub delay_ms: Option<u64>,
     /// Not from this much later on.
     pub ttl_ms: Option<u64>,
     /// The same id within the window is stored once.
@@ -169,6 +170,8 @@ pub struct Counters {
     pub purged: u64,
     /// Sends refused because the queue was full.
     pub refused: u64,
+    /// Messages dropped because the queue was full and newer ones came.
+    pub dropped: u64,
 }
 
 /// The replicated state; what a snapshot holds.
@@ -191,6 +194,8 @@ struct State {
 pub struct Queue {
     state: State,
     dispatcher: Dispatcher,
+    /// Kept only by a queue that drops its oldest.
+    ages: Option<room::ByAge>,
     /// The life in which this node leads, if it does.
     epoch: Option<Epoch>,
 }
@@ -216,7 +221,7 @@ impl Queue {
             results: Window::new(MAX_IDEMPOTENCY_KEYS),
             counters: Counters::default(),
         };
-        Self { state, dispatcher: Dispatcher::default(), epoch: None }
+        Self { state, dispatcher: Dispatcher::default(), ages: None, epoch: None }
     }
 
     /// From now on this node hands out messages, and `epoch` names this life of it. Call it once
@@ -321,6 +326,7 @@ impl Queue {
     /// Takes the place of everything so far. What later leaders are not told starts anew.
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), crate::snapshot::SnapshotError> {
         self.state = crate::snapshot::decode(snapshot)?;
+        self.ages = room::ByAge::of(&self.state.config, &self.state.table);
         self.dispatcher.clear();
         for (id, stored) in self.state.table.iter() {
             match &stored.progress {

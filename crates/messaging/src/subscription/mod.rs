@@ -221,10 +221,10 @@ impl Subscription {
             if !self.is_settled(*offset) {
                 self.count_redelivery(*offset, progress.attempts);
                 let progress = progress.following(self.progress.get(offset));
-                self.progress.insert(*offset, progress);
                 if Some(progress.epoch) != own {
                     self.local.restore(*offset, &progress);
                 }
+                self.progress.insert(*offset, progress);
             }
         }
         for (first, last) in &delivered.passed {

@@ -7,6 +7,7 @@
 mod checks;
 mod host;
 mod moves;
+mod overflow;
 mod partition_model;
 mod plan_model;
 mod queue_model;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use consensus::Index;
 use messaging::config::{Retention, SubscriptionConfig};
+use messaging::dispatch::Release;
 use messaging::dispatch::{NotLeading, Verdict};
 use messaging::frame::{self, Decoded, Envelope, Records};
 use messaging::ids::{Epoch, Offset, SubscriptionId};
@@ -196,7 +197,7 @@ proptest! {
                 unsettled.retain(|other| *other != offset);
             } else {
                 let mut leading = host.partition.subscription_mut(SUBSCRIPTION).unwrap();
-                leading.release(offset, messaging::dispatch::Release::Failed { delay_ms: None });
+                leading.release(offset, Release::Failed { delay_ms: None, reason: None });
                 held[at] = host.pull(1, |_| unreachable!("nothing is filtered"))[0];
                 prop_assert_eq!(held[at], (offset, delivery + 1));
                 prop_assert_eq!(host.ack(offset, delivery), SettleReply::Settled);

@@ -1,6 +1,6 @@
 //! A queue against a list that is searched from end to end.
 
-use messaging::config::{Backoff, Policy, QueueConfig};
+use messaging::config::{Backoff, Overflow, Policy, QueueConfig};
 use messaging::dispatch::Release;
 use messaging::ids::MessageId;
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Receipt};
@@ -19,7 +19,7 @@ enum Step {
     Send {
         priority: u8,
         group: Option<u64>,
-        delay_ms: u64,
+        delay_ms: Option<u64>,
         ttl_ms: Option<u64>,
         count: usize,
     },
@@ -37,7 +37,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let ttl = prop_oneof![3 => Just(None), 1 => (1_u64..200).prop_map(Some)];
-    let delay = prop_oneof![3 => Just(0_u64), 1 => 1_u64..100];
+    let delay = prop_oneof![3 => Just(None), 1 => (0_u64..100).prop_map(Some)];
     let group = prop_oneof![2 => Just(None), 2 => (1_u64..4).prop_map(Some)];
     let send = (0_u8..4, group, delay, ttl, 1_usize..4).prop_map(
         |(priority, group, delay_ms, ttl_ms, count)| Step::Send {
@@ -49,8 +49,8 @@ fn step() -> impl Strategy<Value = Step> {
         },
     );
     let how = prop_oneof![
-        Just(Release::Failed { delay_ms: None }),
-        (0_u64..80).prop_map(|delay| Release::Failed { delay_ms: Some(delay) }),
+        Just(Release::Failed { delay_ms: None, reason: None }),
+        (0_u64..80).prop_map(|delay| Release::Failed { delay_ms: Some(delay), reason: None }),
         (0_u64..80).prop_map(|delay_ms| Release::Free { delay_ms }),
     ];
     prop_oneof![
@@ -63,6 +63,25 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Tend),
         1 => Just(Step::Purge),
     ]
+}
+
+/// What may be set differently from run to run.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    overflow: Overflow,
+    max_in_flight: Option<u64>,
+    delay_ms: u64,
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let overflow = prop_oneof![Just(Overflow::Reject), Just(Overflow::DropOldest)];
+    let most = prop_oneof![2 => Just(None), 1 => (1_u64..6).prop_map(Some)];
+    let delay = prop_oneof![2 => Just(0_u64), 1 => 1_u64..100];
+    (overflow, most, delay).prop_map(|(overflow, max_in_flight, delay_ms)| Settings {
+        overflow,
+        max_in_flight,
+        delay_ms,
+    })
 }
 
 /// One message, as simply as it can be put.
@@ -79,8 +98,8 @@ struct Naive {
     doomed: bool,
 }
 
-#[derive(Default)]
 struct Model {
+    settings: Settings,
     messages: Vec<Naive>,
     next: u64,
     now: u64,
@@ -92,7 +111,7 @@ impl Model {
         self.now = now;
         for message in &mut self.messages {
             if message.held_until.is_some_and(|until| until <= now) {
-                give_back(message, now, Release::Failed { delay_ms: None });
+                give_back(message, now, &Release::Failed { delay_ms: None, reason: None });
             }
             if message.held_until.is_none() && message.expires != 0 && message.expires <= now {
                 message.doomed = true;
@@ -102,7 +121,12 @@ impl Model {
 
     fn receive(&mut self, max: usize) -> Vec<(u64, u32)> {
         let mut taken = Vec::new();
-        while taken.len() < max {
+        let held = self.messages.iter().filter(|message| message.held_until.is_some()).count();
+        let most = self
+            .settings
+            .max_in_flight
+            .map_or(max, |most| usize::try_from(most).unwrap().saturating_sub(held).min(max));
+        while taken.len() < most {
             let first_of_group = |message: &Naive| {
                 message.group.is_none()
                     || !self
@@ -131,6 +155,23 @@ impl Model {
         self.messages.iter_mut().find(|message| message.id == id)
     }
 
+    /// Whether so many fit; and what goes for them, if something may.
+    fn admit(&mut self, count: usize, priority: u8) -> bool {
+        let fits = |len: usize| len + count <= usize::try_from(CAPACITY).unwrap();
+        let drops = self.settings.overflow == Overflow::DropOldest;
+        let may_go = |message: &Naive| drops && message.priority <= priority;
+        let stays = self.messages.iter().filter(|message| !may_go(message)).count();
+        if !fits(self.messages.len()) && !fits(stays) {
+            return false;
+        }
+        while !fits(self.messages.len()) {
+            let oldest = self.messages.iter().filter(|message| may_go(message));
+            let oldest = oldest.min_by_key(|message| (message.priority, message.id)).unwrap().id;
+            self.messages.retain(|message| message.id != oldest);
+        }
+        true
+    }
+
     /// What an ack of this delivery must answer.
     fn judge(&mut self, id: u64, delivery: u32) -> SettleReply {
         match self.get(id) {
@@ -143,11 +184,11 @@ impl Model {
     }
 }
 
-fn give_back(message: &mut Naive, now: u64, how: Release) {
+fn give_back(message: &mut Naive, now: u64, how: &Release) {
     message.held_until = None;
     let wait = match how {
-        Release::Free { delay_ms } => delay_ms,
-        Release::Failed { delay_ms } => {
+        Release::Free { delay_ms } => *delay_ms,
+        Release::Failed { delay_ms, .. } => {
             message.failed += 1;
             delay_ms.unwrap_or_else(|| BACKOFF.after(message.id, message.failed))
         }
@@ -164,13 +205,22 @@ struct Both {
 }
 
 impl Both {
-    fn new() -> Self {
+    fn new(settings: Settings) -> Self {
         let mut host = QueueHost::new();
         let max_deliveries = Some(MAX_DELIVERIES);
         let policy = Policy { ack_timeout_ms: TIMEOUT, max_deliveries, backoff: BACKOFF };
-        let config = QueueConfig { max_messages: CAPACITY, policy, ..QueueConfig::default() };
+        let Settings { overflow, max_in_flight, delay_ms } = settings;
+        let config = QueueConfig {
+            max_messages: CAPACITY,
+            policy,
+            overflow,
+            max_in_flight,
+            delay_ms,
+            ..QueueConfig::default()
+        };
         host.propose(&QueueCommand::Configure { version: 1, config });
-        Self { host, model: Model { next: 1, ..Model::default() }, deliveries: Vec::new() }
+        let model = Model { settings, messages: Vec::new(), next: 1, now: 0 };
+        Self { host, model, deliveries: Vec::new() }
     }
 
     fn run(&mut self, step: &Step) {
@@ -205,8 +255,8 @@ impl Both {
             Step::Nack(at, how) if !self.deliveries.is_empty() => {
                 let id = self.host.ack_id(at.get(&self.deliveries));
                 if self.model.judge(id.message, id.delivery) == SettleReply::Settled {
-                    self.host.queue.release(MessageId(id.message), *how);
-                    give_back(self.model.get(id.message).unwrap(), now, *how);
+                    self.host.queue.release(MessageId(id.message), how.clone());
+                    give_back(self.model.get(id.message).unwrap(), now, how);
                 }
             }
             Step::Extend(at) if !self.deliveries.is_empty() => {
@@ -240,7 +290,7 @@ impl Both {
 
     fn send(&mut self, outgoing: &Outgoing, count: usize) {
         let ids: Vec<u64> = (0..count as u64).map(|at| self.model.next + at).collect();
-        let fits = (self.model.messages.len() + count) as u64 <= CAPACITY;
+        let fits = self.model.admit(count, outgoing.priority);
         match self.host.send(&ids, outgoing) {
             QueueReply::Sent(replies) => {
                 assert!(fits, "beyond its capacity");
@@ -259,7 +309,7 @@ impl Both {
             id,
             priority: outgoing.priority,
             group: outgoing.group,
-            due: now + outgoing.delay_ms,
+            due: now + outgoing.delay_ms.unwrap_or(self.model.settings.delay_ms),
             expires: outgoing.ttl_ms.map_or(0, |ttl| now + ttl),
             deliveries: 0,
             failed: 0,
@@ -285,8 +335,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn the_queue_equals_a_naive_list(steps in proptest::collection::vec(step(), 1..60)) {
-        let mut both = Both::new();
+    fn the_queue_equals_a_naive_list(
+        settings in settings(),
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut both = Both::new(settings);
         for step in &steps {
             both.run(step);
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use consensus::Index;
-use messaging::config::{Policy, QueueConfig, SubscriptionConfig};
+use messaging::config::{Overflow, Policy, QueueConfig, SubscriptionConfig};
 use messaging::partition::{Partition, PartitionCommand};
 use messaging::queue::{Outgoing, Queue, QueueCommand};
 use messaging::subscription::Position;
@@ -72,7 +72,8 @@ fn a_queue_is_a_function_of_its_log() {
         let mut rng = Rng::new(seed);
         let mut host = QueueHost::new();
         let policy = Policy { ack_timeout_ms: 50, max_deliveries: Some(3), ..Policy::default() };
-        let config = QueueConfig { max_messages: 30, policy, ..QueueConfig::default() };
+        let overflow = if rng.chance(1, 2) { Overflow::DropOldest } else { Overflow::Reject };
+        let config = QueueConfig { max_messages: 30, policy, overflow, ..QueueConfig::default() };
         host.propose(&QueueCommand::Configure { version: 1, config });
         let mut receipts = Vec::new();
         for body in 0..120 {

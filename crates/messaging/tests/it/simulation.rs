@@ -170,7 +170,7 @@ impl Run {
             self.history.untried(id.message);
         }
         let how = if tried || self.bug == Bug::FreeBurns {
-            Release::Failed { delay_ms: None }
+            Release::Failed { delay_ms: None, reason: None }
         } else {
             Release::Free { delay_ms: self.rng.range(0..50) }
         };

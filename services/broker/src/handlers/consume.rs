@@ -2,8 +2,8 @@
 
 use api::broker::{
     AckOutcome, AckRequest, AckResult, DEFAULT_RECEIVE, Deliveries, ExtendRequest, MAX_ACK_IDS,
-    MAX_RECEIVE, NackRequest, PULL, PullRequest, QUEUE_ACK, QUEUE_EXTEND, QUEUE_NACK, RECEIVE,
-    SUBSCRIPTION_ACK, SUBSCRIPTION_EXTEND, SUBSCRIPTION_NACK, Settled,
+    MAX_REASON_BYTES, MAX_RECEIVE, NackRequest, PULL, PullRequest, QUEUE_ACK, QUEUE_EXTEND,
+    QUEUE_NACK, RECEIVE, SUBSCRIPTION_ACK, SUBSCRIPTION_EXTEND, SUBSCRIPTION_NACK, Settled,
 };
 use api::problem::Code;
 use axum::Router;
@@ -160,8 +160,17 @@ fn nack(request: &NackRequest) -> Result<Act, Problem> {
         let detail = format!("delay_ms is at most {MAX_NACK_DELAY_MS}, 24 hours");
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
+    let reason = request.reason.clone();
+    if reason.as_ref().is_some_and(|reason| MAX_REASON_BYTES < reason.len()) {
+        let detail = format!("reason is at most {MAX_REASON_BYTES} bytes");
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
+    if request.failed == Some(false) && reason.is_some() {
+        let detail = "a reason is kept of failures; leave it or `failed: false` out";
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
     Ok(Act::Nack(match request.failed {
-        None | Some(true) => Release::Failed { delay_ms: request.delay_ms },
+        None | Some(true) => Release::Failed { delay_ms: request.delay_ms, reason },
         Some(false) => Release::Free { delay_ms: request.delay_ms.unwrap_or(0) },
     }))
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::settings::MAX_AHEAD_MS;
 use crate::config::Limits;
 use crate::message::NewMessage;
 use crate::send::NewJob;
@@ -21,8 +22,6 @@ const MAX_TEXT_BYTES: usize = 256;
 const MAX_ATTRIBUTES: usize = 64;
 /// Most bytes of the attributes of one message, names and values.
 const MAX_ATTRIBUTE_BYTES: usize = 16 * 1024;
-/// Longest delay or time to live: 365 days.
-const MAX_AHEAD_MS: u64 = 365 * 24 * 3_600_000;
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
@@ -56,7 +55,7 @@ pub(super) fn jobs(
     let defaults = NewJob {
         message,
         priority: number(request, headers::PRIORITY)?.unwrap_or(0),
-        delay_ms: number(request, headers::DELAY_MS)?.unwrap_or(0),
+        delay_ms: number(request, headers::DELAY_MS)?,
         ttl_ms: number(request, headers::TTL_MS)?,
         dedup_id: text(request, headers::DEDUP_ID)?,
     };
@@ -71,7 +70,7 @@ pub(super) fn jobs(
         let job = NewJob {
             message: NewMessage { key, content_type, attributes, body },
             priority: line.priority.unwrap_or(defaults.priority),
-            delay_ms: line.delay_ms.unwrap_or(defaults.delay_ms),
+            delay_ms: line.delay_ms.or(defaults.delay_ms),
             ttl_ms: line.ttl_ms.or(defaults.ttl_ms),
             dedup_id: line.dedup_id.or_else(|| defaults.dedup_id.clone()),
         };
@@ -221,7 +220,7 @@ fn checked_job(job: NewJob, limits: &Limits) -> Result<NewJob, Problem> {
     if job.dedup_id.as_deref() == Some("") {
         return Err(invalid("the dedup id is empty; leave it out instead"));
     }
-    for (name, ms) in [("delay_ms", Some(job.delay_ms)), ("ttl_ms", job.ttl_ms)] {
+    for (name, ms) in [("delay_ms", job.delay_ms), ("ttl_ms", job.ttl_ms)] {
         if ms.is_some_and(|ms| MAX_AHEAD_MS < ms) {
             return Err(invalid(format!("{name} is at most {MAX_AHEAD_MS}, 365 days")));
         }

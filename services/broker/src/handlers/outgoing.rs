@@ -129,9 +129,9 @@ impl From<Record> for Parts {
 }
 
 fn shown(note: DeadLetterNote) -> DeadLetter {
-    let DeadLetterNote { source, source_id, reason, deliveries, moved_ms, history } = note;
+    let DeadLetterNote { source, source_id, reason, failure, deliveries, moved_ms, history } = note;
     let moved_at = rfc3339(moved_ms);
-    DeadLetter { source, source_id, reason, deliveries, moved_at, history }
+    DeadLetter { source, source_id, reason, failure, deliveries, moved_at, history }
 }
 
 /// A payload as it was: JSON as JSON, other text as a string, the rest in base64.

@@ -196,6 +196,7 @@ async fn describe(broker: &Broker, queue: &QueueHandle) -> Result<QueueView, Pro
             expired: stats.counters.expired,
             discarded: stats.counters.discarded,
             refused: stats.counters.refused,
+            dropped: stats.counters.dropped,
             by_priority,
         },
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::broker::{
-    Capacity, Condition, DEFAULT_MAX_PRIORITY, MAX_PRIORITY, MAX_WAIT_SECONDS, QueueSpec,
+    Capacity, Condition, DEFAULT_MAX_PRIORITY, MAX_PRIORITY, MAX_WAIT_SECONDS, Overflow, QueueSpec,
     Retention, Retry, SubscriptionSpec,
 };
 use api::problem::Code;
@@ -19,6 +19,8 @@ const MAX_ACK_SECONDS: f64 = 7.0 * 86_400.0;
 const MAX_SECONDS: f64 = 3_650.0 * 86_400.0;
 /// Longest dedup window: 7 days.
 const MAX_DEDUP_SECONDS: f64 = 7.0 * 86_400.0;
+/// Furthest that a message is put off: 365 days.
+pub(super) const MAX_AHEAD_MS: u64 = 365 * 86_400_000;
 /// Longest backoff: 24 hours.
 const MAX_BACKOFF_MS: u64 = 86_400_000;
 /// Most deliveries that may be asked for.
@@ -173,6 +175,12 @@ pub(super) fn queue(spec: QueueSpec) -> Result<QueueConfig, Problem> {
     let ttl = milliseconds("message_ttl_seconds", spec.message_ttl_seconds, (0.001, MAX_SECONDS));
     let window = (0.0, MAX_DEDUP_SECONDS);
     let window = milliseconds("dedup_window_seconds", spec.dedup_window_seconds, window)?;
+    if spec.max_in_flight == Some(0) {
+        return Err(invalid("max_in_flight must be at least 1; leave it out for no limit"));
+    }
+    if spec.delay_ms.is_some_and(|delay| MAX_AHEAD_MS < delay) {
+        return Err(invalid(format!("delay_ms is at most {MAX_AHEAD_MS}, 365 days")));
+    }
     Ok(QueueConfig {
         max_messages: messages.unwrap_or(defaults.max_messages),
         max_bytes: bytes.unwrap_or(defaults.max_bytes),
@@ -182,6 +190,12 @@ pub(super) fn queue(spec: QueueSpec) -> Result<QueueConfig, Problem> {
         ttl_ms: ttl?,
         dedup_window_ms: window.unwrap_or(defaults.dedup_window_ms),
         fifo: spec.fifo,
+        max_in_flight: spec.max_in_flight,
+        delay_ms: spec.delay_ms.unwrap_or(defaults.delay_ms),
+        overflow: match spec.overflow.unwrap_or_default() {
+            Overflow::Reject => config::Overflow::Reject,
+            Overflow::DropOldest => config::Overflow::DropOldest,
+        },
     })
 }
 
@@ -197,6 +211,12 @@ pub(super) fn shown_queue(config: &QueueConfig) -> QueueSpec {
         message_ttl_seconds: config.ttl_ms.map(seconds),
         dedup_window_seconds: Some(seconds(config.dedup_window_ms)),
         fifo: config.fifo,
+        max_in_flight: config.max_in_flight,
+        delay_ms: Some(config.delay_ms),
+        overflow: Some(match config.overflow {
+            config::Overflow::Reject => Overflow::Reject,
+            config::Overflow::DropOldest => Overflow::DropOldest,
+        }),
         replicas: Some(1),
     }
 }

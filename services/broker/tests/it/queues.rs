@@ -108,11 +108,13 @@ async fn failures_go_to_the_dead_letter_queue_and_come_back() {
     for delivery in 1..=2 {
         let taken = broker.take(RECEIVE, 1, 20.0).await;
         assert_eq!(taken[0]["delivery"], delivery);
-        assert_eq!(broker.settle(NACK, &taken, json!({})).await, ["ok"]);
+        let why = json!({ "reason": format!("try {delivery} was in vain") });
+        assert_eq!(broker.settle(NACK, &taken, why).await, ["ok"]);
     }
     let dead = broker.take("/v1/queues/dead/receive", 1, 20.0).await;
     assert_eq!(data(&dead), ["bad"]);
     let note = &dead[0]["dead_letter"];
+    assert_eq!(note["failure"], "try 2 was in vain");
     assert_eq!((&note["source"], &note["deliveries"]), (&json!("queue/q"), &json!(2)));
     assert_eq!((&dead[0]["priority"], &dead[0]["attributes"]["a"]), (&json!(4), &json!("b")));
     // It is removed here after it is stored there.
@@ -225,5 +227,43 @@ async fn deleting_a_queue_ends_the_wait_for_its_messages() {
     };
     let (received, _) = tokio::join!(receive.send(), delete);
     assert_eq!(problem(received.unwrap(), 404).await["code"], "queue-not-found");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_drops_its_oldest_if_that_is_asked_for() {
+    let settings = json!({ "capacity": { "messages": 2 }, "overflow": "drop-oldest" });
+    let broker = queue(settings).await;
+    assert_eq!(broker.get("/v1/queues/q").await["config"]["overflow"], "drop-oldest");
+    broker.raw(SEND, &[("x-priority", "3")], "urgent").await;
+    broker.send("q", &["a", "b", "c"]).await;
+    assert_eq!(broker.get("/v1/queues/q").await["stats"]["dropped"], 2);
+    broker.raw(SEND, &[("x-priority", "3")], "urgent too").await;
+    assert_eq!(problem(broker.raw(SEND, &[], "d").await, 429).await["code"], "queue-full");
+    assert_eq!(data(&broker.take(RECEIVE, 9, 0.0).await), ["urgent", "urgent too"]);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn consumers_hold_no_more_than_the_queue_allows() {
+    let broker = queue(json!({ "max_in_flight": 2 })).await;
+    broker.send("q", &["a", "b", "c"]).await;
+    let taken = broker.take(RECEIVE, 9, 0.0).await;
+    assert_eq!(data(&taken), ["a", "b"]);
+    assert!(broker.take(RECEIVE, 9, 0.0).await.is_empty());
+    let (next, settled) =
+        tokio::join!(broker.take(RECEIVE, 9, 30.0), broker.settle(ACK, &taken[..1], json!({})));
+    assert_eq!((data(&next), settled), (vec!["c"], vec!["ok".to_owned()]));
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_holds_back_what_names_no_delay_of_its_own() {
+    let broker = queue(json!({ "delay_ms": 3_600_000 })).await;
+    broker.send("q", &["later"]).await;
+    broker.raw(SEND, &[("x-delay-ms", "0")], "now").await;
+    let stats = broker.get("/v1/queues/q").await["stats"].clone();
+    assert_eq!((&stats["delayed"], &stats["ready"]), (&json!(1), &json!(1)));
+    assert_eq!(data(&broker.take(RECEIVE, 9, 0.0).await), ["now"]);
     broker.stop().await;
 }
