@@ -1,5 +1,7 @@
 //! Ack ids: what a consumer sends back to settle a delivery.
 
+use serde::{Deserialize, Serialize};
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,7 +12,7 @@ use crate::ids::Epoch;
 /// It names everything that could change under it: the group (a queue that was deleted and made
 /// again has another), the subscription and its generation (a seek), the message, the delivery,
 /// and the life of the leader that made it. So a stale one is recognised, never mistaken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AckId {
     /// The group of the queue or partition.
     pub group: u64,

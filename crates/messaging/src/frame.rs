@@ -62,7 +62,7 @@ pub struct DeadLetterNote {
 }
 
 /// A message as it is proposed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// What travels with the body.
     pub envelope: Envelope,

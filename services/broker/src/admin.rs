@@ -1,35 +1,31 @@
-//! Creating, changing and deleting, and bringing what is served up to what the catalog says.
+//! Creating, changing and deleting.
 //!
-//! Every change goes through the catalog's log first. Then, and after every start, the directory
-//! is made from the catalog: groups are started, settings that a group does not have yet are
-//! proposed to it, groups of deleted things are removed. A crash between two of these steps is
-//! mended by the next start.
+//! Every change goes through the catalog's log first. Every broker follows the catalog
+//! ([`crate::cluster`]); the leader of a group gives it the settings that it does not have yet, by
+//! version. A crash between two of these steps is mended by whoever leads then.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
-use consensus::GroupId;
-use futures_util::{StreamExt as _, stream};
-use messaging::catalog::{Catalog, CatalogCommand, Changed, Copies};
-use messaging::catalog::{QueueEntry, SubscriptionEntry, Topic};
+use futures_util::future::try_join_all;
+use messaging::catalog::{CatalogCommand, Changed, Copies};
 use messaging::config::{QueueConfig, Retention, Start, SubscriptionConfig};
 use messaging::ids::{Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
 use messaging::queue::QueueCommand;
 use messaging::subscription::Position;
-use raft_node::{Group, StartError};
+use raft_node::Group;
+use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
-use crate::directory::{
-    Directory, Line, PartitionHandle, QueueHandle, Served, SubscriptionHandle, TopicHandle,
-    Unserved,
-};
-use crate::error::{AdminError, LogError};
-use crate::state_machine::{self, Leads, PartitionMachine, QueueMachine};
-use crate::{keeper, log};
+use crate::directory::{PartitionHandle, QueueHandle};
+use crate::error::{AdminError, LogError, MessageError};
+use crate::log;
+use crate::route::{At, By, Kind, Op, propose_leading};
+use crate::state_machine::PartitionMachine;
 
-/// Topics and queues started at the same time.
-const STARTING: usize = 64;
+/// How long this broker may take to see what the catalog holds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Creates a topic or changes its settings.
@@ -83,272 +79,132 @@ impl Broker {
         self.change(CatalogCommand::DeleteQueue { name }).await
     }
 
-    /// One change at a time, and on a task of its own: a caller that leaves in the middle must
-    /// not leave a topic behind that exists and is not served.
     async fn change(&self, command: CatalogCommand) -> Result<Changed, AdminError> {
-        let broker = self.clone();
-        let change = async move {
-            let Ok(_place) = broker.shared.admin_places.try_acquire() else {
-                return Err(AdminError::Overloaded);
-            };
-            let _turn = broker.shared.admin.acquire().await.map_err(|_| LogError::Stopped)?;
-            let catalog = &broker.shared.catalog;
-            let proposed = match command {
-                CatalogCommand::DeleteTopic { .. } | CatalogCommand::DeleteQueue { .. } => {
-                    catalog.propose_freeing(broker.payload(&command)).await
-                }
-                _ => catalog.propose(broker.payload(&command)).await,
-            };
-            let changed = proposed?.reply?;
-            if changed != Changed::Unchanged || broker.shared.behind.borrow().is_some() {
-                broker.refresh().await?;
-            }
-            Ok(changed)
+        let Ok(_place) = self.shared.admin_places.try_acquire() else {
+            return Err(AdminError::Overloaded);
         };
-        self.shared.tasks.spawn(change).await.unwrap_or(Err(LogError::Indeterminate.into()))
-    }
-
-    /// Serves what the catalog says, and nothing else. Whoever calls has the turn to change it.
-    ///
-    /// What cannot be brought up now keeps nothing else from it: it is the outcome, and is tried
-    /// again.
-    pub(crate) async fn refresh(&self) -> Result<(), AdminError> {
-        let served = self.serve_catalog().await;
-        let behind = match &served {
-            Err(error) => Some(format!("the catalog is not served completely yet: {error}")),
-            Ok(()) => self.directory().has_to_start().then(|| "some are still to start".to_owned()),
+        let catalog = &self.shared.catalog;
+        let payload = self.payload(&command);
+        let proposed = match command {
+            CatalogCommand::DeleteTopic { .. } | CatalogCommand::DeleteQueue { .. } => {
+                catalog.propose_freeing(payload).await
+            }
+            _ => catalog.propose(payload).await,
         };
-        self.shared.behind.send_if_modified(|known| {
-            let changed = *known != behind;
-            *known = behind;
-            changed
-        });
-        served
+        let changed = proposed?.reply?;
+        let revision = catalog.local(|machine| machine.0.revision()).await?;
+        self.reach(revision).await?;
+        self.ready(&command, revision).await?;
+        Ok(changed)
     }
 
-    async fn serve_catalog(&self) -> Result<(), AdminError> {
-        let catalog = self.shared.catalog.query(|machine| machine.0.clone()).await?;
-        let before = self.directory();
-        let topics = catalog.topics().iter().map(|(name, entry)| {
-            self.clone().serve_topic(name.clone(), entry.clone(), before.topics.get(name).cloned())
-        });
-        let (topics, failed_topic) = at_once(topics.collect()).await;
-        let queues = catalog.queues().iter().map(|(name, entry)| {
-            self.clone().serve_queue(name.clone(), entry.clone(), before.queues.get(name).cloned())
-        });
-        let (queues, failed_queue) = at_once(queues.collect()).await;
-        let topics = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
-        let queues = queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect();
-        self.shared.directory.send_replace(Arc::new(Directory { topics, queues }));
-        self.announce(&catalog).await?;
-        self.remove_leaving(&catalog, &before).await?;
-        failed_topic.or(failed_queue).map_or(Ok(()), Err)
-    }
-
-    async fn serve_topic(
-        self,
-        name: Name,
-        entry: Arc<Topic>,
-        before: Option<Arc<TopicHandle>>,
-    ) -> Brought<TopicHandle> {
-        if let Some(topic) = &before
-            && topic.entry == entry
-            && topic.is_complete()
-        {
-            return (topic.clone(), None);
-        }
-        let mut failed = None;
-        let known = before.as_ref().map_or(&[][..], |topic| &topic.partitions[..]);
-        let mut partitions = Vec::with_capacity(entry.partitions.len());
-        for (number, id) in (0..).zip(&entry.partitions) {
-            let known = known.iter().find(|partition| partition.served.id == *id);
-            let partition = match known.filter(|partition| !partition.served.is_to_start()) {
-                Some(partition) => partition.clone(),
-                None => self.start_partition(*id).await,
-            };
-            if let Ok(group) = partition.served.group() {
-                let configured = configure_partition(&self, group, (number, &entry)).await;
-                failed = configured.err().or(failed);
-            }
-            // Consumers that wait find a subscription gone, the keeper another retention.
-            partition.served.changed.notify_one();
-            partition.served.keeper.notify_one();
-            partitions.push(partition);
-        }
-        let subscriptions = entry.subscriptions.iter().map(|(subscription, entry)| {
-            let known = before.as_ref().and_then(|topic| topic.subscriptions.get(subscription));
-            (subscription.clone(), self.serve_subscription((&name, subscription), entry, known))
-        });
-        let subscriptions: BTreeMap<_, _> = subscriptions.collect();
-        let metrics = self.shared.metrics.destination(name.as_str(), "");
-        let topic = TopicHandle::new(name, entry, partitions, subscriptions, metrics);
-        (Arc::new(topic.configured(failed.is_none())), failed)
-    }
-
-    fn serve_subscription(
-        &self,
-        (topic, name): (&Name, &Name),
-        entry: &SubscriptionEntry,
-        known: Option<&Arc<SubscriptionHandle>>,
-    ) -> Arc<SubscriptionHandle> {
-        match known.filter(|known| known.entry == *entry) {
-            Some(known) => known.clone(),
-            None => {
-                let metrics = self.shared.metrics.destination(topic.as_str(), name.as_str());
-                let max = self.shared.limits.max_waiters;
-                Arc::new(SubscriptionHandle::new(name.clone(), entry.clone(), max, metrics))
+    /// Waits until this broker serves what the catalog held at this revision.
+    async fn reach(&self, revision: u64) -> Result<(), LogError> {
+        let mut directory = self.shared.directory.subscribe();
+        let reached = directory.wait_for(|directory| revision <= directory.revision);
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(LogError::Stopped),
+            Err(_) => {
+                let reason = self.shared.behind.borrow().clone();
+                let reason = reason.unwrap_or_else(|| "this broker lags behind".to_owned());
+                Err(LogError::NotYet { reason })
             }
         }
     }
 
-    async fn serve_queue(
-        self,
-        name: Name,
-        entry: Arc<QueueEntry>,
-        before: Option<Arc<QueueHandle>>,
-    ) -> Brought<QueueHandle> {
-        let known = before.filter(|queue| queue.entry.group == entry.group);
-        let known = known.filter(|queue| !queue.served.is_to_start());
-        if let Some(queue) = &known
-            && queue.entry == entry
-            && queue.configured
-        {
-            return (queue.clone(), None);
-        }
-        let (served, line) = match &known {
-            Some(queue) => (queue.served.clone(), queue.line.clone()),
-            None => {
-                let line = Arc::new(Line::new(self.shared.limits.max_waiters));
-                (self.start_group(entry.group).await, line)
+    /// Waits until the groups that a change is about have what it says.
+    async fn ready(&self, command: &CatalogCommand, revision: u64) -> Result<(), MessageError> {
+        let directory = self.directory();
+        match command {
+            CatalogCommand::PutQueue { name, .. } => {
+                let Ok(queue) = directory.queue(name) else { return Ok(()) };
+                self.run(&queue, ConfigureQueue { revision }).await
             }
-        };
-        let failed = match served.group() {
-            Ok(group) => configure_queue(&self, group, &entry).await.err(),
-            Err(_unserved) => None,
-        };
-        let metrics = self.shared.metrics.destination(name.as_str(), "");
-        let returned = known.as_ref().map_or_else(Arc::default, |queue| queue.returned.clone());
-        let configured = failed.is_none();
-        let queue = QueueHandle { name, entry, served, returned, line, metrics, configured };
-        let queue = Arc::new(queue);
-        match known {
-            Some(_) => queue.served.keeper.notify_one(),
-            None if queue.served.group().is_ok() => keeper::spawn_queue(self.clone(), &queue),
-            None => (),
-        }
-        (queue, failed)
-    }
-
-    async fn start_partition(&self, id: GroupId) -> Arc<PartitionHandle> {
-        let served = self.start_group(id).await;
-        let partition = Arc::new(PartitionHandle { served, returned: Arc::default() });
-        if partition.served.group().is_ok() {
-            keeper::spawn_partition(self.clone(), partition.clone());
-        }
-        partition
-    }
-
-    /// A group that does not start is kept as such: the others are served, and requests for this
-    /// one are told what is wrong with it.
-    async fn start_group<M: Leads>(&self, id: GroupId) -> Served<M> {
-        let group = state_machine::start(&self.shared.groups, id).await;
-        let group = group.map_err(|error| match error {
-            // Also what a log with too much to do answers.
-            StartError::DiskFull | StartError::Overloaded | StartError::Stopped => {
-                tracing::warn!(group = id.0, %error, "a partition or queue is not served yet");
-                Unserved::NotYet(error.to_string())
+            CatalogCommand::PutTopic { name: topic, .. }
+            | CatalogCommand::PutSubscription { topic, .. }
+            | CatalogCommand::DeleteSubscription { topic, .. } => {
+                let Ok(topic) = directory.topic(topic) else { return Ok(()) };
+                let ready = ConfigurePartition { revision };
+                let partitions = topic.partitions.iter();
+                try_join_all(partitions.map(|partition| self.run(partition, ready))).await?;
+                Ok(())
             }
-            error => {
-                tracing::error!(group = id.0, %error, "a partition or queue is not served");
-                Unserved::Damaged(error.to_string())
-            }
-        });
-        Served::new(id, group)
-    }
-
-    /// Tells the catalog of this broker, if it does not know it like this: nothing is placed on
-    /// a broker before.
-    async fn announce(&self, catalog: &Catalog) -> Result<(), AdminError> {
-        let node = self.shared.groups.node();
-        let known = catalog.brokers().get(&node);
-        if known.is_none_or(|known| !known.up || known.announced != self.shared.announced) {
-            let announced = self.shared.announced.clone();
-            let command = CatalogCommand::Announce { node, announced };
-            self.shared.catalog.propose(self.payload(&command)).await?.reply?;
+            _ => Ok(()),
         }
-        Ok(())
-    }
-
-    /// Removes the copies that are to go, and says so: only the catalog knows that they are.
-    async fn remove_leaving(
-        &self,
-        catalog: &Catalog,
-        before: &Directory,
-    ) -> Result<(), AdminError> {
-        let node = self.shared.groups.node();
-        let here = catalog.leaving().iter();
-        let here = here.filter_map(|(group, nodes)| Some((*group, *nodes.get(&node)?)));
-        for (group, generation) in here {
-            match self.shared.groups.remove(group).await {
-                Ok(()) => {
-                    before.end(group);
-                    let copies = vec![(group, generation)];
-                    let command = CatalogCommand::Left { node, copies };
-                    self.shared.catalog.propose_freeing(self.payload(&command)).await?.reply?;
-                }
-                // It stays in the catalog's list: the next change or start tries again.
-                Err(error) => tracing::warn!(group = group.0, %error, "a log is not removed yet"),
-            }
-        }
-        Ok(())
     }
 }
 
-/// What is served now, and why it has not all the settings it should have.
-type Brought<T> = (Arc<T>, Option<AdminError>);
+/// The leader gives a queue the settings it has at this revision of the catalog.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ConfigureQueue {
+    revision: u64,
+}
 
-/// Serves several things at once. Also one of the failures.
-async fn at_once<T>(
-    serving: Vec<impl Future<Output = Brought<T>>>,
-) -> (Vec<Arc<T>>, Option<AdminError>) {
-    let brought = stream::iter(serving).buffer_unordered(STARTING);
-    let (served, failed): (Vec<_>, Vec<_>) = brought.unzip().await;
-    (served, failed.into_iter().flatten().next())
+impl Op for ConfigureQueue {
+    const KIND: Kind = Kind::ConfigureQueue;
+    const BY: By = By::Leader;
+    type On = QueueHandle;
+    type Answer = ();
+
+    async fn run(self, at: At<QueueHandle>) -> Result<(), MessageError> {
+        at.broker.reach(self.revision).await?;
+        configure_queue(&at).await
+    }
+}
+
+/// The same for a partition.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ConfigurePartition {
+    revision: u64,
+}
+
+impl Op for ConfigurePartition {
+    const KIND: Kind = Kind::ConfigurePartition;
+    const BY: By = By::Leader;
+    type On = PartitionHandle;
+    type Answer = ();
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<(), MessageError> {
+        at.broker.reach(self.revision).await?;
+        configure_partition(&at).await
+    }
 }
 
 /// Gives a queue the settings it does not have yet.
-async fn configure_queue(
-    broker: &Broker,
-    group: &Group<QueueMachine>,
-    entry: &QueueEntry,
-) -> Result<(), AdminError> {
-    if group.query(|machine| machine.0.version()).await? != entry.version {
+pub(crate) async fn configure_queue(at: &At<QueueHandle>) -> Result<(), MessageError> {
+    let At { broker, group, .. } = at;
+    let Some(queue) = broker.directory().queue_in(group.id()) else { return Ok(()) };
+    let entry = &queue.entry;
+    if group.local(|machine| machine.0.version()).await? < entry.version {
         let (version, config) = (entry.version, entry.config.clone());
-        group.propose(broker.payload(&QueueCommand::Configure { version, config })).await?;
+        let configure = broker.payload(&QueueCommand::Configure { version, config });
+        propose_leading(group, at.term()?, (configure, false)).await?;
     }
     Ok(())
 }
 
 /// Gives a partition the settings and subscriptions it does not have yet.
-async fn configure_partition(
-    broker: &Broker,
-    group: &Group<PartitionMachine>,
-    (number, entry): (u32, &Topic),
-) -> Result<(), AdminError> {
-    let (version, has) = group
-        .query(|machine| {
-            let subscriptions = machine.0.subscriptions();
-            let versions = subscriptions.map(|(id, subscription)| (id, subscription.version()));
-            (machine.0.version(), versions.collect::<BTreeMap<SubscriptionId, u64>>())
-        })
-        .await?;
-    if version != entry.version {
+pub(crate) async fn configure_partition(at: &At<PartitionHandle>) -> Result<(), MessageError> {
+    let At { broker, handle: partition, group, .. } = at;
+    let term = at.term()?;
+    let directory = broker.directory();
+    let Some(topic) = partition.topic_in(&directory) else { return Ok(()) };
+    let entry = &topic.entry;
+    let look = |machine: &mut PartitionMachine| {
+        let subscriptions = machine.0.subscriptions();
+        let versions = subscriptions.map(|(id, subscription)| (id, subscription.version()));
+        (machine.0.version(), versions.collect::<BTreeMap<SubscriptionId, u64>>())
+    };
+    let (version, has) = group.local(look).await?;
+    if version < entry.version {
         let (version, retention) = (entry.version, entry.retention);
-        group.propose(broker.payload(&PartitionCommand::Configure { version, retention })).await?;
+        let configure = broker.payload(&PartitionCommand::Configure { version, retention });
+        propose_leading(group, term, (configure, false)).await?;
     }
     for (name, subscription) in &entry.subscriptions {
-        if has.get(&subscription.id) != Some(&subscription.version) {
-            let start = position(group, subscription.start_in(number)).await?;
+        if has.get(&subscription.id).is_none_or(|has| *has < subscription.version) {
+            let start = position(group, subscription.start_in(partition.number)).await?;
             let command = PartitionCommand::PutSubscription {
                 id: subscription.id,
                 name: name.clone(),
@@ -356,12 +212,15 @@ async fn configure_partition(
                 config: subscription.config.clone(),
                 start,
             };
-            group.propose(broker.payload(&command)).await?;
+            propose_leading(group, term, (broker.payload(&command), false)).await?;
         }
     }
     let wanted: Vec<_> = entry.subscriptions.values().map(|entry| entry.id).collect();
-    for id in has.into_keys().filter(|id| !wanted.contains(id)) {
-        group.propose_freeing(broker.payload(&PartitionCommand::DeleteSubscription { id })).await?;
+    // One that is newer than the catalog as it is known here is not gone, but about to be known.
+    let is_gone = |id: &SubscriptionId| *id < directory.next_subscription && !wanted.contains(id);
+    for id in has.into_keys().filter(is_gone) {
+        let delete = broker.payload(&PartitionCommand::DeleteSubscription { id });
+        propose_leading(group, term, (delete, true)).await?;
     }
     Ok(())
 }

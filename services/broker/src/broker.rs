@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chassis::clock::Clock;
+use consensus::NodeId;
 use messaging::catalog::{self, Announced};
 use messaging::frame::{self, Records};
 use raft_node::{Group, Groups};
@@ -16,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Limits};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
+use crate::route::Peers;
 use crate::state_machine::CatalogMachine;
 
 /// The broker of this process. Clones are the same one.
@@ -30,11 +32,13 @@ pub(crate) struct Shared {
     /// What this broker says of itself.
     pub(crate) announced: Announced,
     pub(crate) directory: watch::Sender<Arc<Directory>>,
-    /// One change of the catalog at a time, in the order they came.
-    pub(crate) admin: Semaphore,
+    /// This node's name.
+    pub(crate) name: Arc<str>,
+    /// The other brokers.
+    pub(crate) peers: Peers,
+    /// Changes of the catalog that may wait.
     pub(crate) admin_places: Semaphore,
-    /// Why the directory is behind the catalog, if it is. The next change tries again, and so does
-    /// [`mend`](crate::mend).
+    /// Why the directory is behind the catalog, if it is: tried again until it is not.
     pub(crate) behind: watch::Sender<Option<String>>,
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
@@ -62,7 +66,8 @@ impl Broker {
             catalog,
             announced: announced(context),
             directory: watch::Sender::new(Arc::default()),
-            admin: Semaphore::new(1),
+            name: context.node.as_str().into(),
+            peers: Peers::new(0),
             admin_places: Semaphore::new(MAX_ADMIN_WAITING),
             behind: watch::Sender::new(None),
             limits: context.config.broker.clone(),
@@ -79,6 +84,11 @@ impl Broker {
     /// What exists now.
     pub(crate) fn directory(&self) -> Arc<Directory> {
         self.shared.directory.borrow().clone()
+    }
+
+    /// Who this is among the brokers.
+    pub(crate) fn node(&self) -> NodeId {
+        self.shared.groups.node()
     }
 
     /// The limits of messages and consumers.

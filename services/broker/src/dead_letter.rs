@@ -4,8 +4,6 @@
 //! only once: a crash in between repeats the move, and the repeat is recognised by its source. So a
 //! message is never in neither queue.
 
-use std::sync::Arc;
-
 use messaging::dispatch::{Doomed, Reason};
 use messaging::frame::{self, DeadLetterNote, Record, Records};
 use messaging::ids::{Name, SubscriptionId};
@@ -17,6 +15,7 @@ use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::MessageError;
 use crate::log::{self, Want};
+use crate::route::{At, propose_leading};
 use crate::send;
 
 /// Most earlier moves that a message remembers.
@@ -24,12 +23,12 @@ const MAX_HISTORY: usize = 16;
 
 /// Gives up messages of a queue.
 pub(crate) async fn give_up_jobs(
-    broker: &Broker,
-    queue: &Arc<QueueHandle>,
+    at: &At<QueueHandle>,
     doomed: &[(Doomed, Stored)],
     target: Option<&Name>,
 ) -> Result<(), MessageError> {
-    let group = queue.served.group()?;
+    let At { broker, handle: queue, group, .. } = at;
+    let term = at.term()?;
     if let Some(target) = target {
         let stored: Vec<_> = doomed.iter().map(|(_, stored)| stored).collect();
         let records = log::stored(group, &stored).await?;
@@ -54,7 +53,8 @@ pub(crate) async fn give_up_jobs(
         let items = doomed.iter().filter(|(doomed, _)| doomed.reason == reason);
         let items: Vec<_> = items.map(|(doomed, _)| (doomed.id, doomed.attempts)).collect();
         if !items.is_empty() {
-            group.propose_freeing(broker.payload(&QueueCommand::Settle { why, items })).await?;
+            let settle = broker.payload(&QueueCommand::Settle { why, items });
+            propose_leading(group, term, (settle, true)).await?;
         }
     }
     Ok(())
@@ -62,22 +62,19 @@ pub(crate) async fn give_up_jobs(
 
 /// Messages of a subscription in one partition that are given up.
 pub(crate) struct Messages<'a> {
-    pub(crate) partition: &'a Arc<PartitionHandle>,
+    pub(crate) at: &'a At<PartitionHandle>,
     /// Its identity, name and generation.
     pub(crate) subscription: (SubscriptionId, &'a Name, u32),
     pub(crate) doomed: &'a [Doomed],
 }
 
 impl Messages<'_> {
-    pub(crate) async fn give_up(
-        &self,
-        broker: &Broker,
-        target: Option<&Name>,
-    ) -> Result<(), MessageError> {
-        let group = self.partition.served.group()?;
+    pub(crate) async fn give_up(&self, target: Option<&Name>) -> Result<(), MessageError> {
+        let At { broker, handle: partition, group, .. } = self.at;
+        let term = self.at.term()?;
         let (id, name, generation) = self.subscription;
         if let Some(target) = target {
-            let (topic, number) = place(broker, self.partition);
+            let (topic, number) = (&partition.topic, partition.number);
             let moves = self.records().await?.into_iter().map(|(doomed, record)| Move {
                 record,
                 from: Source { group: group.id().0, subscription: id.0, message: doomed.id },
@@ -95,17 +92,18 @@ impl Messages<'_> {
         };
         let items = self.doomed.iter().map(|doomed| (doomed.id, doomed.attempts)).collect();
         let settle = Settle { generation, why, items };
-        group.propose_freeing(broker.payload(&PartitionCommand::Settle { id, settle })).await?;
+        let settle = broker.payload(&PartitionCommand::Settle { id, settle });
+        propose_leading(group, term, (settle, true)).await?;
         Ok(())
     }
 
     async fn records(&self) -> Result<Vec<(Doomed, Record)>, MessageError> {
-        let group = self.partition.served.group()?;
+        let group = &self.at.group;
         let mut doomed = self.doomed.to_vec();
         doomed.sort_unstable_by_key(|doomed| doomed.id);
         let offsets: Vec<_> = doomed.iter().map(|doomed| doomed.id).collect();
         let holding = offsets.clone();
-        let spans = group.query(move |machine| machine.0.spans().holding(holding)).await?;
+        let spans = group.local(move |machine| machine.0.spans().holding(holding)).await?;
         let messages = log::published(group, &spans, |offset| {
             if offsets.binary_search(&offset).is_ok() { Want::Take } else { Want::Skip }
         });
@@ -115,16 +113,6 @@ impl Messages<'_> {
         });
         Ok(messages.collect())
     }
-}
-
-/// The topic and number of a partition, for people. A topic that was just deleted has none.
-fn place(broker: &Broker, partition: &Arc<PartitionHandle>) -> (String, usize) {
-    let directory = broker.directory();
-    let found = directory.topics.values().find_map(|topic| {
-        let number = topic.partitions.iter().position(|other| Arc::ptr_eq(other, partition))?;
-        Some((topic.name.to_string(), number))
-    });
-    found.unwrap_or_default()
 }
 
 struct Move {
@@ -181,6 +169,6 @@ async fn store(broker: &Broker, target: &Name, moves: Vec<Move>) -> Result<(), M
     });
     let messages = messages.collect();
     let command = QueueCommand::Send { idempotency_key: None, messages };
-    send::propose(&target, frame::encode(now, &command, &records)).await?;
+    send::propose(broker, &target, frame::encode(now, &command, &records)).await?;
     Ok(())
 }

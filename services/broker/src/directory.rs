@@ -8,22 +8,35 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use consensus::GroupId;
+use imbl::OrdMap;
 use messaging::catalog::{QueueEntry, SubscriptionEntry, Topic};
 use messaging::dispatch::Taken;
-use messaging::ids::{Name, SubscriptionId};
-use raft_node::Group;
-use tokio::sync::{Notify, Semaphore};
-use tokio_util::sync::CancellationToken;
+use messaging::ids::{Epoch, Name, SubscriptionId};
+use tokio::sync::Semaphore;
 
-use crate::error::{LogError, NotFound};
+use crate::error::NotFound;
 use crate::metrics::Destination;
+use crate::route::Port;
 use crate::state_machine::{PartitionMachine, QueueMachine};
 
-/// Everything that exists.
-#[derive(Debug, Default)]
+/// Everything that exists. A clone shares what it can, and costs next to nothing.
+#[derive(Clone, Debug)]
 pub(crate) struct Directory {
-    pub(crate) topics: BTreeMap<Name, Arc<TopicHandle>>,
-    pub(crate) queues: BTreeMap<Name, Arc<QueueHandle>>,
+    /// The catalog's, of which this is made.
+    pub(crate) revision: u64,
+    /// Subscriptions below this exist here, or not any more.
+    pub(crate) next_subscription: SubscriptionId,
+    pub(crate) topics: OrdMap<Name, Arc<TopicHandle>>,
+    pub(crate) queues: OrdMap<Name, Arc<QueueHandle>>,
+    /// What lives in each group.
+    pub(crate) groups: OrdMap<GroupId, Home>,
+}
+
+/// What lives in a group.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    Partition(Arc<PartitionHandle>),
+    Queue(Arc<QueueHandle>),
 }
 
 /// A topic.
@@ -34,8 +47,6 @@ pub(crate) struct TopicHandle {
     pub(crate) partitions: Vec<Arc<PartitionHandle>>,
     pub(crate) subscriptions: BTreeMap<Name, Arc<SubscriptionHandle>>,
     pub(crate) metrics: Destination,
-    /// Its partitions have all the settings of the entry.
-    configured: bool,
     /// Where the next batch without a key goes.
     turn: AtomicU32,
 }
@@ -43,10 +54,15 @@ pub(crate) struct TopicHandle {
 /// One partition.
 #[derive(Debug)]
 pub(crate) struct PartitionHandle {
-    pub(crate) served: Served<PartitionMachine>,
+    pub(crate) port: Arc<Port<PartitionMachine>>,
+    pub(crate) topic: Name,
+    pub(crate) number: u32,
     /// What did not reach a consumer, for the keeper to take back.
-    pub(crate) returned: Arc<Returned<(SubscriptionId, u32)>>,
+    pub(crate) returned: Arc<Returned<Part>>,
 }
+
+/// What was handed out of: a subscription, its generation, and the life of the leader.
+pub(crate) type Part = (SubscriptionId, u32, Epoch);
 
 /// A subscription, over all partitions of its topic.
 #[derive(Debug)]
@@ -64,33 +80,10 @@ pub(crate) struct SubscriptionHandle {
 pub(crate) struct QueueHandle {
     pub(crate) name: Name,
     pub(crate) entry: Arc<QueueEntry>,
-    pub(crate) served: Served<QueueMachine>,
-    pub(crate) returned: Arc<Returned<()>>,
+    pub(crate) port: Arc<Port<QueueMachine>>,
+    pub(crate) returned: Arc<Returned<Epoch>>,
     pub(crate) line: Arc<Line>,
     pub(crate) metrics: Destination,
-    /// Its group has all the settings of the entry.
-    pub(crate) configured: bool,
-}
-
-/// A group as this node serves it.
-pub(crate) struct Served<M> {
-    pub(crate) id: GroupId,
-    group: Result<Group<M>, Unserved>,
-    /// Wakes the keeper: there is progress to report or something to give up.
-    pub(crate) keeper: Arc<Notify>,
-    /// Wakes whoever waits for messages, when it is not a log entry that brings one.
-    pub(crate) changed: Arc<Notify>,
-    /// Cancelled when the group is deleted.
-    pub(crate) gone: CancellationToken,
-}
-
-/// Why a group is not served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unserved {
-    /// Its log or snapshot cannot be used: that stays so.
-    Damaged(String),
-    /// There was no room to start it: that is tried again.
-    NotYet(String),
 }
 
 /// Consumers that wait for messages: one of them looks, the others stand behind it.
@@ -117,33 +110,50 @@ impl Directory {
         self.queues.get(name).cloned().ok_or_else(|| NotFound::Queue(name.clone()))
     }
 
-    /// This group is deleted.
-    pub(crate) fn end(&self, group: GroupId) {
-        let mut partitions = self.topics.values().flat_map(|topic| &topic.partitions);
-        if let Some(partition) = partitions.find(|partition| partition.served.id == group) {
-            partition.served.end();
-        }
-        if let Some(queue) = self.queue_in(group.0) {
-            queue.served.end();
-        }
-    }
-
-    /// Why partitions and queues are not served, if some are not.
+    /// Why partitions and queues are not served here, if some are not.
     pub(crate) fn unserved(&self) -> impl Iterator<Item = String> + '_ {
-        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
-        let partitions = partitions.filter_map(|partition| partition.served.unserved());
-        partitions.chain(self.queues.values().filter_map(|queue| queue.served.unserved()))
-    }
-
-    /// Whether some partition or queue may start at the next attempt.
-    pub(crate) fn has_to_start(&self) -> bool {
-        self.topics.values().any(|topic| topic.has_to_start())
-            || self.queues.values().any(|queue| queue.served.is_to_start())
+        let reasons = self.groups.values().filter_map(|home| match home {
+            Home::Partition(partition) => partition.port.unserved(),
+            Home::Queue(queue) => queue.port.unserved(),
+        });
+        reasons.map(|reason| reason.to_string())
     }
 
     /// The queue that lives in this group.
-    pub(crate) fn queue_in(&self, group: u64) -> Option<Arc<QueueHandle>> {
-        self.queues.values().find(|queue| queue.served.id.0 == group).cloned()
+    pub(crate) fn queue_in(&self, group: GroupId) -> Option<Arc<QueueHandle>> {
+        match self.groups.get(&group)? {
+            Home::Queue(queue) => Some(queue.clone()),
+            Home::Partition(_) => None,
+        }
+    }
+
+    /// The partition that lives in this group.
+    pub(crate) fn partition_in(&self, group: GroupId) -> Option<Arc<PartitionHandle>> {
+        match self.groups.get(&group)? {
+            Home::Partition(partition) => Some(partition.clone()),
+            Home::Queue(_) => None,
+        }
+    }
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            next_subscription: SubscriptionId(0),
+            topics: OrdMap::new(),
+            queues: OrdMap::new(),
+            groups: OrdMap::new(),
+        }
+    }
+}
+
+impl PartitionHandle {
+    /// Its topic, unless that is deleted.
+    pub(crate) fn topic_in(&self, directory: &Directory) -> Option<Arc<TopicHandle>> {
+        let topic = directory.topics.get(&self.topic)?;
+        let is_same = |one: &Arc<Self>| one.port.id == self.port.id;
+        topic.partitions.iter().any(is_same).then(|| topic.clone())
     }
 }
 
@@ -155,30 +165,7 @@ impl TopicHandle {
         subscriptions: BTreeMap<Name, Arc<SubscriptionHandle>>,
         metrics: Destination,
     ) -> Self {
-        Self {
-            name,
-            entry,
-            partitions,
-            subscriptions,
-            metrics,
-            configured: true,
-            turn: AtomicU32::new(0),
-        }
-    }
-
-    /// Whether its partitions have all the settings of the entry.
-    pub(crate) fn configured(self, configured: bool) -> Self {
-        Self { configured, ..self }
-    }
-
-    /// Nothing is left to start or to configure.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.configured && !self.has_to_start()
-    }
-
-    /// Whether some partition may start at the next attempt.
-    pub(crate) fn has_to_start(&self) -> bool {
-        self.partitions.iter().any(|partition| partition.served.is_to_start())
+        Self { name, entry, partitions, subscriptions, metrics, turn: AtomicU32::new(0) }
     }
 
     /// The subscription of this name.
@@ -223,55 +210,6 @@ impl SubscriptionHandle {
     pub(crate) fn order(&self, partitions: u32) -> impl Iterator<Item = u32> + use<> {
         let first = self.first.fetch_add(1, Ordering::Relaxed) % partitions;
         (first..partitions).chain(0..first)
-    }
-}
-
-impl<M> std::fmt::Debug for Served<M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Served").field(&self.id).finish()
-    }
-}
-
-impl<M> Clone for Served<M> {
-    fn clone(&self) -> Self {
-        Self {
-            id: self.id,
-            group: self.group.clone(),
-            keeper: self.keeper.clone(),
-            changed: self.changed.clone(),
-            gone: self.gone.clone(),
-        }
-    }
-}
-
-impl<M> Served<M> {
-    pub(crate) fn new(id: GroupId, group: Result<Group<M>, Unserved>) -> Self {
-        let (keeper, changed) = (Arc::default(), Arc::default());
-        Self { id, group, keeper, changed, gone: CancellationToken::new() }
-    }
-
-    /// The group, if its log was found in order and it has started.
-    pub(crate) fn group(&self) -> Result<&Group<M>, LogError> {
-        self.group.as_ref().map_err(|unserved| match unserved.clone() {
-            Unserved::Damaged(reason) => LogError::Damaged { reason },
-            Unserved::NotYet(reason) => LogError::NotYet { reason },
-        })
-    }
-
-    /// It may start at the next attempt.
-    pub(crate) fn is_to_start(&self) -> bool {
-        matches!(self.group, Err(Unserved::NotYet(_)))
-    }
-
-    /// Its group is deleted: the keeper ends, and whoever waits looks and finds it gone.
-    pub(crate) fn end(&self) {
-        self.gone.cancel();
-        self.changed.notify_one();
-    }
-
-    /// Why it is not served, if it is not.
-    pub(crate) fn unserved(&self) -> Option<String> {
-        self.group().err().map(|error| error.to_string())
     }
 }
 

@@ -1,12 +1,14 @@
 //! Facts that several operations fail with.
 
+use consensus::NodeId;
 use messaging::catalog::CatalogRefused;
 use messaging::dispatch::NotLeading;
 use messaging::ids::Name;
 use raft_node::{ProposeError, QueryError, ReadError};
+use serde::{Deserialize, Serialize};
 
-/// A command did not go through the log of a group, or may not have.
-#[derive(Debug, thiserror::Error)]
+/// A command did not go through the log of a group, or may not have. Brokers tell each other.
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum LogError {
     /// Nothing was done: too many commands wait.
     #[error("too many requests are waiting for this node's disk; slow down and repeat")]
@@ -24,7 +26,19 @@ pub(crate) enum LogError {
     DiskFull,
     /// Nothing was done: nobody here may decide.
     #[error("nobody leads this partition or queue right now; repeat shortly")]
-    NoLeader,
+    NoLeader {
+        /// Who may, as far as the one that was asked knows.
+        hint: Option<NodeId>,
+    },
+    /// Nothing was done: whoever was asked has no copy.
+    #[error("this partition or queue is being moved; repeat shortly")]
+    NotHere,
+    /// Nothing was done: none of those that have a copy was reached.
+    #[error("no broker that has this partition or queue can be reached ({reason}); repeat shortly")]
+    OutOfReach {
+        /// Why not the last one.
+        reason: String,
+    },
     /// Nothing was done: stopping, or its log is damaged.
     #[error("this partition or queue is not served here right now; repeat shortly")]
     Stopped,
@@ -48,11 +62,22 @@ pub(crate) enum LogError {
     Unreadable {
         /// File and offset.
         #[source]
+        #[serde(skip)]
         source: Option<ReadError>,
     },
     /// A command of this very version was not understood.
     #[error("a command was not understood by its own version")]
     Misunderstood,
+}
+
+impl LogError {
+    /// Nothing was done, and another broker may be asked, or this one a moment later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::NoLeader { .. } | Self::NotHere | Self::OutOfReach { .. } | Self::Stopped
+        )
+    }
 }
 
 impl From<ProposeError> for LogError {
@@ -61,7 +86,7 @@ impl From<ProposeError> for LogError {
             ProposeError::Overloaded => Self::Overloaded,
             ProposeError::TooLarge { len, max } => Self::TooLarge { len, max },
             ProposeError::DiskFull => Self::DiskFull,
-            ProposeError::NotLeader { .. } => Self::NoLeader,
+            ProposeError::NotLeader { leader } => Self::NoLeader { hint: leader },
             ProposeError::Stopped => Self::Stopped,
             ProposeError::Indeterminate => Self::Indeterminate,
         }
@@ -70,14 +95,14 @@ impl From<ProposeError> for LogError {
 
 impl From<NotLeading> for LogError {
     fn from(_: NotLeading) -> Self {
-        Self::NoLeader
+        Self::NoLeader { hint: None }
     }
 }
 
 impl From<QueryError> for LogError {
     fn from(error: QueryError) -> Self {
         match error {
-            QueryError::NotLeader { .. } => Self::NoLeader,
+            QueryError::NotLeader { leader } => Self::NoLeader { hint: leader },
             QueryError::Overloaded => Self::Overloaded,
             QueryError::Stopped => Self::Stopped,
         }
@@ -91,7 +116,7 @@ impl From<ReadError> for LogError {
 }
 
 /// A name that stands for nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum NotFound {
     /// No such topic.
     #[error("topic `{0}` does not exist; create it with PUT /v1/topics/{0}")]
@@ -149,7 +174,7 @@ impl From<QueryError> for AdminError {
 }
 
 /// Why something was not published, sent, read, taken or settled.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum MessageError {
     /// A name that stands for nothing.
     #[error(transparent)]
@@ -201,5 +226,28 @@ impl From<QueryError> for MessageError {
 impl From<ReadError> for MessageError {
     fn from(error: ReadError) -> Self {
         Self::Log(error.into())
+    }
+}
+
+impl From<NotLeading> for MessageError {
+    fn from(error: NotLeading) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+impl MessageError {
+    /// As [`LogError::may_pass`].
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Log(error) if error.may_pass())
+    }
+}
+
+impl From<MessageError> for AdminError {
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::Log(error) => Self::Log(error),
+            // What was just made has been deleted, or is not what it was.
+            _ => Self::Log(LogError::NotHere),
+        }
     }
 }

@@ -7,27 +7,27 @@
 use std::sync::Arc;
 
 use messaging::dispatch::Taken;
-use tokio::sync::Notify;
 
 use crate::directory::Returned;
+use crate::route::Port;
 
 /// Taken messages. Dropped before [`Handed::deliver`], they go back.
 #[derive(Debug)]
-pub(crate) struct Handed<K: Copy> {
+pub(crate) struct Handed<K: Copy, M> {
     of: K,
     taken: Vec<Taken>,
     returned: Arc<Returned<K>>,
-    keeper: Arc<Notify>,
+    port: Arc<Port<M>>,
 }
 
-impl<K: Copy> Handed<K> {
+impl<K: Copy, M> Handed<K, M> {
     pub(crate) fn new(
         of: K,
         taken: Vec<Taken>,
         returned: Arc<Returned<K>>,
-        keeper: Arc<Notify>,
+        port: Arc<Port<M>>,
     ) -> Self {
-        Self { of, taken, returned, keeper }
+        Self { of, taken, returned, port }
     }
 
     pub(crate) fn taken(&self) -> &[Taken] {
@@ -39,16 +39,16 @@ impl<K: Copy> Handed<K> {
     pub(crate) fn deliver(mut self, count: usize) {
         self.taken.drain(..count.min(self.taken.len()));
         if self.taken.is_empty() {
-            self.keeper.notify_one();
+            self.port.keeper.notify_one();
         }
     }
 }
 
-impl<K: Copy> Drop for Handed<K> {
+impl<K: Copy, M> Drop for Handed<K, M> {
     fn drop(&mut self) {
         if !self.taken.is_empty() {
             self.returned.put(self.of, std::mem::take(&mut self.taken));
-            self.keeper.notify_one();
+            self.port.keeper.notify_one();
         }
     }
 }

@@ -1,117 +1,68 @@
-//! The owner of a group's timed work: one task for each queue and partition.
+//! The owner of a group's timed work on the node that leads it.
 //!
 //! It reports progress to the log in batches, gives up what failed too often or expired, takes
 //! back what did not reach its consumer, and lets retention go on when nobody publishes. It sleeps
 //! until it is woken or something is due; a group where nothing happens costs nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use messaging::catalog::{QueueEntry, Topic};
 use messaging::dispatch::{Doomed, Progress};
-use messaging::ids::{Millis, Name, SubscriptionId};
+use messaging::ids::{Epoch, Millis, Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
 use messaging::queue::{QueueCommand, Stored};
 use messaging::subscription::Delivered;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use crate::broker::Broker;
-use crate::dead_letter;
-use crate::directory::{PartitionHandle, QueueHandle};
+use crate::directory::{Directory, PartitionHandle, QueueHandle};
 use crate::error::MessageError;
-use crate::state_machine::PartitionMachine;
+use crate::host::{Keep, Next};
+use crate::route::{At, propose_leading};
+use crate::state_machine::{PartitionMachine, QueueMachine};
+use crate::{admin, dead_letter};
 
-/// How long progress is gathered before it is reported: what a restart may deliver again at once.
-const GATHER: Duration = Duration::from_millis(50);
 /// Most messages reported in one log entry.
 const MAX_PROGRESS: usize = 1_000;
 /// Most messages given up at a time.
 const MAX_DOOMED: usize = 64;
-/// After a failure, above all a dead-letter queue that is full.
-const RETRY: Duration = Duration::from_secs(1);
-/// Looks at least this often, as clocks are set and delays are long.
-const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// When to look again.
-enum Next {
-    /// There was more than one look takes.
-    Now,
-    /// When woken, or at this time.
-    Due(Option<Millis>),
-}
+impl Keep for QueueHandle {
+    type Entry = QueueEntry;
 
-/// Keeps a queue until it is deleted.
-pub(crate) fn spawn_queue(broker: Broker, queue: &Arc<QueueHandle>) {
-    let queue = queue.clone();
-    let tasks = broker.shared.tasks.clone();
-    let keep = async move {
-        let sleep = Sleep::new(&broker, &queue.served.keeper, &queue.served.gone);
-        loop {
-            let next = tend_queue(&broker, &queue).await;
-            if !sleep.until(next, queue.name.as_str()).await {
-                return;
-            }
-        }
-    };
-    tasks.spawn(keep);
-}
-
-/// Keeps a partition, with its part of every subscription, until it is deleted.
-pub(crate) fn spawn_partition(broker: Broker, partition: Arc<PartitionHandle>) {
-    let tasks = broker.shared.tasks.clone();
-    let keep = async move {
-        let sleep = Sleep::new(&broker, &partition.served.keeper, &partition.served.gone);
-        loop {
-            let next = tend_partition(&broker, &partition).await;
-            if !sleep.until(next, "partition").await {
-                return;
-            }
-        }
-    };
-    tasks.spawn(keep);
-}
-
-struct Sleep {
-    broker: Broker,
-    woken: Arc<Notify>,
-    gone: CancellationToken,
-}
-
-impl Sleep {
-    fn new(broker: &Broker, woken: &Arc<Notify>, gone: &CancellationToken) -> Self {
-        Self { broker: broker.clone(), woken: woken.clone(), gone: gone.clone() }
+    fn title(&self) -> String {
+        self.name.to_string()
     }
 
-    /// False when there is nothing left to keep.
-    async fn until(&self, next: Result<Next, MessageError>, name: &str) -> bool {
-        let stop = &self.broker.shared.stop;
-        let pause = match next {
-            Ok(Next::Now) => Duration::ZERO,
-            Ok(Next::Due(due)) => due.map_or(MAX_SLEEP, |due| {
-                Duration::from_millis(due.saturating_sub(self.broker.now_ms())).min(MAX_SLEEP)
-            }),
-            Err(error) => {
-                if !self.gone.is_cancelled() && !stop.is_cancelled() {
-                    tracing::debug!(name, %error, "keeping a queue or partition is put off");
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY) => return true,
-                    () = stop.cancelled() => return false,
-                    () = self.gone.cancelled() => return false,
-                }
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return false,
-            () = self.gone.cancelled() => return false,
-            () = tokio::time::sleep(pause) => return true,
-            () = self.woken.notified() => (),
-        }
-        tokio::select! {
-            () = stop.cancelled() => false,
-            () = self.gone.cancelled() => false,
-            () = tokio::time::sleep(GATHER) => true,
-        }
+    fn entry(&self, directory: &Directory) -> Option<Arc<QueueEntry>> {
+        let now = directory.queue_in(self.port.id)?;
+        Some(now.entry.clone())
+    }
+
+    async fn configure(at: &At<Self>) -> Result<(), MessageError> {
+        admin::configure_queue(at).await
+    }
+
+    async fn tend(at: &At<Self>) -> Result<Next, MessageError> {
+        tend_queue(at).await
+    }
+}
+
+impl Keep for PartitionHandle {
+    type Entry = Topic;
+
+    fn title(&self) -> String {
+        format!("{}, partition {}", self.topic, self.number)
+    }
+
+    fn entry(&self, directory: &Directory) -> Option<Arc<Topic>> {
+        Some(self.topic_in(directory)?.entry.clone())
+    }
+
+    async fn configure(at: &At<Self>) -> Result<(), MessageError> {
+        admin::configure_partition(at).await
+    }
+
+    async fn tend(at: &At<Self>) -> Result<Next, MessageError> {
+        tend_partition(at).await
     }
 }
 
@@ -122,11 +73,13 @@ struct QueueLook {
     next_due: Option<Millis>,
 }
 
-async fn tend_queue(broker: &Broker, queue: &Arc<QueueHandle>) -> Result<Next, MessageError> {
-    let group = queue.served.group()?;
+async fn tend_queue(at: &At<QueueHandle>) -> Result<Next, MessageError> {
+    let At { broker, handle: queue, group, .. } = at;
+    let term = at.term()?;
     let (now, returned) = (broker.now_ms(), queue.returned.take());
-    let look = move |machine: &mut crate::state_machine::QueueMachine| {
-        for ((), taken) in &returned {
+    let look = move |machine: &mut QueueMachine| {
+        let mine = returned.iter().filter(|(epoch, _)| *epoch == Epoch(term.0));
+        for (_, taken) in mine {
             machine.0.untake(taken);
         }
         machine.0.advance(now);
@@ -139,17 +92,18 @@ async fn tend_queue(broker: &Broker, queue: &Arc<QueueHandle>) -> Result<Next, M
     };
     let look = group.local(look).await?;
     // Time has passed or messages came back: whoever waits looks again.
-    queue.served.changed.notify_one();
+    queue.port.wake();
     let more = look.progress.len() == MAX_PROGRESS || look.doomed.len() == MAX_DOOMED;
     if !look.progress.is_empty() {
         let command = QueueCommand::Delivered { progress: look.progress.clone() };
-        if let Err(error) = group.propose(broker.payload(&command)).await {
+        let command = (broker.payload(&command), false);
+        if let Err(error) = propose_leading(group, term, command).await {
             group.local(move |machine| machine.0.report_again(&look.progress)).await?;
             return Err(error.into());
         }
     }
     if !look.doomed.is_empty() {
-        dead_letter::give_up_jobs(broker, queue, &look.doomed, look.dead_letter.as_ref()).await?;
+        dead_letter::give_up_jobs(at, &look.doomed, look.dead_letter.as_ref()).await?;
     }
     Ok(if more { Next::Now } else { Next::Due(look.next_due) })
 }
@@ -169,14 +123,13 @@ struct SubscriptionLook {
     dead_letter: Option<Name>,
 }
 
-async fn tend_partition(
-    broker: &Broker,
-    partition: &Arc<PartitionHandle>,
-) -> Result<Next, MessageError> {
-    let group = partition.served.group()?;
+async fn tend_partition(at: &At<PartitionHandle>) -> Result<Next, MessageError> {
+    let At { broker, handle: partition, group, .. } = at;
+    let term = at.term()?;
     let (now, returned) = (broker.now_ms(), partition.returned.take());
     let look = move |machine: &mut PartitionMachine| {
-        for ((id, generation), taken) in &returned {
+        let mine = returned.iter().filter(|((.., epoch), _)| *epoch == Epoch(term.0));
+        for ((id, generation, _), taken) in mine {
             if let Some(mut leading) = machine.0.subscription_mut(*id)
                 && leading.get().generation() == *generation
             {
@@ -186,9 +139,10 @@ async fn tend_partition(
         look_at(machine, now)
     };
     let look = group.local(look).await?;
-    partition.served.changed.notify_one();
+    partition.port.wake();
     if look.trim {
-        group.propose_freeing(broker.payload(&PartitionCommand::Trim)).await?;
+        let trim = (broker.payload(&PartitionCommand::Trim), true);
+        propose_leading(group, term, trim).await?;
     }
     let mut more = look.trim;
     for subscription in look.subscriptions {
@@ -198,7 +152,8 @@ async fn tend_partition(
             more |= delivered.progress.len() == MAX_PROGRESS;
             let (id, delivered) = (*id, delivered.clone());
             let command = PartitionCommand::Delivered { id, delivered: delivered.clone() };
-            if let Err(error) = group.propose(broker.payload(&command)).await {
+            let command = (broker.payload(&command), false);
+            if let Err(error) = propose_leading(group, term, command).await {
                 let again = move |machine: &mut PartitionMachine| {
                     if let Some(mut leading) = machine.0.subscription_mut(id) {
                         leading.report_again(&delivered);
@@ -210,11 +165,11 @@ async fn tend_partition(
         }
         if !doomed.is_empty() {
             let given_up = dead_letter::Messages {
-                partition,
+                at,
                 subscription: (*id, &subscription.name, subscription.generation),
                 doomed,
             };
-            given_up.give_up(broker, subscription.dead_letter.as_ref()).await?;
+            given_up.give_up(subscription.dead_letter.as_ref()).await?;
         }
     }
     Ok(if more { Next::Now } else { Next::Due(look.next_due) })

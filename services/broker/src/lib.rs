@@ -7,8 +7,11 @@
 //! handlers ─▶ publish, send ─▶ group.propose ─▶ log ─▶ apply ─▶ offsets, ids
 //!          ─▶ receive, pull ─▶ wait ─▶ group.local (who holds what) ─▶ bodies read from the log
 //!          ─▶ settle ─────────▶ group.local, then for acks group.propose
-//! keeper (one per group): reports deliveries, gives up, redelivers, trims
+//! keeper (one per group, where it is led): reports deliveries, gives up, redelivers, trims
 //! ```
+//!
+//! A group may live on other brokers: see [`route`] for who carries out an operation, [`host`] for
+//! what a copy does here, [`cluster`] for which copies are here.
 //!
 //! **Invariant:** a publish, a send and an ack are answered after the log has them on disk.
 //! **Invariant:** a message is removed from a queue only after its dead-letter queue has it.
@@ -39,9 +42,12 @@ mod wait;
 
 mod dead_letter;
 mod keeper;
-mod mend;
 mod redrive;
 mod trace;
+
+mod cluster;
+mod host;
+mod route;
 
 mod handlers;
 
@@ -52,6 +58,7 @@ use raft_node::{Adopt, Groups};
 pub use config::{Config, Limits};
 
 use crate::broker::Broker;
+use crate::cluster::Reconcile;
 
 /// Opens the log, serves what the catalog says, and hands over the router.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
@@ -68,16 +75,17 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let groups = Groups::open(config, lent).map_err(StartError::from_error)?;
     chassis::log::observe(groups.wal(), &context.metrics, &context.health);
     let failed = groups.failed();
-    let catalog = mend::start_catalog(&groups, &context).await?;
+    let catalog = cluster::catalog::start_catalog(&groups, &context).await?;
     let broker = Broker::new(&context, groups, catalog);
-    if let Err(error) = broker.refresh().await {
+    let mut reconcile = Reconcile::new(&broker);
+    if let Err(error) = reconcile.follow().await {
         tracing::error!(%error, "the catalog is not served completely");
     }
-    mend::spawn(&broker);
+    context.tasks.spawn(reconcile.run());
     watch_logs(&context, &broker);
     Ok(Service {
+        peer: Some(route::router(broker.clone())),
         public: handlers::router(broker),
-        peer: None,
         openapi: handlers::openapi(),
         failed: Box::pin(async move { failed.await.to_string() }),
     })

@@ -7,6 +7,7 @@ use messaging::ids::{Millis, Offset};
 use messaging::partition::{PartitionCommand, Span};
 use messaging::queue::Stored;
 use raft_node::{Entry, Group};
+use serde::{Deserialize, Serialize};
 
 use crate::error::LogError;
 use crate::state_machine::{PartitionMachine, QueueMachine};
@@ -17,7 +18,7 @@ const READ_BYTES: usize = 1 << 20;
 const ENTRY_BYTES: usize = 256;
 
 /// A message of a partition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Published {
     /// Where it is.
     pub offset: u64,

@@ -82,10 +82,10 @@ impl Broker {
             let expires = topic.entry.retention.age_ms.is_some();
             async move {
                 let handle = handle?;
-                let appended = append_to(&handle, partition, payload).await;
+                let appended = self.append_to(&handle, payload).await;
                 // What grows old is the keeper's to remove, and it may be asleep.
                 if expires {
-                    handle.served.keeper.notify_one();
+                    handle.port.keeper.notify_one();
                 }
                 appended
             }
@@ -96,18 +96,19 @@ impl Broker {
         // A batch that is stored in part is neither done nor not done.
         appended.map_err(|error| if some { LogError::Indeterminate.into() } else { error })
     }
-}
 
-async fn append_to(
-    handle: &PartitionHandle,
-    partition: u32,
-    payload: bytes::Bytes,
-) -> Result<Appended, MessageError> {
-    match handle.served.group()?.propose(payload).await?.reply {
-        PartitionReply::Published(published) => {
-            Ok(Appended { partition, first: published.first.0, count: published.count })
+    async fn append_to(
+        &self,
+        handle: &Arc<PartitionHandle>,
+        payload: bytes::Bytes,
+    ) -> Result<Appended, MessageError> {
+        match self.propose(handle, payload, false).await? {
+            PartitionReply::Published(published) => {
+                let partition = handle.number;
+                Ok(Appended { partition, first: published.first.0, count: published.count })
+            }
+            _ => Err(LogError::Misunderstood.into()),
         }
-        _ => Err(LogError::Misunderstood.into()),
     }
 }
 

@@ -1,9 +1,13 @@
-//! Taking messages of a subscription, from all partitions of its topic.
+//! Taking messages of a subscription, from all partitions of its topic, wherever they are led.
+//!
+//! The partitions are asked in turn for what is there. When nothing is, they are asked to say when
+//! there may be something, which holds nothing: so a wait that is given up has leased nothing.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use consensus::Index;
+use chassis::long_poll;
 use futures_util::future::select_all;
 use messaging::ack::AckId;
 use messaging::dispatch::NotLeading;
@@ -12,21 +16,28 @@ use messaging::frame::Record;
 use messaging::ids::{Millis, Name, Offset, SubscriptionId, stable_hash};
 use messaging::partition::Span;
 use messaging::subscription::{Fed, Pulled};
+use serde::{Deserialize, Serialize};
 use telemetry::trace::InSpan as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::broker::Broker;
-use crate::directory::{PartitionHandle, SubscriptionHandle, TopicHandle};
+use crate::directory::{Part, PartitionHandle, SubscriptionHandle, TopicHandle};
 use crate::error::{LogError, MessageError, NotFound};
 use crate::handed::Handed;
 use crate::log::{self, Published, Want};
-use crate::receive::{Ask, changed, fitting};
+use crate::receive::{Ask, fitting};
+use crate::route::{At, By, Kind, Moment, Op};
 use crate::state_machine::PartitionMachine;
 use crate::trace;
 use crate::wait::{Looked, Source};
 
+/// How long a partition is asked to wait at a time.
+const READY_MS: u64 = 30_000;
+/// Before a partition that cannot be asked is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A message of a subscription, handed to a consumer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Delivered {
     /// Settles this delivery.
     pub ack_id: AckId,
@@ -49,21 +60,18 @@ impl Broker {
     ) -> Result<Vec<Delivered>, MessageError> {
         let topic = self.directory().topic(topic)?;
         let subscription = topic.subscription(subscription)?;
-        let groups: Result<Vec<_>, LogError> =
-            topic.partitions.iter().map(|partition| partition.served.group()).collect();
-        let applied = groups?.iter().map(|group| group.applied()).collect();
         let mut span = trace::receive(&topic.name);
         span.set("messaging.destination.subscription.name", subscription.name.to_string());
         let source = SubscriptionSource {
             broker: self.clone(),
             topic: topic.clone(),
             subscription: subscription.clone(),
-            applied,
+            seen: vec![Moment::default(); topic.partitions.len()],
             ask,
         };
         let wait = self.wait_for(&subscription.line, source, ask.patience);
         let waited: Result<Vec<Delivered>, _> = wait.in_span(&span).await;
-        if matches!(waited, Err(MessageError::Log(LogError::Stopped))) {
+        if matches!(waited, Err(MessageError::Log(_))) {
             // Deleted while this waited: say that rather than `repeat shortly`.
             self.directory().topic(&topic.name)?;
         }
@@ -78,7 +86,8 @@ struct SubscriptionSource {
     broker: Broker,
     topic: Arc<TopicHandle>,
     subscription: Arc<SubscriptionHandle>,
-    applied: Vec<watch::Receiver<Index>>,
+    /// The moment of each partition when it was last looked at.
+    seen: Vec<Moment>,
     ask: Ask,
 }
 
@@ -93,23 +102,22 @@ impl Source for SubscriptionSource {
             if left == 0 {
                 break;
             }
-            self.applied[number as usize].borrow_and_update();
-            let partition = PartitionSource {
-                broker: &self.broker,
-                handle: self.topic.partition(number)?,
-                number,
-                subscription: self.subscription.entry.id,
-                gone: self.gone(),
-                ask: Ask { max: left, ..self.ask },
-            };
-            match partition.take().await {
-                Ok(here) => {
+            let partition = self.topic.partition(number)?;
+            let (subscription, ack_timeout_ms) =
+                (self.subscription.entry.id, self.ask.ack_timeout_ms);
+            let take = Take { subscription, max: left, ack_timeout_ms };
+            match self.broker.run(partition, take).await {
+                Ok(None) => return Err(self.gone().into()),
+                Ok(Some(here)) => {
+                    self.seen[number as usize] = here.seen;
                     looked.messages.extend(here.messages);
-                    let due = looked.next_due.into_iter().chain(here.next_due).min();
-                    looked.next_due = due;
+                    let due = here.due_in_ms.map(|due| self.broker.now_ms().saturating_add(due));
+                    looked.next_due = looked.next_due.into_iter().chain(due).min();
                 }
                 // What other partitions gave is delivered; the next pull meets the error again.
                 Err(_) if !looked.messages.is_empty() => break,
+                // Whoever waits can wait for another leader too.
+                Err(error) if self.may_wait(partition, &error) => (),
                 Err(error) => return Err(error),
             }
         }
@@ -122,9 +130,15 @@ impl Source for SubscriptionSource {
     }
 
     async fn changed(&mut self) {
-        let partitions = self.topic.partitions.iter().zip(&mut self.applied);
-        let changes = partitions
-            .map(|(partition, applied)| Box::pin(changed(applied, &partition.served.changed)));
+        let partitions = self.topic.partitions.iter().zip(&self.seen);
+        let changes = partitions.map(|(partition, seen)| {
+            let (broker, ready) = (&self.broker, Ready { seen: *seen, wait_ms: READY_MS });
+            Box::pin(async move {
+                if broker.run(partition, ready).await.is_err() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            })
+        });
         select_all(changes).await;
     }
 }
@@ -134,45 +148,114 @@ impl SubscriptionSource {
         let (topic, name) = (self.topic.name.clone(), self.subscription.name.clone());
         NotFound::Subscription { topic, name }
     }
+
+    fn may_wait(&self, partition: &PartitionHandle, error: &MessageError) -> bool {
+        let waits = !self.ask.patience.wait.is_zero();
+        waits && error.may_pass() && !partition.port.gone.is_cancelled()
+    }
+}
+
+/// Messages of a subscription in one partition, from its leader.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Take {
+    subscription: SubscriptionId,
+    max: usize,
+    ack_timeout_ms: Option<u64>,
+}
+
+/// What was taken of one partition.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TakenHere {
+    messages: Vec<Delivered>,
+    /// When there may be more although nothing changes.
+    due_in_ms: Option<u64>,
+    /// As it was looked at.
+    seen: Moment,
+}
+
+impl Op for Take {
+    const KIND: Kind = Kind::Take;
+    const BY: By = By::Leader;
+    type On = PartitionHandle;
+    /// None: there is no such subscription.
+    type Answer = Option<TakenHere>;
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<Option<TakenHere>, MessageError> {
+        let seen = at.handle.port.moment(&at.group);
+        let Some(looked) = (PartitionSource { at: &at, ask: self }).take().await? else {
+            return Ok(None);
+        };
+        let now = at.broker.now_ms();
+        let due_in_ms = looked.next_due.map(|due| due.saturating_sub(now));
+        Ok(Some(TakenHere { messages: looked.messages, due_in_ms, seen }))
+    }
+}
+
+/// Waits until a partition may have more than it had.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    seen: Moment,
+    wait_ms: u64,
+}
+
+impl Op for Ready {
+    const KIND: Kind = Kind::Ready;
+    const BY: By = By::Leader;
+    type On = PartitionHandle;
+    type Answer = ();
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<(), MessageError> {
+        let (wait, draining) = (Duration::from_millis(self.wait_ms), at.broker.draining());
+        let change = at.handle.port.after(&at.group, self.seen);
+        if long_poll::wait(change, wait, None, draining).await.is_none() {
+            // Another leads soon; until then nobody has to ask without a pause.
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    fn wait_ms(&self) -> u64 {
+        self.wait_ms
+    }
 }
 
 /// One partition, for one pull.
 struct PartitionSource<'a> {
-    broker: &'a Broker,
-    handle: &'a Arc<PartitionHandle>,
-    number: u32,
-    subscription: SubscriptionId,
-    /// What to say when the subscription was deleted meanwhile.
-    gone: NotFound,
-    ask: Ask,
+    at: &'a At<PartitionHandle>,
+    ask: Take,
 }
 
 /// What the machine handed out, and where to read it.
 struct Out {
     pulled: Pulled,
     spans: Vec<Span>,
-    handed: Handed<(SubscriptionId, u32)>,
+    handed: Handed<Part, PartitionMachine>,
     generation: u32,
 }
 
 impl PartitionSource<'_> {
-    async fn take(&self) -> Result<Looked<Delivered>, MessageError> {
+    /// None: there is no such subscription.
+    async fn take(&self) -> Result<Option<Looked<Delivered>>, MessageError> {
         loop {
-            let Some(out) = self.hand_out().await? else { return Ok(Looked::default()) };
+            let out = match self.hand_out().await? {
+                Some(Some(out)) => out,
+                Some(None) => return Ok(Some(Looked::default())),
+                None => return Ok(None),
+            };
             match out.pulled.feed.clone() {
                 // Nothing to deliver before more is looked at.
                 Some(range) if out.pulled.taken.is_empty() => self.feed(range, out.spans).await?,
-                _ => return Ok(self.read(out).await?),
+                _ => return Ok(Some(self.read(out).await?)),
             }
         }
     }
 
     /// Takes messages on the apply task, as `receive` does.
-    async fn hand_out(&self) -> Result<Option<Out>, MessageError> {
+    async fn hand_out(&self) -> Result<Option<Option<Out>>, LogError> {
         let (sender, receiver) = oneshot::channel();
-        let (now, id) = (self.broker.now_ms(), self.subscription);
-        let Ask { max, ack_timeout_ms, .. } = self.ask;
-        let (returned, keeper) = (self.handle.returned.clone(), self.handle.served.keeper.clone());
+        let (now, id) = (self.at.broker.now_ms(), self.ask.subscription);
+        let Take { max, ack_timeout_ms, .. } = self.ask;
+        let (returned, port) = (self.at.handle.returned.clone(), self.at.handle.port.clone());
         let take = move |machine: &mut PartitionMachine| {
             if sender.is_closed() {
                 return Ok(true);
@@ -188,20 +271,20 @@ impl PartitionSource<'_> {
                 None => machine.0.spans().holding(offsets),
             };
             let taken = pulled.taken.clone();
-            let handed = Handed::new((id, generation), taken, returned, keeper);
+            let handed = Handed::new((id, generation, pulled.epoch), taken, returned, port);
             // Nobody there: dropping it brings them back.
             let _ = sender.send(Out { pulled, spans, handed, generation });
             Ok::<_, NotLeading>(true)
         };
-        if !self.handle.served.group()?.local(take).await?.map_err(LogError::from)? {
-            return Err(self.gone.clone().into());
+        match self.at.group.local(take).await?? {
+            true => Ok(Some(receiver.await.ok())),
+            false => Ok(None),
         }
-        Ok(receiver.await.ok())
     }
 
     /// Looks at messages for the filter and the key order.
-    async fn feed(&self, range: Range<u64>, spans: Vec<Span>) -> Result<(), MessageError> {
-        let group = self.handle.served.group()?;
+    async fn feed(&self, range: Range<u64>, spans: Vec<Span>) -> Result<(), LogError> {
+        let group = &self.at.group;
         let wanted = range.clone();
         let messages = log::published(group, &spans, move |offset| match offset {
             offset if offset < wanted.start => Want::Skip,
@@ -209,7 +292,7 @@ impl PartitionSource<'_> {
             _ => Want::Stop,
         });
         let messages = messages.await?;
-        let id = self.subscription;
+        let id = self.ask.subscription;
         let feed = move |machine: &mut PartitionMachine| {
             let Some(mut leading) = machine.0.subscription_mut(id) else { return };
             let config = leading.get().config();
@@ -225,7 +308,7 @@ impl PartitionSource<'_> {
         };
         group.local(feed).await?;
         // What the filter passed over is to be reported.
-        self.handle.served.keeper.notify_one();
+        self.at.handle.port.keeper.notify_one();
         Ok(())
     }
 
@@ -237,13 +320,15 @@ impl PartitionSource<'_> {
         let mut offsets: Vec<_> = pulled.taken.iter().map(|taken| taken.id).collect();
         offsets.sort_unstable();
         let last = *offsets.last().expect("something was taken");
-        let group = self.handle.served.group()?;
+        let group = &self.at.group;
         let messages = log::published(group, &spans, |offset| match offset {
             offset if last < offset => Want::Stop,
             offset if offsets.binary_search(&offset).is_ok() => Want::Take,
             _ => Want::Skip,
         });
-        let messages = messages.await?;
+        let (messages, confirmed) = tokio::join!(messages, self.at.confirm());
+        confirmed?;
+        let messages = messages?;
         let mut delivered = Vec::with_capacity(messages.len());
         for taken in handed.taken() {
             // What retention has dropped meanwhile is settled already.
@@ -252,13 +337,13 @@ impl PartitionSource<'_> {
             let Published { offset, at_ms, record } = messages[at].clone();
             let ack_id = AckId {
                 group: group.id().0,
-                subscription: self.subscription.0,
+                subscription: self.ask.subscription.0,
                 generation,
                 message: offset,
                 delivery: taken.delivery,
                 epoch: pulled.epoch,
             };
-            let (partition, taken) = (self.number, *taken);
+            let (partition, taken) = (self.at.handle.number, *taken);
             delivered.push(Delivered { ack_id, partition, taken, at_ms, record });
         }
         let fits = fitting(delivered.iter().map(|message| message.record.body.len() as u64));

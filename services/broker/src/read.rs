@@ -1,20 +1,25 @@
 //! Reading a topic without a subscription: pages, long polls, live streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use consensus::Index;
 use messaging::config::Start;
 use messaging::ids::{Name, Offset};
 use messaging::partition::Span;
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
-use crate::directory::TopicHandle;
+use crate::directory::{PartitionHandle, TopicHandle};
 use crate::error::{MessageError, NotFound};
 use crate::log::{self, Published, Want};
 use crate::receive::MAX_ANSWER_BYTES;
+use crate::route::{At, By, Kind, Moment, Op};
 use crate::wait::{Looked, Source};
 
+/// How long a partition is asked to wait at a time.
+const GROWN_MS: u64 = 30_000;
+/// Before a partition that cannot be asked is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Spans looked up for one page.
 const SPANS: usize = 16;
 
@@ -31,7 +36,8 @@ pub(crate) struct Reader {
 struct Position {
     partition: u32,
     offset: u64,
-    applied: watch::Receiver<Index>,
+    /// The moment when it was last looked at.
+    seen: Moment,
 }
 
 /// Where to read from.
@@ -69,22 +75,20 @@ impl Broker {
         };
         let mut positions = Vec::with_capacity(partitions.len());
         for number in partitions {
-            let group = topic.partition(number)?.served.group()?;
-            let applied = group.applied();
+            let handle = topic.partition(number)?;
             let offset = match from {
                 From::Start(Start::Offset(offset)) => *offset,
-                From::Start(Start::Time(time)) => log::offset_at(group, *time).await?.0,
                 From::Start(Start::Earliest) => 0,
-                From::Start(Start::Latest) => group.query(|machine| machine.0.next()).await?.0,
+                From::Start(from) => self.run(handle, Locate { from: *from }).await?,
                 From::Offsets(offsets) => {
                     offsets.iter().find(|(other, _)| *other == number).map_or(0, |(_, at)| *at)
                 }
             };
-            positions.push(Position { partition: number, offset, applied });
+            positions.push(Position { partition: number, offset, seen: Moment::default() });
         }
         if let [one] = &positions[..] {
-            let group = topic.partition(one.partition)?.served.group()?;
-            let next = group.query(|machine| machine.0.next()).await?.0;
+            let handle = topic.partition(one.partition)?;
+            let next = self.run(handle, Locate { from: Start::Latest }).await?;
             if next < one.offset {
                 return Err(MessageError::Future { offset: one.offset, next });
             }
@@ -110,20 +114,58 @@ impl Reader {
     pub(crate) fn positions(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.positions.iter().map(|at| (at.partition, at.offset))
     }
+}
 
-    /// The next messages of one partition. The position stays: a reader that is dropped in the
-    /// middle must not have passed over anything.
-    async fn page(
-        topic: &TopicHandle,
-        at: &mut Position,
-        max: usize,
-    ) -> Result<Vec<Published>, MessageError> {
-        let group = topic.partition(at.partition)?.served.group()?;
-        at.applied.borrow_and_update();
-        let from = Offset(at.offset);
+/// Where something is in a partition, by any member.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Locate {
+    from: Start,
+}
+
+impl Op for Locate {
+    const KIND: Kind = Kind::Locate;
+    const BY: By = By::AnyMember;
+    type On = PartitionHandle;
+    type Answer = u64;
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<u64, MessageError> {
+        Ok(match self.from {
+            Start::Offset(offset) => offset,
+            Start::Earliest => 0,
+            Start::Time(time) => log::offset_at(&at.group, time).await?.0,
+            Start::Latest => at.group.query(|machine| machine.0.next()).await?.0,
+        })
+    }
+}
+
+/// The next messages of one partition, by any member.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Page {
+    from: u64,
+    max: usize,
+}
+
+/// See [`Page`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Paged {
+    messages: Vec<Published>,
+    seen: Moment,
+}
+
+impl Op for Page {
+    const KIND: Kind = Kind::Page;
+    const BY: By = By::AnyMember;
+    type On = PartitionHandle;
+    type Answer = Paged;
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<Paged, MessageError> {
+        let Self { from, max } = self;
+        let (group, offset) = (&at.group, from);
+        let seen = at.handle.port.moment(group);
+        let from = Offset(offset);
         let mut spans = group.query(move |machine| machine.0.spans().from(from, SPANS)).await?;
         // A position that retention has passed goes on with the oldest message.
-        let from = spans.first().map_or(at.offset, |span| span.first.0.max(at.offset));
+        let from = spans.first().map_or(offset, |span| span.first.0.max(offset));
         let enough = from.saturating_add(max as u64);
         spans.retain(|span| span.first.0 < enough);
         let (mut count, mut spans_left) = (0, spans.len());
@@ -137,7 +179,35 @@ impl Reader {
             count += 1;
             if count <= max { Want::Take } else { Want::Stop }
         });
-        Ok(messages.await?)
+        Ok(Paged { messages: messages.await?, seen })
+    }
+}
+
+/// Waits until a partition has more than it had, at any member.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Grown {
+    seen: Moment,
+    wait_ms: u64,
+}
+
+impl Op for Grown {
+    const KIND: Kind = Kind::Grown;
+    const BY: By = By::AnyMember;
+    type On = PartitionHandle;
+    type Answer = ();
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<(), MessageError> {
+        let (wait, draining) = (Duration::from_millis(self.wait_ms), at.broker.draining());
+        let growth = at.handle.port.after(&at.group, self.seen);
+        if chassis::long_poll::wait(growth, wait, None, draining).await.is_none() {
+            // It may be draining: nobody has to ask without a pause.
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    fn wait_ms(&self) -> u64 {
+        self.wait_ms
     }
 }
 
@@ -159,7 +229,10 @@ impl Source for Reader {
             }
             let number = (self.turn + step) % count;
             let at = &mut self.positions[number];
-            let messages = Self::page(&self.topic, at, left).await?;
+            let page = Page { from: at.offset, max: left };
+            let paged = self.broker.run(self.topic.partition(at.partition)?, page).await?;
+            let messages = paged.messages;
+            at.seen = paged.seen;
             read_to.extend(messages.last().map(|last| (number, last.offset + 1)));
             let partition = at.partition;
             let messages = messages.into_iter();
@@ -173,10 +246,13 @@ impl Source for Reader {
     }
 
     async fn changed(&mut self) {
-        let changes = self.positions.iter_mut().map(|at| {
-            Box::pin(async {
-                if at.applied.changed().await.is_err() {
-                    std::future::pending::<()>().await;
+        let (broker, topic) = (&self.broker, &self.topic);
+        let changes = self.positions.iter().map(|at| {
+            Box::pin(async move {
+                let grown = Grown { seen: at.seen, wait_ms: GROWN_MS };
+                let Ok(partition) = topic.partition(at.partition) else { return };
+                if broker.run(partition, grown).await.is_err() {
+                    tokio::time::sleep(PAUSE).await;
                 }
             })
         });
@@ -192,7 +268,7 @@ impl Reader {
             if !looked.messages.is_empty() {
                 return Ok(looked.messages);
             }
-            let gone = self.topic.partitions[0].served.gone.clone();
+            let gone = self.topic.partitions[0].port.gone.clone();
             tokio::select! {
                 () = self.changed() => (),
                 () = gone.cancelled() => {

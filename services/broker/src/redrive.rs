@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use consensus::GroupId;
 use messaging::frame::{self, Record, Records};
 use messaging::ids::{MessageId, Name};
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Source, Stored, Why};
+use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
 use crate::directory::{Directory, QueueHandle};
 use crate::error::{LogError, MessageError};
+use crate::route::{At, By, Kind, Op, propose_leading};
+use crate::state_machine::QueueMachine;
 use crate::{log, send};
 
 /// Messages moved at a time.
 const BATCH: usize = 100;
 
 /// What a redrive did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Redriven {
     /// Messages moved.
     pub moved: u64,
@@ -27,7 +31,7 @@ pub(crate) struct Redriven {
 }
 
 /// A message looked at, not taken.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Peeked {
     /// Its identity.
     pub id: MessageId,
@@ -45,28 +49,13 @@ impl Broker {
     /// The next messages of a queue in the order they would be delivered.
     pub(crate) async fn peek(&self, queue: &Name, max: usize) -> Result<Vec<Peeked>, MessageError> {
         let queue = self.directory().queue(queue)?;
-        let group = queue.served.group()?;
-        let now = self.now_ms();
-        let peek = move |machine: &mut crate::state_machine::QueueMachine| {
-            machine.0.advance(now);
-            machine.0.peek(max)
-        };
-        let mut peeked = group.local(peek).await?;
-        let sizes = peeked.iter().map(|(.., stored)| stored.size.total());
-        peeked.truncate(crate::receive::fitting(sizes));
-        let stored: Vec<_> = peeked.iter().map(|(.., stored)| stored).collect();
-        let records = log::stored(group, &stored).await?;
-        let peeked = peeked.into_iter().zip(records);
-        Ok(peeked
-            .map(|((id, deliveries, stored), record)| Peeked { id, deliveries, stored, record })
-            .collect())
+        self.run(&queue, Peek { max }).await
     }
 
     /// Removes every message of a queue.
     pub(crate) async fn purge(&self, queue: &Name) -> Result<u64, MessageError> {
         let queue = self.directory().queue(queue)?;
-        match queue.served.group()?.propose_freeing(self.payload(&QueueCommand::Purge)).await?.reply
-        {
+        match self.propose(&queue, self.payload(&QueueCommand::Purge), true).await? {
             QueueReply::Purged(removed) => Ok(removed),
             _ => Err(LogError::Misunderstood.into()),
         }
@@ -86,29 +75,94 @@ impl Broker {
         let (from, only, to) = match &queue.entry.config.dead_letter {
             Some(dead) => {
                 let to = to.unwrap_or_else(|| queue.clone());
-                (directory.queue(dead)?, Some(queue.served.id.0), Some(to))
+                (directory.queue(dead)?, Some(queue.port.id.0), Some(to))
             }
             None => (queue, None, to),
         };
+        self.run(&from, Redrive { to: to.map(|to| to.name.clone()), max, only }).await
+    }
+}
+
+/// A look at the next messages, by the leader.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Peek {
+    max: usize,
+}
+
+impl Op for Peek {
+    const KIND: Kind = Kind::Peek;
+    const BY: By = By::Leader;
+    type On = QueueHandle;
+    type Answer = Vec<Peeked>;
+
+    async fn run(self, at: At<QueueHandle>) -> Result<Vec<Peeked>, MessageError> {
+        let (now, max) = (at.broker.now_ms(), self.max);
+        let peek = move |machine: &mut QueueMachine| {
+            machine.0.advance(now);
+            machine.0.peek(max)
+        };
+        let mut peeked = at.group.local(peek).await?;
+        let sizes = peeked.iter().map(|(.., stored)| stored.size.total());
+        peeked.truncate(crate::receive::fitting(sizes));
+        let stored: Vec<_> = peeked.iter().map(|(.., stored)| stored).collect();
+        let records = log::stored(&at.group, &stored).await?;
+        at.confirm().await?;
+        let peeked = peeked.into_iter().zip(records);
+        Ok(peeked
+            .map(|((id, deliveries, stored), record)| Peeked { id, deliveries, stored, record })
+            .collect())
+    }
+}
+
+/// Dead letters moved out of a queue, by its leader.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Redrive {
+    /// Where to; if not given, to where they came from.
+    to: Option<Name>,
+    max: usize,
+    /// Only those that came from this group.
+    only: Option<u64>,
+}
+
+impl Op for Redrive {
+    const KIND: Kind = Kind::Redrive;
+    const BY: By = By::Leader;
+    type On = QueueHandle;
+    type Answer = Redriven;
+
+    async fn run(self, at: At<QueueHandle>) -> Result<Redriven, MessageError> {
+        let directory = at.broker.directory();
+        let to = self.to.as_ref().map(|to| directory.queue(to)).transpose()?;
+        let mover = Mover { at, directory, to };
         let mut done = Redriven::default();
         let mut seen = Vec::new();
-        while seen.len() < max {
-            let batch = self.reserve(&from, (max - seen.len()).min(BATCH), only).await?;
+        while seen.len() < self.max {
+            let batch = mover.reserve((self.max - seen.len()).min(BATCH), self.only).await?;
             if batch.is_empty() {
                 break;
             }
             seen.extend(batch.iter().map(|(id, ..)| *id));
-            let result = self.move_batch(&from, batch, (to.as_ref(), &directory)).await;
-            if let Err(error) = self.count(&mut done, result) {
-                self.unreserve(&from, seen).await?;
+            let result = mover.move_batch(batch).await;
+            if let Err(error) = mover.count(&mut done, result) {
+                mover.unreserve(seen).await?;
                 return Err(error);
             }
         }
         // What was left stays reserved until here, so that no batch meets it twice.
-        self.unreserve(&from, seen).await?;
+        mover.unreserve(seen).await?;
         Ok(done)
     }
+}
 
+/// Moves messages out of one queue.
+struct Mover {
+    at: At<QueueHandle>,
+    directory: Arc<Directory>,
+    /// For all of them.
+    to: Option<Arc<QueueHandle>>,
+}
+
+impl Mover {
     fn count(
         &self,
         done: &mut Redriven,
@@ -121,41 +175,28 @@ impl Broker {
         Ok(())
     }
 
-    async fn reserve(
-        &self,
-        from: &Arc<QueueHandle>,
-        max: usize,
-        only: Option<u64>,
-    ) -> Result<Vec<Reserved>, LogError> {
-        let now = self.now_ms();
-        Ok(from.served.group()?.local(move |machine| machine.0.reserve(now, max, only)).await??)
+    async fn reserve(&self, max: usize, only: Option<u64>) -> Result<Vec<Reserved>, LogError> {
+        let now = self.at.broker.now_ms();
+        let reserve = move |machine: &mut QueueMachine| machine.0.reserve(now, max, only);
+        Ok(self.at.group.local(reserve).await??)
     }
 
-    async fn unreserve(
-        &self,
-        from: &Arc<QueueHandle>,
-        ids: Vec<MessageId>,
-    ) -> Result<(), LogError> {
-        from.served.group()?.local(move |machine| machine.0.unreserve(&ids)).await?;
-        from.served.changed.notify_one();
+    async fn unreserve(&self, ids: Vec<MessageId>) -> Result<(), LogError> {
+        self.at.group.local(move |machine| machine.0.unreserve(&ids)).await?;
+        self.at.handle.port.wake();
         Ok(())
     }
 
-    async fn move_batch(
-        &self,
-        from: &Arc<QueueHandle>,
-        batch: Vec<Reserved>,
-        (to, directory): (Option<&Arc<QueueHandle>>, &Directory),
-    ) -> Result<Redriven, MessageError> {
+    async fn move_batch(&self, batch: Vec<Reserved>) -> Result<Redriven, MessageError> {
         let mut done = Redriven::default();
         let mut targets: BTreeMap<Name, (Arc<QueueHandle>, Vec<Reserved>)> = BTreeMap::new();
         for reserved in batch {
             let source = reserved.2.source.as_ref();
             let home = source.and_then(|source| match source.subscription {
-                0 => directory.queue_in(source.group),
+                0 => self.directory.queue_in(GroupId(source.group)),
                 _ => None,
             });
-            match to.cloned().or(home) {
+            match self.to.clone().or(home) {
                 Some(target) => {
                     let entry = targets.entry(target.name.clone());
                     entry.or_insert_with(|| (target, Vec::new())).1.push(reserved);
@@ -170,7 +211,7 @@ impl Broker {
             }
         }
         for (target, messages) in targets.into_values() {
-            match self.move_to(from, &target, &messages).await {
+            match self.move_to(&target, &messages).await {
                 Ok(()) => done.moved += messages.len() as u64,
                 Err(MessageError::QueueFull { queue, refused }) => {
                     done.left += messages.len() as u64;
@@ -185,11 +226,10 @@ impl Broker {
     /// Stored there before it is removed here, and stored there once.
     async fn move_to(
         &self,
-        from: &Arc<QueueHandle>,
         target: &Arc<QueueHandle>,
         messages: &[Reserved],
     ) -> Result<(), MessageError> {
-        let group = from.served.group()?;
+        let At { broker, group, .. } = &self.at;
         let stored: Vec<_> = messages.iter().map(|(.., stored)| stored).collect();
         let bodies = log::stored(group, &stored).await?;
         let mut records = Records::default();
@@ -206,11 +246,10 @@ impl Broker {
         });
         let messages_out = outgoing.collect();
         let command = QueueCommand::Send { idempotency_key: None, messages: messages_out };
-        send::propose(target, frame::encode(self.now_ms(), &command, &records)).await?;
+        send::propose(broker, target, frame::encode(broker.now_ms(), &command, &records)).await?;
         let items = messages.iter().map(|(id, attempts, _)| (id.0, *attempts)).collect();
-        group
-            .propose_freeing(self.payload(&QueueCommand::Settle { why: Why::Redriven, items }))
-            .await?;
+        let settle = broker.payload(&QueueCommand::Settle { why: Why::Redriven, items });
+        propose_leading(group, self.at.term()?, (settle, true)).await?;
         Ok(())
     }
 }

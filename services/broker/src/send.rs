@@ -58,10 +58,10 @@ impl Broker {
         let messages = jobs.into_iter().map(|job| outgoing(job, &creator, &mut records)).collect();
         let command = QueueCommand::Send { idempotency_key, messages };
         let payload = frame::encode(self.now_ms(), &command, &records);
-        let result = propose(&queue, payload).in_span(&span).await;
+        let result = propose(self, &queue, payload).in_span(&span).await;
         // What expires is the keeper's to remove, and it may be asleep.
         if expires {
-            queue.served.keeper.notify_one();
+            queue.port.keeper.notify_one();
         }
         match &result {
             Ok(stored) => {
@@ -92,10 +92,11 @@ fn outgoing(job: NewJob, creator: &Creator, records: &mut Records) -> Outgoing {
 
 /// Proposes a send, encoded, and reads its reply.
 pub(crate) async fn propose(
+    broker: &Broker,
     queue: &Arc<QueueHandle>,
     payload: Bytes,
 ) -> Result<Vec<SendReply>, MessageError> {
-    match queue.served.group()?.propose(payload).await?.reply {
+    match broker.propose(queue, payload, false).await? {
         QueueReply::Sent(replies) => Ok(replies),
         QueueReply::Refused(refused @ (Refused::TooMany { .. } | Refused::TooBig { .. })) => {
             Err(MessageError::QueueFull { queue: queue.name.clone(), refused })

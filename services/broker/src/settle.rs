@@ -13,18 +13,21 @@ use messaging::ids::{MessageId, Name, SubscriptionId};
 use messaging::partition::{PartitionCommand, PartitionReply};
 use messaging::queue::{self, QueueCommand, QueueReply};
 use messaging::subscription::{self, Settle, SettleReply};
+use serde::{Deserialize, Serialize};
 use telemetry::trace::InSpan as _;
 
 use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::{LogError, MessageError};
+use crate::route::{At, By, Kind, Op, Port, propose_leading};
+use crate::state_machine::{PartitionMachine, QueueMachine};
 use crate::trace;
 
 /// How long a message is kept for an ack that is on its way to the disk.
 const ACK_GRACE_MS: u64 = 30_000;
 
 /// What to do with deliveries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Act {
     /// They are done.
     Ack,
@@ -48,7 +51,7 @@ impl Act {
 }
 
 /// What became of one id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     /// As asked.
     Ok,
@@ -79,10 +82,16 @@ impl Broker {
     ) -> Result<Vec<Outcome>, MessageError> {
         let begun = self.shared.clock.now();
         let queue = self.directory().queue(queue)?;
-        let here = |id: &AckId| id.group == queue.served.id.0 && id.subscription == 0;
+        let here = |id: &AckId| id.group == queue.port.id.0 && id.subscription == 0;
         let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
         let span = trace::settle(act.name(), &queue.name);
-        let settled = settle_in_queue(&queue, &mine, &act, self).in_span(&span).await?;
+        let settled = match mine.is_empty() {
+            true => Vec::new(),
+            false => {
+                let op = SettleJobs { ids: only_ids(&mine), act: act.clone() };
+                self.run(&queue, op).in_span(&span).await?
+            }
+        };
         let outcomes = scatter(ids.len(), [(mine, settled)]);
         if act == Act::Ack {
             queue.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
@@ -104,11 +113,13 @@ impl Broker {
         let mut span = trace::settle(act.name(), &topic.name);
         span.set("messaging.destination.subscription.name", subscription.name.to_string());
         let settles = topic.partitions.iter().filter_map(|partition| {
-            let here = |ack: &AckId| ack.group == partition.served.id.0 && ack.subscription == id.0;
+            let here = |ack: &AckId| ack.group == partition.port.id.0 && ack.subscription == id.0;
             let mine: Vec<(usize, AckId)> = selected(ids, here).collect();
             (!mine.is_empty()).then_some(async move {
-                let settled = settle_in_partition(partition, (id, &mine), act, self).await?;
-                Ok::<_, LogError>((mine, settled))
+                let (ids, act) = (only_ids(&mine), act.clone());
+                let op = SettleMessages { subscription: id, ids, act };
+                let settled = self.run(partition, op).await?;
+                Ok::<_, MessageError>((mine, settled))
             })
         });
         // At once, so that all partitions share an fsync.
@@ -122,20 +133,54 @@ impl Broker {
     }
 }
 
-async fn settle_in_queue(
-    queue: &QueueHandle,
-    mine: &[(usize, AckId)],
-    act: &Act,
-    broker: &Broker,
-) -> Result<Vec<Outcome>, LogError> {
-    if mine.is_empty() {
-        return Ok(Vec::new());
+/// Deliveries of a queue, settled by its leader. One outcome for each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SettleJobs {
+    ids: Vec<AckId>,
+    act: Act,
+}
+
+impl Op for SettleJobs {
+    const KIND: Kind = Kind::SettleJobs;
+    const BY: By = By::Leader;
+    type On = QueueHandle;
+    type Answer = Vec<Outcome>;
+
+    async fn run(self, at: At<QueueHandle>) -> Result<Vec<Outcome>, MessageError> {
+        Ok(settle_in_queue(&at, self.ids, &self.act).await?)
     }
-    let group = queue.served.group()?;
+}
+
+/// The same in one partition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SettleMessages {
+    subscription: SubscriptionId,
+    ids: Vec<AckId>,
+    act: Act,
+}
+
+impl Op for SettleMessages {
+    const KIND: Kind = Kind::SettleMessages;
+    const BY: By = By::Leader;
+    type On = PartitionHandle;
+    type Answer = Vec<Outcome>;
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<Vec<Outcome>, MessageError> {
+        Ok(settle_in_partition(&at, (self.subscription, self.ids), &self.act).await?)
+    }
+}
+
+async fn settle_in_queue(
+    at: &At<QueueHandle>,
+    mine: Vec<AckId>,
+    act: &Act,
+) -> Result<Vec<Outcome>, LogError> {
+    let At { broker, handle: queue, group, .. } = at;
+    let term = at.term()?;
     let now = broker.now_ms();
-    let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
+    let ids = mine.clone();
     let asked = act.clone();
-    let judge = move |machine: &mut crate::state_machine::QueueMachine| {
+    let judge = move |machine: &mut QueueMachine| {
         let policy = machine.0.advance(now);
         let judge = |id: &AckId| {
             let message = MessageId(id.message);
@@ -155,29 +200,29 @@ async fn settle_in_queue(
         ids.iter().map(judge).collect::<Result<Vec<_>, NotLeading>>()
     };
     let verdicts = group.local(judge).await??;
-    wake(&queue.served, act);
-    let items = held(mine, &verdicts);
+    wake(&queue.port, act);
+    let items = held(&mine, &verdicts);
     if *act != Act::Ack || items.is_empty() {
         return Ok(outcomes(&verdicts, None));
     }
     let command = QueueCommand::Settle { why: queue::Why::Acked, items };
-    match group.propose_freeing(broker.payload(&command)).await?.reply {
+    match propose_leading(group, term, (broker.payload(&command), true)).await? {
         QueueReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
         _ => Err(LogError::Misunderstood),
     }
 }
 
 async fn settle_in_partition(
-    partition: &PartitionHandle,
-    (id, mine): (SubscriptionId, &[(usize, AckId)]),
+    at: &At<PartitionHandle>,
+    (id, mine): (SubscriptionId, Vec<AckId>),
     act: &Act,
-    broker: &Broker,
 ) -> Result<Vec<Outcome>, LogError> {
-    let group = partition.served.group()?;
+    let At { broker, handle: partition, group, .. } = at;
+    let term = at.term()?;
     let now = broker.now_ms();
-    let ids: Vec<AckId> = mine.iter().map(|(_, id)| *id).collect();
+    let ids = mine.clone();
     let asked = act.clone();
-    let judge = move |machine: &mut crate::state_machine::PartitionMachine| {
+    let judge = move |machine: &mut PartitionMachine| {
         let Some(mut leading) = machine.0.subscription_mut(id) else {
             return Ok((vec![Verdict::Unknown; ids.len()], 0));
         };
@@ -201,14 +246,14 @@ async fn settle_in_partition(
         Ok::<_, NotLeading>((verdicts, generation))
     };
     let (verdicts, generation) = group.local(judge).await??;
-    wake(&partition.served, act);
-    let items = held(mine, &verdicts);
+    wake(&partition.port, act);
+    let items = held(&mine, &verdicts);
     if *act != Act::Ack || items.is_empty() {
         return Ok(outcomes(&verdicts, None));
     }
     let settle = Settle { generation, why: subscription::Why::Acked, items };
     let command = PartitionCommand::Settle { id, settle };
-    match group.propose_freeing(broker.payload(&command)).await?.reply {
+    match propose_leading(group, term, (broker.payload(&command), true)).await? {
         PartitionReply::Settled(replies) => Ok(outcomes(&verdicts, Some(&replies))),
         PartitionReply::NoSubscription => Ok(vec![Outcome::Unknown; mine.len()]),
         _ => Err(LogError::Misunderstood),
@@ -216,10 +261,10 @@ async fn settle_in_partition(
 }
 
 /// A nack may bring a message to whoever waits; nacks and extensions are to be reported.
-fn wake<M>(served: &crate::directory::Served<M>, act: &Act) {
+fn wake<M>(port: &Port<M>, act: &Act) {
     if *act != Act::Ack {
-        served.keeper.notify_one();
-        served.changed.notify_one();
+        port.keeper.notify_one();
+        port.wake();
     }
 }
 
@@ -230,9 +275,13 @@ fn selected<'a>(
     ids.iter().enumerate().filter_map(move |(at, id)| Some((at, id.filter(&mine)?)))
 }
 
-fn held(mine: &[(usize, AckId)], verdicts: &[Verdict]) -> Vec<(u64, u32)> {
+fn only_ids(mine: &[(usize, AckId)]) -> Vec<AckId> {
+    mine.iter().map(|(_, id)| *id).collect()
+}
+
+fn held(mine: &[AckId], verdicts: &[Verdict]) -> Vec<(u64, u32)> {
     let held = mine.iter().zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Held);
-    held.map(|((_, id), _)| (id.message, id.delivery)).collect()
+    held.map(|(id, _)| (id.message, id.delivery)).collect()
 }
 
 /// The log's word counts for what went through it.

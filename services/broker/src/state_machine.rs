@@ -7,7 +7,7 @@ use messaging::catalog::{Catalog, CatalogReply};
 use messaging::ids::Epoch;
 use messaging::partition::{Partition, PartitionReply};
 use messaging::queue::{Queue, QueueReply};
-use raft_node::{Encode, Entry, Group, Groups, RestoreError, StartError, StateMachine};
+use raft_node::{Encode, Entry, RestoreError, StateMachine};
 
 /// What exists.
 #[derive(Debug, Default)]
@@ -22,21 +22,11 @@ pub(crate) struct PartitionMachine(pub Partition);
 pub(crate) struct QueueMachine(pub Queue);
 
 /// A machine whose leader hands out messages.
-pub(crate) trait Leads: StateMachine + Default {
+pub(crate) trait Hosted: StateMachine + Default {
     /// From now on this node leads; `epoch` names this life of it.
     fn lead(&mut self, epoch: Epoch);
-}
-
-/// Starts a group and makes this node its leader.
-pub(crate) async fn start<M: Leads>(
-    groups: &Groups,
-    id: consensus::GroupId,
-) -> Result<Group<M>, StartError> {
-    let group = groups.start(id, M::default()).await?;
-    // A term is used by one life of the process, which is all an epoch must be.
-    let epoch = Epoch(group.term().0);
-    group.local(move |machine| machine.lead(epoch)).await.map_err(|_| StartError::Stopped)?;
-    Ok(group)
+    /// It leads no more: what it knew alone is forgotten.
+    fn follow(&mut self);
 }
 
 impl StateMachine for CatalogMachine {
@@ -77,9 +67,13 @@ impl StateMachine for PartitionMachine {
     }
 }
 
-impl Leads for PartitionMachine {
+impl Hosted for PartitionMachine {
     fn lead(&mut self, epoch: Epoch) {
         self.0.lead(epoch);
+    }
+
+    fn follow(&mut self) {
+        self.0.follow();
     }
 }
 
@@ -104,9 +98,13 @@ impl StateMachine for QueueMachine {
     }
 }
 
-impl Leads for QueueMachine {
+impl Hosted for QueueMachine {
     fn lead(&mut self, epoch: Epoch) {
         self.0.lead(epoch);
+    }
+
+    fn follow(&mut self) {
+        self.0.follow();
     }
 }
 

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use messaging::config::Start;
 use messaging::dispatch::Depth;
-use messaging::ids::{Millis, Name, Offset};
+use messaging::ids::{Millis, Name, Offset, SubscriptionId};
 use messaging::partition::{PartitionCommand, PartitionReply};
 use messaging::queue;
 use messaging::subscription::{self, Position};
+use serde::{Deserialize, Serialize};
 
 use crate::admin::position;
 use crate::broker::Broker;
-use crate::directory::{QueueHandle, TopicHandle};
+use crate::directory::{PartitionHandle, QueueHandle, TopicHandle};
 use crate::error::{LogError, MessageError, NotFound};
 use crate::read::From;
+use crate::route::{At, By, Kind, Op, propose_leading};
+use crate::state_machine::{PartitionMachine, QueueMachine};
 
 /// One partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct PartitionStats {
     /// Offset of the oldest message.
     pub earliest: u64,
@@ -27,7 +31,7 @@ pub(crate) struct PartitionStats {
 }
 
 /// A subscription, over all partitions.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SubscriptionStats {
     /// Messages not settled.
     pub lag: u64,
@@ -40,7 +44,7 @@ pub(crate) struct SubscriptionStats {
 }
 
 /// A queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct QueueStats {
     /// Messages.
     pub messages: u64,
@@ -60,16 +64,8 @@ impl Broker {
         &self,
         topic: &TopicHandle,
     ) -> Result<Vec<PartitionStats>, MessageError> {
-        let mut stats = Vec::with_capacity(topic.partitions.len());
-        for partition in &topic.partitions {
-            let look = |machine: &crate::state_machine::PartitionMachine| PartitionStats {
-                earliest: machine.0.earliest().0,
-                next: machine.0.next().0,
-                bytes: machine.0.spans().bytes(),
-            };
-            stats.push(partition.served.group()?.query(look).await?);
-        }
-        Ok(stats)
+        let looks = topic.partitions.iter().map(|partition| self.run(partition, PartitionLook));
+        join_all(looks).await.into_iter().collect()
     }
 
     /// Where a subscription is.
@@ -79,24 +75,11 @@ impl Broker {
         name: &Name,
     ) -> Result<SubscriptionStats, MessageError> {
         let id = topic.subscription(name)?.entry.id;
-        let now = self.now_ms();
+        let look = SubscriptionLook { id };
+        let looks = topic.partitions.iter().map(|partition| self.run(partition, look));
         let mut sum = SubscriptionStats::default();
-        for partition in &topic.partitions {
-            let look = move |machine: &mut crate::state_machine::PartitionMachine| {
-                machine.0.subscription_mut(id)?.advance(now);
-                let next = machine.0.next().0;
-                let subscription = machine.0.subscription(id)?;
-                let oldest = Offset(subscription.floor());
-                Some(SubscriptionStats {
-                    lag: subscription.lag(next),
-                    depth: subscription.dispatcher().depth(),
-                    oldest_ms: machine.0.spans().published_by(oldest),
-                    counters: subscription.counters(),
-                })
-            };
-            if let Some(here) = partition.served.group()?.local(look).await? {
-                sum.add(&here);
-            }
+        for here in join_all(looks).await {
+            sum.add(&here?.unwrap_or_default());
         }
         Ok(sum)
     }
@@ -104,20 +87,9 @@ impl Broker {
     /// What is in a queue.
     pub(crate) async fn queue_stats(
         &self,
-        queue: &QueueHandle,
+        queue: &Arc<QueueHandle>,
     ) -> Result<QueueStats, MessageError> {
-        let now = self.now_ms();
-        let look = move |machine: &mut crate::state_machine::QueueMachine| {
-            machine.0.advance(now);
-            QueueStats {
-                messages: machine.0.len(),
-                bytes: machine.0.bytes(),
-                depths: machine.0.dispatcher().depths().collect(),
-                oldest_ms: machine.0.oldest().map(|stored| stored.sent_ms),
-                counters: machine.0.counters(),
-            }
-        };
-        Ok(queue.served.group()?.local(look).await?)
+        self.run(queue, QueueLook).await
     }
 
     /// Moves a subscription. Answers the new position in each partition.
@@ -131,20 +103,123 @@ impl Broker {
         let mut positions = Vec::with_capacity(topic.partitions.len());
         for number in 0..topic.partition_count() {
             let partition = topic.partition(number)?;
-            let group = partition.served.group()?;
-            let Some(to) = start_in(to, number) else {
-                positions.push(floor(&topic, number, id).await?);
-                continue;
-            };
-            let to: Position = position(group, to).await?;
-            match group.propose(self.payload(&PartitionCommand::Seek { id, to })).await?.reply {
-                PartitionReply::Sought(offset) => positions.push(offset.0),
-                PartitionReply::NoSubscription => return Err(gone(&topic, name).into()),
-                _ => return Err(LogError::Misunderstood.into()),
-            }
-            partition.served.changed.notify_one();
+            let sought = self.run(partition, Seek { id, to: start_in(to, number) }).await?;
+            positions.push(sought.ok_or_else(|| gone(&topic, name))?);
         }
         Ok(positions)
+    }
+}
+
+/// A look at a partition, by any member.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct PartitionLook;
+
+impl Op for PartitionLook {
+    const KIND: Kind = Kind::PartitionLook;
+    const BY: By = By::AnyMember;
+    type On = PartitionHandle;
+    type Answer = PartitionStats;
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<PartitionStats, MessageError> {
+        let look = |machine: &PartitionMachine| PartitionStats {
+            earliest: machine.0.earliest().0,
+            next: machine.0.next().0,
+            bytes: machine.0.spans().bytes(),
+        };
+        Ok(at.group.query(look).await?)
+    }
+}
+
+/// A look at a subscription in one partition, by its leader. None: it is not there.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct SubscriptionLook {
+    id: SubscriptionId,
+}
+
+impl Op for SubscriptionLook {
+    const KIND: Kind = Kind::SubscriptionLook;
+    const BY: By = By::Leader;
+    type On = PartitionHandle;
+    type Answer = Option<SubscriptionStats>;
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<Option<SubscriptionStats>, MessageError> {
+        let (now, id) = (at.broker.now_ms(), self.id);
+        let look = move |machine: &mut PartitionMachine| {
+            machine.0.subscription_mut(id)?.advance(now);
+            let next = machine.0.next().0;
+            let subscription = machine.0.subscription(id)?;
+            let oldest = Offset(subscription.floor());
+            Some(SubscriptionStats {
+                lag: subscription.lag(next),
+                depth: subscription.dispatcher().depth(),
+                oldest_ms: machine.0.spans().published_by(oldest),
+                counters: subscription.counters(),
+            })
+        };
+        let looked = at.group.local(look).await?;
+        at.confirm().await?;
+        Ok(looked)
+    }
+}
+
+/// A look at a queue, by its leader.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct QueueLook;
+
+impl Op for QueueLook {
+    const KIND: Kind = Kind::QueueLook;
+    const BY: By = By::Leader;
+    type On = QueueHandle;
+    type Answer = QueueStats;
+
+    async fn run(self, at: At<QueueHandle>) -> Result<QueueStats, MessageError> {
+        let now = at.broker.now_ms();
+        let look = move |machine: &mut QueueMachine| {
+            machine.0.advance(now);
+            QueueStats {
+                messages: machine.0.len(),
+                bytes: machine.0.bytes(),
+                depths: machine.0.dispatcher().depths().collect(),
+                oldest_ms: machine.0.oldest().map(|stored| stored.sent_ms),
+                counters: machine.0.counters(),
+            }
+        };
+        let looked = at.group.local(look).await?;
+        at.confirm().await?;
+        Ok(looked)
+    }
+}
+
+/// Moves a subscription in one partition, by its leader. None: it is not there.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Seek {
+    id: SubscriptionId,
+    /// Nothing: it stays.
+    to: Option<Start>,
+}
+
+impl Op for Seek {
+    const KIND: Kind = Kind::Seek;
+    const BY: By = By::Leader;
+    type On = PartitionHandle;
+    type Answer = Option<u64>;
+
+    async fn run(self, at: At<PartitionHandle>) -> Result<Option<u64>, MessageError> {
+        let Self { id, to } = self;
+        let At { broker, handle: partition, group, .. } = &at;
+        let Some(to) = to else {
+            let floor = group.query(move |machine| machine.0.subscription(id).map(|it| it.floor()));
+            return Ok(Some(floor.await?.unwrap_or_default()));
+        };
+        let to: Position = position(group, to).await?;
+        let seek = (broker.payload(&PartitionCommand::Seek { id, to }), false);
+        let sought = match propose_leading(group, at.term()?, seek).await? {
+            PartitionReply::Sought(offset) => Some(offset.0),
+            PartitionReply::NoSubscription => None,
+            _ => return Err(LogError::Misunderstood.into()),
+        };
+        partition.port.wake();
+        Ok(sought)
     }
 }
 
@@ -172,16 +247,6 @@ fn start_in(to: &From, partition: u32) -> Option<Start> {
             Some(Start::Offset(offset))
         }
     }
-}
-
-async fn floor(
-    topic: &Arc<TopicHandle>,
-    partition: u32,
-    id: messaging::ids::SubscriptionId,
-) -> Result<u64, MessageError> {
-    let group = topic.partition(partition)?.served.group()?;
-    let floor = group.query(move |machine| machine.0.subscription(id).map(|it| it.floor()));
-    Ok(floor.await?.unwrap_or_default())
 }
 
 fn gone(topic: &TopicHandle, name: &Name) -> NotFound {

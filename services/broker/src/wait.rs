@@ -3,11 +3,12 @@
 //! When something arrives, one request wakes and not all of them; and who came first is served
 //! first.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chassis::deadline::Deadline;
 use chassis::long_poll;
 use messaging::ids::Millis;
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
 use crate::directory::Line;
@@ -50,7 +51,51 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// Looks at least this often: a clock that was set back must not hold anyone.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
+impl Patience {
+    /// How long to wait, counted from `now`. What is kept back lets the empty answer arrive in
+    /// time.
+    pub(crate) fn left(self, now: Instant) -> Duration {
+        const MARGIN: Duration = Duration::from_millis(50);
+        let Some(deadline) = self.deadline else { return self.wait };
+        let left = deadline.remaining(now).unwrap_or_default();
+        self.wait.min(left.saturating_sub(MARGIN))
+    }
+}
+
 impl Broker {
+    /// Asks until something is answered, patience ends or this broker drains: whoever is asked
+    /// may end its wait before that, or lead no more.
+    pub(crate) async fn patiently<T, F: Future<Output = Result<Vec<T>, MessageError>>>(
+        &self,
+        gone: &CancellationToken,
+        patience: Patience,
+        ask: impl Fn(u64) -> F,
+    ) -> Result<Vec<T>, MessageError> {
+        let clock = &self.shared.clock;
+        let now = clock.now();
+        let until = now + patience.left(now);
+        loop {
+            let left = until.saturating_duration_since(clock.now());
+            let asked = ask(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            if left.is_zero() {
+                return asked.await;
+            }
+            let outcome = tokio::select! {
+                biased;
+                outcome = asked => outcome,
+                () = self.draining().cancelled() => return Ok(Vec::new()),
+            };
+            let nothing = match &outcome {
+                Ok(messages) => messages.is_empty(),
+                Err(error) => error.may_pass() && !gone.is_cancelled(),
+            };
+            if !nothing || until <= clock.now() || self.draining().is_cancelled() {
+                return outcome;
+            }
+            tokio::time::sleep(MIN_PAUSE * 10).await;
+        }
+    }
+
     /// The first messages of `source`, or none when patience or the server ends.
     pub(crate) async fn wait_for<S: Source>(
         &self,

@@ -26,7 +26,7 @@ use consensus::{GroupId, NodeId};
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Millis, Name};
+use crate::ids::{Millis, Name, SubscriptionId};
 use changes::Changes;
 
 pub use apply::{CatalogRefused, CatalogReply, Changed};
@@ -164,6 +164,12 @@ impl Catalog {
     #[must_use]
     pub fn now(&self) -> Millis {
         self.state.now
+    }
+
+    /// Subscriptions that were ever created have smaller identities.
+    #[must_use]
+    pub fn next_subscription(&self) -> SubscriptionId {
+        SubscriptionId(self.state.next_subscription)
     }
 
     /// Grows with every change. [`since`](Self::since) tells what is newer than a revision.

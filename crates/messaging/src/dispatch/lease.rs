@@ -1,5 +1,7 @@
 //! Handing out, holding, giving back, giving up.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Depth, Dispatcher, MAX_HOLD_MS, MAX_REASON_BYTES, Reason, State};
 use crate::config::Policy;
 use crate::ids::{Epoch, Millis};
@@ -8,7 +10,7 @@ use crate::ids::{Epoch, Millis};
 pub(super) const NOBODY: Epoch = Epoch(u64::MAX);
 
 /// A message handed to a consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// Its number.
     pub id: u64,
@@ -19,7 +21,7 @@ pub struct Taken {
 }
 
 /// Whether a consumer still holds what it says it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It does.
     Held,
@@ -41,7 +43,7 @@ pub struct Held {
 }
 
 /// How a consumer gives a message back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Release {
     /// It could not be done: the failure counts. It waits this long, or as the policy says.
     Failed {

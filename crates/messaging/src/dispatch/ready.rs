@@ -1,11 +1,13 @@
 //! Messages that may go now, strictly by priority, and how many stand where.
 
+use serde::{Deserialize, Serialize};
+
 use std::collections::BTreeSet;
 
 use super::{LEVELS, State, Work};
 
 /// How many messages of one priority stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Depth {
     /// May go now, or stand behind another of their group.
     pub ready: u64,

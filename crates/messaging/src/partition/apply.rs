@@ -21,7 +21,7 @@ pub struct Published {
 }
 
 /// What a command answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartitionReply {
     /// To a publish, or to its repeat.
     Published(Published),
@@ -109,6 +109,10 @@ impl Partition {
     }
 
     fn configure(&mut self, version: u64, retention: Retention) -> PartitionReply {
+        // A leader may be behind the one before it.
+        if version < self.state.version {
+            return PartitionReply::Done;
+        }
         self.state.version = version;
         if self.state.retention != retention {
             self.state.retention = retention;

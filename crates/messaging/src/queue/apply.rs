@@ -25,7 +25,7 @@ pub struct SendReply {
 }
 
 /// Why a send was refused, whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refused {
     /// More messages than the queue may hold.
     #[error("the queue holds {len} of at most {max} messages")]
@@ -54,7 +54,7 @@ pub enum Refused {
 }
 
 /// What a command answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum QueueReply {
     /// One for each message of a send.
     Sent(Vec<SendReply>),
@@ -193,9 +193,12 @@ impl Queue {
     }
 
     fn configure(&mut self, version: u64, config: QueueConfig) -> QueueReply {
-        self.state.version = version;
-        self.state.config = config;
-        self.ages = ByAge::of(&self.state.config, &self.state.table);
+        // A leader may be behind the one before it.
+        if self.state.version <= version {
+            self.state.version = version;
+            self.state.config = config;
+            self.ages = ByAge::of(&self.state.config, &self.state.table);
+        }
         QueueReply::Done
     }
 

@@ -1,12 +1,14 @@
 //! What the leader of a queue does between two log entries.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Queue, Stored};
 use crate::config::Policy;
 use crate::dispatch::{Doomed, NotLeading, Progress, Release, Taken, Verdict};
 use crate::ids::{Epoch, MessageId, Millis};
 
 /// A message handed out, and where its body is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Which delivery of which message.
     pub taken: Taken,

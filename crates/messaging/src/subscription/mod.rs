@@ -203,6 +203,10 @@ impl Subscription {
     }
 
     pub(crate) fn configure(&mut self, version: u64, config: SubscriptionConfig) {
+        // A leader may be behind the one before it.
+        if version < self.version {
+            return;
+        }
         self.version = version;
         let relook = self.config.filter != config.filter
             || self.config.ordered_by_key != config.ordered_by_key;

@@ -30,6 +30,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(subscriptions::router())
         .merge(queues::router())
         .merge(consume::router())
+        .layer(axum::middleware::from_fn(crate::route::name_who_answered))
         .with_state(broker)
 }
 

@@ -25,10 +25,12 @@ impl From<LogError> for Problem {
             LogError::Overloaded => Code::Overloaded,
             LogError::TooLarge { .. } => Code::TooLarge,
             LogError::DiskFull => Code::DiskFull,
-            LogError::NoLeader => Code::NoLeader,
-            LogError::Stopped | LogError::Damaged { .. } | LogError::NotYet { .. } => {
-                Code::Unavailable
-            }
+            LogError::NoLeader { .. } => Code::NoLeader,
+            LogError::NotHere
+            | LogError::OutOfReach { .. }
+            | LogError::Stopped
+            | LogError::Damaged { .. }
+            | LogError::NotYet { .. } => Code::Unavailable,
             LogError::Indeterminate => Code::Indeterminate,
             LogError::Unreadable { .. } | LogError::Misunderstood => Code::Internal,
         };

@@ -1,5 +1,7 @@
 //! Queues: create, change, send, look, purge, redrive, delete.
 
+use std::sync::Arc;
+
 use api::broker::{
     DEFAULT_RECEIVE, MAX_PRIORITY, MAX_RECEIVE, PEEK, PURGE, Peeked, PriorityDepth, Purged, QUEUE,
     QUEUE_MESSAGES, QUEUES, QueueList, QueueSpec, QueueStats, QueueView, REDRIVE, RedriveRequest,
@@ -48,7 +50,7 @@ async fn put(
     let replicas = settings::replicas(spec.replicas)?;
     let config = settings::queue(spec)?;
     let changed = broker.put_queue(queue.clone(), config, replicas).await?;
-    let view = describe(&broker, &*broker.directory().queue(&queue)?).await?;
+    let view = describe(&broker, &broker.directory().queue(&queue)?).await?;
     Ok((created(changed), Json(view)))
 }
 
@@ -59,7 +61,7 @@ async fn show(
     State(broker): State<Broker>,
     Path(queue): Path<Name>,
 ) -> Result<Json<QueueView>, Problem> {
-    describe(&broker, &*broker.directory().queue(&queue)?).await.map(Json)
+    describe(&broker, &broker.directory().queue(&queue)?).await.map(Json)
 }
 
 /// All queues, by name.
@@ -166,7 +168,7 @@ async fn redrive(
     Ok(Json(Redriven { moved: done.moved, left: done.left, reason: done.reason }))
 }
 
-async fn describe(broker: &Broker, queue: &QueueHandle) -> Result<QueueView, Problem> {
+async fn describe(broker: &Broker, queue: &Arc<QueueHandle>) -> Result<QueueView, Problem> {
     let stats = broker.queue_stats(queue).await?;
     let by_priority =
         (0..=MAX_PRIORITY).zip(&stats.depths).rev().map(|(priority, depth)| PriorityDepth {

@@ -1,7 +1,4 @@
-//! Bringing up what could not be served at once.
-//!
-//! A full disk or a busy log may leave a partition or queue unstarted, or without its newest
-//! settings. Nobody has to restart the broker for that: it is tried again until it succeeds.
+//! The catalog's group: how this node comes to it.
 
 use std::time::Duration;
 
@@ -11,36 +8,11 @@ use messaging::catalog::CATALOG;
 use messaging::frame;
 use raft_node::{Group, Groups};
 
-use crate::broker::Broker;
 use crate::error::LogError;
 use crate::state_machine::CatalogMachine;
 
 /// Between two attempts. Space comes back when somebody makes some, which nobody tells.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Tries again, for as long as the process lives, whatever is not served completely.
-pub(crate) fn spawn(broker: &Broker) {
-    let (broker, tasks) = (broker.clone(), broker.shared.tasks.clone());
-    tasks.spawn(async move {
-        let stop = broker.shared.stop.clone();
-        stop.run_until_cancelled(mend(broker)).await;
-    });
-}
-
-async fn mend(broker: Broker) {
-    let mut behind = broker.shared.behind.subscribe();
-    while behind.wait_for(Option::is_some).await.is_ok() {
-        tokio::time::sleep(RETRY).await;
-        let Ok(_turn) = broker.shared.admin.acquire().await else { return };
-        match broker.refresh().await {
-            Ok(()) if broker.shared.behind.borrow().is_none() => {
-                tracing::info!("everything in the catalog is served now");
-            }
-            Ok(()) => (),
-            Err(error) => tracing::debug!(%error, "the catalog is still not served completely"),
-        }
-    }
-}
 
 /// Starts the catalog's group, without which nothing can be served: waits while the disk is full.
 pub(crate) async fn start_catalog(
