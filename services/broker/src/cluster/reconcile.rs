@@ -101,8 +101,22 @@ impl Reconcile {
         directory.revision = catalog.revision();
         directory.next_subscription = catalog.next_subscription();
         broker.shared.directory.send_replace(Arc::new(directory));
+        self.end(&before, &touched);
         self.wake(&touched);
         self.announce(&catalog).await
+    }
+
+    /// What exists no more ends, now that nobody finds it any longer.
+    fn end(&self, before: &Directory, touched: &[Touched]) {
+        let directory = self.broker.directory();
+        for touched in touched {
+            let Touched::Group(group) = touched else { continue };
+            if let Some(home) = before.groups.get(group)
+                && !directory.groups.contains_key(group)
+            {
+                home.end();
+            }
+        }
     }
 
     /// Leaders look whether their groups have all their settings.
@@ -140,7 +154,6 @@ impl Reconcile {
             if let Some(before) = directory.topics.remove(name) {
                 for partition in &before.partitions {
                     directory.groups.remove(&partition.port.id);
-                    partition.port.end();
                 }
             }
             return;
@@ -165,7 +178,6 @@ impl Reconcile {
             let is_gone = |id: &GroupId| !entry.partitions.contains(id);
             for partition in before.partitions.iter().filter(|one| is_gone(&one.port.id)) {
                 directory.groups.remove(&partition.port.id);
-                partition.port.end();
             }
         }
         let topic = self.topic_handle(name, entry, partitions, before.as_ref());
@@ -206,7 +218,6 @@ impl Reconcile {
         {
             directory.queues.remove(name);
             directory.groups.remove(&before.port.id);
-            before.port.end();
         }
         let Some(entry) = entry.cloned() else { return };
         let before = before.filter(|before| before.port.id == entry.group);
@@ -338,6 +349,7 @@ fn touched(catalog: &Catalog, before: &Directory) -> Vec<Touched> {
         let known = before.queues.keys().chain(catalog.queues().keys()).cloned().collect();
         let queues = names(known, Touched::Queue);
         let groups = catalog.groups().keys().chain(catalog.leaving().keys());
+        let groups = groups.chain(before.groups.keys());
         let groups = groups.copied().map(Touched::Group);
         let all: BTreeSet<_> = brokers.chain(topics).chain(queues).chain(groups).collect();
         all.into_iter().collect()
@@ -409,6 +421,13 @@ impl Home {
         match self {
             Self::Queue(queue) => queue.port.place(placement),
             Self::Partition(partition) => partition.port.place(placement),
+        }
+    }
+
+    fn end(&self) {
+        match self {
+            Self::Queue(queue) => queue.port.end(),
+            Self::Partition(partition) => partition.port.end(),
         }
     }
 
