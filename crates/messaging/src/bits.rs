@@ -7,17 +7,27 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Bits {
     /// By number / 64; never 0.
     words: BTreeMap<u64, u64>,
+    /// The word above all of these, which may be 0. Numbers grow and soon go again, so that most
+    /// sets are this one, and need no memory of their own.
+    last: (u64, u64),
 }
 
 impl Bits {
     /// Adds a number. False if it was there.
     pub fn insert(&mut self, number: u64) -> bool {
-        let (word, bit) = split(number);
-        let word = self.words.entry(word).or_default();
+        let (at, bit) = split(number);
+        if self.last.0 < at {
+            let (at, word) = std::mem::replace(&mut self.last, (at, 0));
+            if word != 0 {
+                self.words.insert(at, word);
+            }
+        }
+        let word =
+            if self.last.0 == at { &mut self.last.1 } else { self.words.entry(at).or_default() };
         let new = *word & bit == 0;
         *word |= bit;
         new
@@ -26,6 +36,11 @@ impl Bits {
     /// Takes a number out. False if it was not there.
     pub fn remove(&mut self, number: u64) -> bool {
         let (at, bit) = split(number);
+        if self.last.0 == at {
+            let there = self.last.1 & bit != 0;
+            self.last.1 &= !bit;
+            return there;
+        }
         let Some(word) = self.words.get_mut(&at) else { return false };
         let there = *word & bit != 0;
         *word &= !bit;
@@ -38,33 +53,35 @@ impl Bits {
     /// Whether this number is in it.
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
-        let (word, bit) = split(number);
-        self.words.get(&word).is_some_and(|word| word & bit != 0)
+        let (at, bit) = split(number);
+        let word = if self.last.0 == at { Some(&self.last.1) } else { self.words.get(&at) };
+        word.is_some_and(|word| word & bit != 0)
     }
 
     /// The lowest number.
     #[must_use]
     pub fn first(&self) -> Option<u64> {
-        self.words.first_key_value().map(|(at, word)| at * 64 + u64::from(word.trailing_zeros()))
+        let (at, word) = self.words.first_key_value().map_or(self.last, |(at, word)| (*at, *word));
+        (word != 0).then(|| at * 64 + u64::from(word.trailing_zeros()))
     }
 
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.words.is_empty() && self.last.1 == 0
     }
 
     /// All numbers, the lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.words.iter().flat_map(|(at, word)| ones(at * 64, *word))
+        self.words().flat_map(|(at, word)| ones(at * 64, word))
     }
 
     /// The same as ranges that do not touch.
     #[must_use]
     pub fn ranges(&self) -> Vec<RangeInclusive<u64>> {
         let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
-        for (at, word) in &self.words {
-            for (first, last) in runs(at * 64, *word) {
+        for (at, word) in self.words() {
+            for (first, last) in runs(at * 64, word) {
                 match ranges.last_mut() {
                     Some(range) if *range.end() + 1 == first => *range = *range.start()..=last,
                     _ => ranges.push(first..=last),
@@ -72,6 +89,10 @@ impl Bits {
             }
         }
         ranges
+    }
+
+    fn words(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.words.iter().map(|(at, word)| (*at, *word)).chain([self.last])
     }
 }
 

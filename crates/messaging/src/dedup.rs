@@ -1,29 +1,32 @@
 //! What has been done already: results by key, remembered for a while.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Millis;
 
 /// Results of the last while, by key. When it holds `max` of them, the oldest goes early: a
-/// bound on memory is kept even against a flood of keys.
+/// bound on memory is kept even against a flood of keys. A clone, as snapshots begin with, costs
+/// the same however many there are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Window<V> {
+#[serde(bound(serialize = "V: Serialize", deserialize = "V: Deserialize<'de> + Clone"))]
+pub struct Window<V: Clone> {
     max: usize,
-    results: BTreeMap<Box<str>, (u64, V)>,
+    results: OrdMap<Arc<str>, (u64, V)>,
     /// (until, sequence, key), oldest first. The sequence tells a key's second entry from its
     /// first.
-    order: VecDeque<(Millis, u64, Box<str>)>,
+    order: Vector<(Millis, u64, Arc<str>)>,
     sequence: u64,
 }
 
-impl<V> Window<V> {
+impl<V: Clone> Window<V> {
     /// An empty one that holds up to `max` results.
     #[must_use]
     pub fn new(max: usize) -> Self {
         assert!(0 < max, "a window holds something");
-        Self { max, results: BTreeMap::new(), order: VecDeque::new(), sequence: 0 }
+        Self { max, results: OrdMap::new(), order: Vector::new(), sequence: 0 }
     }
 
     /// The result under this key, if it is still remembered.
@@ -37,8 +40,9 @@ impl<V> Window<V> {
             self.forget_oldest();
         }
         self.sequence += 1;
-        self.results.insert(key.into(), (self.sequence, value));
-        self.order.push_back((until, self.sequence, key.into()));
+        let key: Arc<str> = key.into();
+        self.results.insert(key.clone(), (self.sequence, value));
+        self.order.push_back((until, self.sequence, key));
     }
 
     /// Forgets what is over. Windows of one owner are equally long except after a change of its

@@ -180,7 +180,7 @@ impl Op for QueueLook {
                 messages: machine.0.len(),
                 bytes: machine.0.bytes(),
                 depths: machine.0.dispatcher().depths().collect(),
-                oldest_ms: machine.0.oldest().map(|stored| stored.sent_ms),
+                oldest_ms: machine.0.oldest_ms(),
                 counters: machine.0.counters(),
             }
         };

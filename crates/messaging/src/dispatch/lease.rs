@@ -116,7 +116,7 @@ impl Dispatcher {
     /// Whether this delivery is still the consumer's.
     #[must_use]
     pub fn verdict(&self, id: u64, delivery: u32, epoch: Epoch) -> Verdict {
-        let Some(work) = self.work.get(&id) else { return Verdict::Unknown };
+        let Some(work) = self.look(id) else { return Verdict::Unknown };
         match work.state {
             State::Held { until, epoch: holder, .. }
                 if work.attempts == delivery && holder == epoch && self.now < until =>
@@ -179,7 +179,7 @@ impl Dispatcher {
     /// Keeps a message from consumers without counting a delivery: it is being moved elsewhere.
     /// False if a consumer holds it or it is given up.
     pub fn reserve(&mut self, id: u64, until: Millis) -> bool {
-        let free = self.work.get(&id).is_some_and(|work| {
+        let free = self.look(id).is_some_and(|work| {
             matches!(work.state, State::Ready | State::Waiting { .. } | State::Behind)
         });
         if free {

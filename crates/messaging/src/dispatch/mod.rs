@@ -8,7 +8,11 @@
 //!
 //! Numbers stand for messages: ids in a queue, offsets in a subscription. Smaller ones go first.
 //!
+//! Most messages of a long queue just wait for their turn: no group, no time to live, never
+//! delivered. Of these plain ones nothing is kept but a bit at their priority.
+//!
 //! **Invariant:** a message is in exactly one [`State`], and in exactly the index of that state.
+//! **Invariant:** a message is in `work` exactly if it is not plain.
 //! **Invariant:** of one group at most one message is ready, waiting, held or given up; the others
 //! stand behind it.
 
@@ -132,10 +136,26 @@ struct Work {
     state: State,
 }
 
+impl Work {
+    /// A message that is not in `work`, but ready at this priority.
+    fn plain(priority: u8) -> Self {
+        let spec = Spec { priority, ..Spec::default() };
+        Self { spec, attempts: 0, failed: 0, first_ms: 0, state: State::Ready }
+    }
+
+    /// Whether all that is known of it is its priority. When it was due does not matter any more.
+    fn is_plain(&self) -> bool {
+        let Self { spec, attempts, state, .. } = self;
+        *state == State::Ready && *attempts == 0 && spec.group.is_none() && spec.expires == 0
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Dispatcher {
     work: BTreeMap<u64, Work>,
+    /// Of messages, those that are not in `work` included.
+    len: usize,
     ready: ready::Ready,
     timers: BTreeSet<(Millis, u64)>,
     expiries: BTreeSet<(Millis, u64)>,
@@ -154,8 +174,14 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// A message that may be delivered from now on.
     pub fn add(&mut self, id: u64, spec: Spec) {
-        let state = State::Behind;
-        self.insert(id, Work { spec, attempts: 0, failed: 0, first_ms: 0, state });
+        let work = Work { spec, ..Work::plain(spec.priority) };
+        if work.is_plain() && spec.due <= self.now {
+            self.len += 1;
+            self.ready.insert(spec.priority, id);
+            self.ready.count(&work, 1);
+        } else {
+            self.insert(id, Work { state: State::Behind, ..work });
+        }
     }
 
     /// A message some leader has delivered before: after a restart, or from another node's log.
@@ -193,9 +219,10 @@ impl Dispatcher {
 
     /// A message that is settled or removed. What stood behind it moves up.
     pub fn forget(&mut self, id: u64) {
-        let Some(work) = self.work.get(&id).copied() else { return };
+        let Some(work) = self.look(id) else { return };
         self.leave(id, &work);
         self.work.remove(&id);
+        self.len -= 1;
         self.unreported.remove(&id);
         self.own.remove(&id);
         self.reasons.remove(&id);
@@ -212,6 +239,9 @@ impl Dispatcher {
     /// Forgets every message below this one.
     pub fn forget_below(&mut self, id: u64) {
         while let Some((&first, _)) = self.work.range(..id).next() {
+            self.forget(first);
+        }
+        while let Some(first) = self.ready.below(id) {
             self.forget(first);
         }
     }
@@ -262,19 +292,19 @@ impl Dispatcher {
     /// How many messages it knows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.work.len()
+        self.len
     }
 
     /// Whether it knows none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.work.is_empty()
+        self.len == 0
     }
 
     /// Whether it knows this one.
     #[must_use]
     pub fn knows(&self, id: u64) -> bool {
-        self.work.contains_key(&id)
+        self.look(id).is_some()
     }
 
     /// How often a message it knows has been delivered.
@@ -298,7 +328,7 @@ impl Dispatcher {
     /// Reports progress again that did not reach the log.
     pub fn report_again(&mut self, ids: impl Iterator<Item = u64>) {
         for id in ids {
-            if self.work.contains_key(&id) {
+            if self.knows(id) {
                 self.report(id);
             }
         }
@@ -317,8 +347,8 @@ impl Dispatcher {
     }
 
     fn progress(&self, id: u64, epoch: Epoch) -> Progress {
-        let work = &self.work[&id];
-        let Work { attempts, failed, first_ms, .. } = *work;
+        let work = self.look(id).expect("what is reported is known");
+        let Work { attempts, failed, first_ms, .. } = work;
         let reason = self.reasons.get(&id).cloned();
         let group = work.spec.group;
         let free = Progress {
@@ -341,7 +371,13 @@ impl Dispatcher {
         }
     }
 
+    fn look(&self, id: u64) -> Option<Work> {
+        let plain = || self.ready.priority(id).map(Work::plain);
+        self.work.get(&id).copied().or_else(plain)
+    }
+
     fn insert(&mut self, id: u64, work: Work) {
+        self.len += 1;
         self.work.insert(id, work);
         self.ready.count(&work, 1);
         if 0 < work.spec.expires {
@@ -371,7 +407,7 @@ impl Dispatcher {
 
     /// The only place where a state changes.
     fn enter(&mut self, id: u64, state: State) {
-        let work = *self.work.get(&id).expect("states are entered by messages that are known");
+        let work = self.look(id).expect("states are entered by messages that are known");
         self.leave(id, &work);
         let work = Work { state, ..work };
         match state {
@@ -385,7 +421,11 @@ impl Dispatcher {
             State::Behind => (),
         }
         self.ready.count(&work, 1);
-        self.work.insert(id, work);
+        if work.is_plain() {
+            self.work.remove(&id);
+        } else {
+            self.work.insert(id, work);
+        }
     }
 
     fn leave(&mut self, id: u64, work: &Work) {

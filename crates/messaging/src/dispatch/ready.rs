@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use std::collections::BTreeSet;
-
 use super::{LEVELS, State, Work};
+use crate::bits::Bits;
 
 /// How many messages of one priority stand where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +27,7 @@ pub(super) struct Ready {
 
 #[derive(Clone, Debug, Default)]
 struct Level {
-    ready: BTreeSet<u64>,
+    ready: Bits,
     depth: Depth,
 }
 
@@ -38,17 +37,29 @@ impl Ready {
     }
 
     pub(super) fn remove(&mut self, priority: u8, id: u64) {
-        self.level(priority).ready.remove(&id);
+        self.level(priority).ready.remove(id);
     }
 
     /// The message that goes next.
     pub(super) fn first(&self) -> Option<u64> {
-        self.levels.iter().rev().find_map(|level| level.ready.first().copied())
+        self.levels.iter().rev().find_map(|level| level.ready.first())
+    }
+
+    /// The priority at which this message is ready, if it is.
+    pub(super) fn priority(&self, id: u64) -> Option<u8> {
+        let at = self.levels.iter().rposition(|level| level.ready.contains(id))?;
+        u8::try_from(at).ok()
+    }
+
+    /// A message below this one, if one is ready.
+    pub(super) fn below(&self, id: u64) -> Option<u64> {
+        let firsts = self.levels.iter().filter_map(|level| level.ready.first());
+        firsts.min().filter(|first| *first < id)
     }
 
     /// All of them, in the order they would go.
     pub(super) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.levels.iter().rev().flat_map(|level| &level.ready).copied()
+        self.levels.iter().rev().flat_map(|level| level.ready.iter())
     }
 
     /// Of all [`LEVELS`], the lowest first.

@@ -7,10 +7,12 @@ use consensus::Index;
 use serde::{Deserialize, Serialize};
 
 use super::room::ByAge;
+use super::table::{Removed, Table};
 use super::{IDEMPOTENCY_WINDOW_MS, Outgoing, Queue, QueueCommand, SOURCE_WINDOW_MS, Source};
 use super::{Stored, Why};
+use crate::bits::Bits;
 use crate::config::QueueConfig;
-use crate::dispatch::Progress;
+use crate::dispatch::{Progress, Spec};
 use crate::frame::{self, Decoded};
 use crate::ids::{MessageId, Millis};
 use crate::subscription::SettleReply;
@@ -156,7 +158,7 @@ impl Queue {
     }
 
     fn store_one(&mut self, place: Place, message: &Outgoing) -> MessageId {
-        let Self { state, dispatcher, ages, .. } = self;
+        let Self { state, dispatcher, ages, live, .. } = self;
         let (id, now) = (state.next, state.now);
         // What is moved here has been waited for already.
         let delay = if message.source.is_some() { 0 } else { state.config.delay_ms };
@@ -171,14 +173,15 @@ impl Queue {
             due_ms: if delay == 0 { 0 } else { now.saturating_add(delay) },
             expires_ms: ttl.map_or(0, |ttl| now.saturating_add(ttl)),
             group: message.group.or(state.config.fifo.then_some(0)),
-            source: message.source.filter(|_| message.dead_lettered).map(Box::new),
-            progress: None,
+            source: message.source.filter(|_| message.dead_lettered),
         };
         if let Some(ages) = ages {
-            ages.insert(id.0, &stored);
+            ages.insert(id.0, stored.priority, stored.size);
         }
-        dispatcher.add(id.0, stored.spec());
-        state.table.push(id.0, stored);
+        state.table.push(id.0, &stored);
+        live.insert(stored.index.0);
+        let Stored { priority, group, due_ms: due, expires_ms: expires, .. } = stored;
+        dispatcher.add(id.0, Spec { priority, group, due, expires });
         state.next = MessageId(id.0 + 1);
         state.bytes += message.size.total();
         state.counters.sent += 1;
@@ -204,22 +207,21 @@ impl Queue {
 
     fn delivered(&mut self, progress: &[(u64, Progress)]) -> QueueReply {
         for (id, progress) in progress {
-            let Some(stored) = self.state.table.get_mut(*id) else { continue };
-            let known = attempts(stored);
-            self.state.counters.redelivered += again(known, progress.attempts);
-            let progress = Box::new(progress.following(stored.progress.as_deref()));
+            let Some(slot) = self.state.table.get_mut(*id) else { continue };
+            self.state.counters.redelivered += again(slot.attempts(), progress.attempts);
+            let progress = progress.following(slot.progress());
             if Some(progress.epoch) != self.epoch {
-                self.dispatcher.restore(*id, stored.spec(), &progress);
+                self.dispatcher.restore(*id, slot.spec(), &progress);
             }
-            stored.progress = Some(progress);
+            slot.set_progress(progress);
         }
         QueueReply::Done
     }
 
     fn settle(&mut self, why: Why, items: &[(u64, u32)]) -> Vec<SettleReply> {
         let replies = items.iter().map(|(id, delivery)| {
-            let Some(stored) = self.state.table.get(*id) else { return SettleReply::Unknown };
-            let known = attempts(stored);
+            let Some(slot) = self.state.table.get(*id) else { return SettleReply::Unknown };
+            let known = slot.attempts();
             if *delivery < known {
                 return SettleReply::Late;
             }
@@ -240,17 +242,21 @@ impl Queue {
 
     /// A message is here no more.
     pub(super) fn remove(&mut self, id: MessageId) {
-        let Some(stored) = self.state.table.remove(id.0) else { return };
-        self.state.bytes -= stored.size.total();
+        let Some(Removed { slot, alone }) = self.state.table.remove(id.0) else { return };
+        self.state.bytes -= slot.size().total();
         self.dispatcher.forget(id.0);
+        if alone {
+            self.live.remove(slot.index().0);
+        }
         if let Some(ages) = &mut self.ages {
-            ages.remove(id.0, &stored);
+            ages.remove(id.0, slot.priority(), slot.size());
         }
     }
 
     fn purge(&mut self) -> QueueReply {
         let removed = self.len();
-        self.state.table = super::Table::default();
+        self.state.table = Table::default();
+        self.live = Bits::default();
         self.state.bytes = 0;
         self.ages = ByAge::of(&self.state.config, &self.state.table);
         self.state.counters.purged += removed;
@@ -308,10 +314,6 @@ enum Known {
     Before(MessageId),
     /// As this earlier message of the same send.
     Here(usize),
-}
-
-fn attempts(stored: &Stored) -> u32 {
-    stored.progress.as_ref().map_or(0, |progress| progress.attempts)
 }
 
 /// How many redeliveries lie between what was known and this delivery.

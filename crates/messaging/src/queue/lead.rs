@@ -53,8 +53,8 @@ impl Queue {
         let taken = self.dispatcher.take(max.min(allowed), until, epoch);
         let capped = allowed < max && taken.len() == allowed;
         let receipts = taken.into_iter().map(|taken| {
-            let stored = self.state.table.get(taken.id).cloned();
-            Receipt { taken, stored: stored.expect("what is dispatched is in the table") }
+            let slot = self.state.table.get(taken.id).expect("what is dispatched is in the table");
+            Receipt { taken, stored: slot.stored() }
         });
         let (receipts, next_due) = (receipts.collect(), self.dispatcher.next_due());
         Ok(Received { epoch, receipts, next_due, capped })
@@ -114,7 +114,7 @@ impl Queue {
             return Vec::new();
         }
         let stored = |doomed: Doomed| {
-            let stored = self.state.table.get(doomed.id)?.clone();
+            let stored = self.state.table.get(doomed.id)?.stored();
             Some((doomed, stored))
         };
         self.dispatcher.doomed(max).into_iter().filter_map(stored).collect()
@@ -126,7 +126,7 @@ impl Queue {
         let upcoming = self.dispatcher.upcoming().take(max);
         upcoming
             .filter_map(|id| {
-                let stored = self.state.table.get(id)?.clone();
+                let stored = self.state.table.get(id)?.stored();
                 Some((MessageId(id), self.dispatcher.attempts(id), stored))
             })
             .collect()
@@ -150,11 +150,11 @@ impl Queue {
         self.advance(now);
         let Self { state, dispatcher, .. } = self;
         let mut reserved = Vec::new();
-        for (id, stored) in state.table.iter() {
-            let from = stored.source.as_ref().map(|source| source.group);
+        for (id, slot) in state.table.iter() {
+            let from = slot.source().map(|source| source.group);
             let wanted = group.is_none_or(|group| from == Some(group));
             if wanted && dispatcher.reserve(id, now.saturating_add(RESERVED_MS)) {
-                reserved.push((MessageId(id), dispatcher.attempts(id), stored.clone()));
+                reserved.push((MessageId(id), dispatcher.attempts(id), slot.stored()));
                 if max <= reserved.len() {
                     break;
                 }

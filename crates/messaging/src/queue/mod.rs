@@ -1,6 +1,7 @@
 //! A queue: messages until they are settled, by priority, with delays, groups and a capacity.
 //!
-//! Bodies stay in the log; the queue keeps [`Stored`] of each message, about a hundred bytes.
+//! Bodies stay in the log. Beside them a message takes some 50 bytes, as long as it is a plain one
+//! that waits its turn; a group, a delay, a time to live or a delivery costs about 150 more.
 //! What is replicated: the messages, the progress of those delivered, the dedup window, counters.
 //! What is the leader's own: the [`Dispatcher`].
 //!
@@ -17,16 +18,16 @@ use std::ops::RangeInclusive;
 use consensus::Index;
 use serde::{Deserialize, Serialize};
 
+use crate::bits::Bits;
 use crate::config::QueueConfig;
 use crate::dedup::Window;
-use crate::dispatch::{Dispatcher, LEVELS, Progress, Spec};
+use crate::dispatch::{Dispatcher, LEVELS, Progress};
 use crate::frame::RecordSize;
 use crate::ids::{Epoch, MessageId, Millis};
-use crate::ranges::Ranges;
+use table::Table;
 
 pub use apply::{QueueReply, Refused, SendReply};
 pub use lead::{Receipt, Received};
-pub use table::Table;
 
 /// Most dedup ids remembered at once, per queue; then the oldest go early.
 pub const MAX_DEDUP_IDS: usize = 1_000_000;
@@ -117,8 +118,8 @@ pub enum Why {
     Redriven,
 }
 
-/// What a queue keeps of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a queue keeps of a message, beside its deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The log entry that holds it.
     pub index: Index,
@@ -137,16 +138,7 @@ pub struct Stored {
     /// The hash of its group.
     pub group: Option<u64>,
     /// Where it was dead-lettered from.
-    pub source: Option<Box<Source>>,
-    /// Its deliveries, if there were any.
-    pub progress: Option<Box<Progress>>,
-}
-
-impl Stored {
-    fn spec(&self) -> Spec {
-        let Self { priority, group, due_ms, expires_ms, .. } = *self;
-        Spec { priority, group, due: due_ms, expires: expires_ms }
-    }
+    pub source: Option<Source>,
 }
 
 /// What has happened so far.
@@ -194,6 +186,8 @@ struct State {
 pub struct Queue {
     state: State,
     dispatcher: Dispatcher,
+    /// The log entries that hold a message. Follows from the table.
+    live: Bits,
     /// Kept only by a queue that drops its oldest.
     ages: Option<room::ByAge>,
     /// The life in which this node leads, if it does.
@@ -221,7 +215,8 @@ impl Queue {
             results: Window::new(MAX_IDEMPOTENCY_KEYS),
             counters: Counters::default(),
         };
-        Self { state, dispatcher: Dispatcher::default(), ages: None, epoch: None }
+        let (dispatcher, live) = (Dispatcher::default(), Bits::default());
+        Self { state, dispatcher, live, ages: None, epoch: None }
     }
 
     /// From now on this node hands out messages, and `epoch` names this life of it. Call it once
@@ -235,8 +230,8 @@ impl Queue {
     pub fn follow(&mut self) {
         self.epoch = None;
         for id in self.dispatcher.disown() {
-            if let Some(stored) = self.state.table.get(id) {
-                self.dispatcher.put(id, stored.spec(), stored.progress.as_deref());
+            if let Some(slot) = self.state.table.get(id) {
+                self.dispatcher.put(id, slot.spec(), slot.progress());
             }
         }
     }
@@ -279,14 +274,14 @@ impl Queue {
 
     /// A message it holds.
     #[must_use]
-    pub fn get(&self, id: MessageId) -> Option<&Stored> {
-        self.state.table.get(id.0)
+    pub fn get(&self, id: MessageId) -> Option<Stored> {
+        self.state.table.get(id.0).map(table::Slot::stored)
     }
 
-    /// The oldest message.
+    /// When the oldest message was sent.
     #[must_use]
-    pub fn oldest(&self) -> Option<&Stored> {
-        self.state.table.iter().next().map(|(_, stored)| stored)
+    pub fn oldest_ms(&self) -> Option<Millis> {
+        self.state.table.iter().next().map(|(_, slot)| slot.sent_ms())
     }
 
     /// Who holds what, as this leader knows it.
@@ -298,23 +293,8 @@ impl Queue {
     /// The entries whose bodies are still read from the log.
     #[must_use]
     pub fn retained(&self) -> Vec<RangeInclusive<Index>> {
-        let mut indexes = Ranges::default();
-        let mut run: Option<(u64, u64)> = None;
-        // Ids and log indexes grow together, so neighbours make one run.
-        for (_, Stored { index: Index(index), .. }) in self.state.table.iter() {
-            match &mut run {
-                Some((_, last)) if *index == *last || *index == *last + 1 => *last = *index,
-                _ => {
-                    if let Some((first, last)) = run.replace((*index, *index)) {
-                        indexes.insert(first, last);
-                    }
-                }
-            }
-        }
-        if let Some((first, last)) = run {
-            indexes.insert(first, last);
-        }
-        indexes.iter().map(|range| Index(*range.start())..=Index(*range.end())).collect()
+        let ranges = self.live.ranges().into_iter();
+        ranges.map(|range| Index(*range.start())..=Index(*range.end())).collect()
     }
 
     /// A copy of the replicated state, to be encoded later and elsewhere.
@@ -327,11 +307,13 @@ impl Queue {
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), crate::snapshot::SnapshotError> {
         self.state = crate::snapshot::decode(snapshot)?;
         self.ages = room::ByAge::of(&self.state.config, &self.state.table);
+        self.live = Bits::default();
         self.dispatcher.clear();
-        for (id, stored) in self.state.table.iter() {
-            match &stored.progress {
-                Some(progress) => self.dispatcher.restore(id, stored.spec(), progress),
-                None => self.dispatcher.add(id, stored.spec()),
+        for (id, slot) in self.state.table.iter() {
+            self.live.insert(slot.index().0);
+            match slot.progress() {
+                Some(progress) => self.dispatcher.restore(id, slot.spec(), progress),
+                None => self.dispatcher.add(id, slot.spec()),
             }
         }
         Ok(())

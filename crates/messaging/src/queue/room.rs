@@ -1,9 +1,11 @@
 //! Whether a send fits, and what it takes the place of.
 
-use super::{Outgoing, Queue, Refused, Stored, Table};
+use super::table::Table;
+use super::{Outgoing, Queue, Refused};
 use crate::bits::Bits;
 use crate::config::{Overflow, QueueConfig};
 use crate::dispatch::LEVELS;
+use crate::frame::RecordSize;
 use crate::ids::MessageId;
 
 /// All messages of a queue, by priority and age: what a queue that drops its oldest asks. It
@@ -27,24 +29,24 @@ impl ByAge {
             return None;
         }
         let mut ages = Self { levels: vec![Level::default(); LEVELS] };
-        for (id, stored) in table.iter() {
-            ages.insert(id, stored);
+        for (id, slot) in table.iter() {
+            ages.insert(id, slot.priority(), slot.size());
         }
         Some(ages)
     }
 
-    pub(super) fn insert(&mut self, id: u64, stored: &Stored) {
-        let level = &mut self.levels[usize::from(stored.priority)];
+    pub(super) fn insert(&mut self, id: u64, priority: u8, size: RecordSize) {
+        let level = &mut self.levels[usize::from(priority)];
         level.ids.insert(id);
         level.len += 1;
-        level.bytes += stored.size.total();
+        level.bytes += size.total();
     }
 
-    pub(super) fn remove(&mut self, id: u64, stored: &Stored) {
-        let level = &mut self.levels[usize::from(stored.priority)];
+    pub(super) fn remove(&mut self, id: u64, priority: u8, size: RecordSize) {
+        let level = &mut self.levels[usize::from(priority)];
         level.ids.remove(id);
         level.len -= 1;
-        level.bytes -= stored.size.total();
+        level.bytes -= size.total();
     }
 
     /// What goes first, of priorities up to this one.

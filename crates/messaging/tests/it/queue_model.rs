@@ -1,5 +1,7 @@
 //! A queue against a list that is searched from end to end.
 
+use std::collections::BTreeSet;
+
 use messaging::config::{Backoff, Overflow, Policy, QueueConfig};
 use messaging::dispatch::Release;
 use messaging::ids::MessageId;
@@ -328,6 +330,12 @@ impl Both {
         assert_eq!(depth.doomed, count(|message| message.doomed));
         let waiting = count(|message| message.held_until.is_none() && !message.doomed);
         assert_eq!(depth.ready + depth.delayed, waiting);
+        assert_eq!(self.host.queue.dispatcher().len(), self.model.messages.len());
+        let index = |message: &Naive| self.host.queue.get(MessageId(message.id)).unwrap().index.0;
+        let live: BTreeSet<u64> = self.model.messages.iter().map(index).collect();
+        let retained = self.host.queue.retained().into_iter();
+        let retained: Vec<u64> = retained.flat_map(|it| it.start().0..=it.end().0).collect();
+        assert_eq!(retained, Vec::from_iter(live));
     }
 }
 
