@@ -108,6 +108,10 @@ found! {
     m33_unreachable_kept: UnreachableKept
         by scenario(process::a_member_that_comes_back_is_tried_again);
     m34_strangers_ignored: StrangersIgnored by simulation(SEEDS);
+    m36_leaving_forgets: LeavingForgets
+        by scenario(bugs::who_comes_back_elects_nobody_who_has_less_than_it_had);
+    m37_forgotten_ignored: ForgottenIgnored
+        by scenario(bugs::who_comes_back_elects_nobody_who_has_less_than_it_had);
     m35_removed_keep_quiet: RemovedKeepQuiet
         by scenario(bugs::a_removed_leader_with_the_best_log_begins_once_more);
 }

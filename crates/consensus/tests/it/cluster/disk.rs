@@ -36,6 +36,8 @@ pub(crate) struct Disk {
     pub(crate) snapshot: Option<Snapshot>,
     /// Submitted, not durable.
     pub(crate) pending: VecDeque<(Ticket, Vec<Write>)>,
+    /// What it had before it left the group, and confirmed then.
+    former: Vec<(Index, Term)>,
 }
 
 impl Disk {
@@ -120,6 +122,21 @@ impl Disk {
     /// Whether this entry is in the durable log, or under its snapshot.
     pub(crate) fn has(&self, index: Index, term: Term) -> bool {
         index < self.base.0 || self.term(index) == Some(term)
+    }
+
+    /// Whether it has this entry, or had it when it left.
+    pub(crate) fn had(&self, index: Index, term: Term) -> bool {
+        self.has(index, term) || self.former.contains(&(index, term))
+    }
+
+    /// The node is no member any more: the log goes, what was promised stays.
+    pub(crate) fn leave(&mut self) {
+        let last = self.last();
+        let last_term = self.term(last).unwrap_or_default();
+        let mut former = std::mem::take(&mut self.former);
+        former.extend(self.log.iter().map(|entry| (entry.index, entry.term)));
+        *self =
+            Self { hard_state: self.hard_state.left(last_term, last), former, ..Self::default() };
     }
 
     /// Entries through `through` go; a snapshot covers them.

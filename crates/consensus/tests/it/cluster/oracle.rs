@@ -295,7 +295,7 @@ impl Oracle {
         let last = *self.committed.last().expect("it was just added");
         ensure!(last == term, "{id} commits {commit} of term {last} in term {term}");
         let have: NodeSet =
-            others.filter(|other| other.disk.has(commit, last)).map(|other| other.id).collect();
+            others.filter(|other| other.disk.had(commit, last)).map(|other| other.id).collect();
         let membership = &store.membership;
         ensure!(is_quorum(membership, &have), "{id} commits {commit}, durable only on {have:?}");
         Ok(())

@@ -77,6 +77,13 @@ impl Store {
         self.disk.crash();
     }
 
+    /// The node is no member any more, and its process has ended.
+    pub(crate) fn leave(&mut self) {
+        self.disk.leave();
+        self.machine = Machine::default();
+        self.commit = Index::ZERO;
+    }
+
     /// Does what it can by itself, and says what others have to do.
     pub(crate) fn perform(&mut self, effect: Effect) -> Option<Wish> {
         Some(match effect {

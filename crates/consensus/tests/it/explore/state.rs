@@ -510,6 +510,13 @@ impl State {
         &self.nodes[at].store
     }
 
+    /// A node that is no member any more lets its log go, and nothing of it is on its way. To be
+    /// started again.
+    pub(crate) fn leave(&mut self, at: usize) {
+        self.lose(|from, to, _| from == at || to == at);
+        Arc::make_mut(&mut self.nodes[at]).store.leave();
+    }
+
     /// What is on its way: from, to, what.
     pub(crate) fn letters(&self) -> Vec<(usize, usize, &Message)> {
         self.letters

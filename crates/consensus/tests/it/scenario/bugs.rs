@@ -404,6 +404,42 @@ pub(crate) fn a_removed_leader_with_the_best_log_begins_once_more() {
     assert!(cluster.leads(3) || cluster.leads(4));
 }
 
+/// Ours: 3 confirms that it is replaced by 4, leaves, and comes back with an empty log. 2 has not
+/// heard of it and still counts on the vote of 3, while 1, who has, is gone: 3 must not help 2 to
+/// lead what the others have moved on from.
+#[test]
+pub(crate) fn who_comes_back_elects_nobody_who_has_less_than_it_had() {
+    let mut cluster = Cluster::with_others(3, 1);
+    cluster.elect(1);
+    assert!(cluster.change(1, add(4)));
+    cluster.settle();
+    cluster.cut(&[2]);
+    cluster.change_all(1, &[promote(4), remove(3)]);
+    cluster.settle();
+    cluster.retry(1);
+    cluster.settle();
+    assert_eq!(cluster.commit(1), cluster.last(1), "1 and 4 decide now");
+    cluster.leave(3);
+    assert!(cluster.change(1, add(3)));
+    // It has met the leader, and has nothing yet.
+    cluster.settle_but(|from, _, _| from == 3);
+    assert_eq!((cluster.last(3), cluster.term(3)), (0, cluster.term(1)));
+    // 1 hears nobody from here on, and 2 hears 3 again.
+    cluster.cut(&[1, 4]);
+    for node in [2, 3] {
+        cluster.input(node, |raft| raft.handle_node_silent(NodeId(1)));
+    }
+    cluster.campaign(2, |_, _, _| false);
+    cluster.campaign(3, |_, _, _| false);
+    assert!(!cluster.leads(2) && !cluster.leads(3));
+    // With the others there is a leader again, and 3 gets everything.
+    cluster.cut(&[]);
+    cluster.elect(1);
+    cluster.retry(1);
+    cluster.settle();
+    assert_eq!(cluster.last(3), cluster.last(1));
+}
+
 impl Cluster {
     /// `node` leads and writes, while `without` hears nothing; these messages stay on their way.
     fn elect_without(

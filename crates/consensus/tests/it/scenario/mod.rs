@@ -186,6 +186,13 @@ impl Cluster {
         self.act(Action::Crash(node - 1, 0));
     }
 
+    /// It is no member any more: it lets its log go and starts again.
+    #[track_caller]
+    pub(crate) fn leave(&mut self, node: usize) {
+        self.state.leave(node - 1);
+        self.crash(node);
+    }
+
     #[track_caller]
     pub(crate) fn compact(&mut self, node: usize) -> bool {
         self.act(Action::Compact(node - 1))
@@ -200,6 +207,12 @@ impl Cluster {
     pub(crate) fn change(&mut self, node: usize, change: Change) -> bool {
         self.state.budget.changes = vec![change];
         self.act(Action::Change(node - 1))
+    }
+
+    /// Several changes as one.
+    #[track_caller]
+    pub(crate) fn change_all(&mut self, node: usize, changes: &[Change]) {
+        self.input(node, |raft| assert!(raft.change(changes).is_ok(), "it leads and may"));
     }
 
     #[track_caller]

@@ -1,7 +1,7 @@
 //! What goes wrong, and what operators do meanwhile.
 
 use bytes::Bytes;
-use consensus::{Change, Membership, NodeId, NodeSet};
+use consensus::{Change, Index, Membership, NodeId, NodeSet, Raft};
 
 use super::plan::Fault;
 use super::world::{Check, ELECTION_MS, Event, GROUP, MAX_NODES, Node, World};
@@ -46,6 +46,7 @@ impl World {
             }),
             Some(Fault::Wipe) => self.wipe(node),
             Some(Fault::Refuse) => self.refuse(node),
+            Some(Fault::Leave) => self.leave(),
         }
     }
 
@@ -186,6 +187,34 @@ impl World {
         self.counts.wipes += 1;
         let id = self.add_node(None);
         self.change(&[Change::AddLearner { node: id, info: Bytes::new() }]).map(drop)
+    }
+
+    /// Only who is no member of the newest committed membership, with no change under way; and
+    /// nothing of its former life is on its way any more. It is made a member again soon.
+    fn leave(&mut self) -> Check {
+        let Some(status) = self.leader().and_then(|leader| self.raft(leader)).map(Raft::status)
+        else {
+            return Ok(());
+        };
+        let is_settled =
+            status.membership_index <= status.commit && status.commit == self.oracle.committed();
+        let may_leave = |node: &Node| {
+            let id = node.store.id;
+            let has_log = node.store.disk.last() != Index::ZERO;
+            !node.is_wiped && has_log && !status.membership.is_member(id)
+        };
+        let gone: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| may_leave(&self.nodes[*node])).collect();
+        let Some(&node) = self.rng.pick(&gone).filter(|_| is_settled) else {
+            return self.change_something();
+        };
+        self.crash(node)?;
+        self.network.disconnect(node);
+        self.nodes[node].store.leave();
+        self.counts.leaves += 1;
+        self.events.add(self.now + 1, Event::Start { node });
+        let again = NodeId(node as u64 + 1);
+        self.change(&[Change::AddLearner { node: again, info: Bytes::new() }]).map(drop)
     }
 
     fn refuse(&mut self, node: usize) -> Check {

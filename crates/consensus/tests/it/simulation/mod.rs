@@ -73,6 +73,7 @@ impl Counts {
         self.snapshots += other.snapshots;
         self.installs += other.installs;
         self.wipes += other.wipes;
+        self.leaves += other.leaves;
         self.loads += other.loads;
         self.elections += other.elections;
         self.writes += other.writes;
@@ -90,6 +91,7 @@ impl Counts {
             ("snapshot", self.snapshots),
             ("install", self.installs),
             ("lost disk", self.wipes),
+            ("log let go", self.leaves),
             ("load from disk", self.loads),
             ("election", self.elections),
             ("write", self.writes),

@@ -48,11 +48,13 @@ pub(crate) enum Fault {
     Resign,
     /// A disk is lost for good; a new node takes the place.
     Wipe,
+    /// A node that is no member any more lets its log go; it may be made one again.
+    Leave,
     /// A broken connection is noticed at once.
     Refuse,
 }
 
-const ALL: [(Fault, u32); 13] = [
+const ALL: [(Fault, u32); 14] = [
     (Fault::Crash, 10),
     (Fault::CrashAll, 1),
     (Fault::Pause, 5),
@@ -66,6 +68,7 @@ const ALL: [(Fault, u32); 13] = [
     (Fault::Resign, 2),
     (Fault::Wipe, 1),
     (Fault::Refuse, 3),
+    (Fault::Leave, 10),
 ];
 
 impl Plan {

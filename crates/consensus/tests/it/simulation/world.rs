@@ -71,6 +71,7 @@ pub(crate) struct Counts {
     pub(crate) snapshots: u64,
     pub(crate) installs: u64,
     pub(crate) wipes: u64,
+    pub(crate) leaves: u64,
     pub(crate) loads: u64,
     pub(crate) elections: u64,
     pub(crate) writes: u64,
