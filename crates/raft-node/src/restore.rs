@@ -95,7 +95,7 @@ fn reset(
     machine: Bytes,
 ) -> Result<OnDisk, StartError> {
     let (index, term) = (snapshot.index, snapshot.term);
-    let durable = submit(wal, vec![Write::Reset { group, next: index.next(), term }])?;
+    let durable = submit(wal, vec![Write::reset(group, index.next(), term)])?;
     let raft = Restored {
         hard_state,
         base: (index, term),

@@ -177,7 +177,7 @@ async fn begin(
     })?;
     let hard_state = HardState { term, commit: index, ..HardState::default() };
     let token = wal.submit(vec![
-        Write::Reset { group, next: index.next(), term },
+        Write::reset(group, index.next(), term),
         Write::HardState { group, hard_state },
     ])?;
     let mut durable = wal.durable();

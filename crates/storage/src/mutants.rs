@@ -24,6 +24,12 @@ pub enum Mutant {
     PayloadUnchecked,
     /// A compaction drops what it was told to keep.
     KeptDropped,
+    /// A reset drops what it was told to keep.
+    ResetDropsKept,
+    /// A log that was being filled when its process ended is taken for whole.
+    FillingForgotten,
+    /// What is filled in does not end the run it falls into.
+    RefillNoSplit,
     /// A compaction also drops the entry after it.
     CompactOneMore,
     /// Rewritten segments are given up before the move is logged.

@@ -42,8 +42,9 @@ pub enum Write {
         /// earlier compaction has dropped does not come back.
         keep: Vec<RangeInclusive<Index>>,
     },
-    /// Drops every entry: a snapshot was installed, and the log goes on behind it. Heals a group
-    /// whose entries were damaged; the hard state stays.
+    /// Drops the entries, except those in `keep`: a snapshot is installed, and the log goes on
+    /// behind it. Heals a group whose entries were damaged, of which nothing is kept; the hard state
+    /// stays. See also [`Write::reset`].
     Reset {
         /// Whose log.
         group: GroupId,
@@ -51,6 +52,25 @@ pub enum Write {
         next: Index,
         /// The term of the snapshot's last entry.
         term: Term,
+        /// What the snapshot's reader still reads, of which this log may have a part already: sorted,
+        /// disjoint. The caller vouches that what this log has of it is what the snapshot means.
+        keep: Vec<RangeInclusive<Index>>,
+        /// Entries that the snapshot's reader needs are still missing: [`Write::Refill`] brings
+        /// them, [`Write::Filled`] ends that. Until then the group says so after every start.
+        filling: bool,
+    },
+    /// Adds entries below the next index, from another member's log, to one that was reset as
+    /// `filling`. An entry that is there already is left as it is.
+    Refill {
+        /// Whose log.
+        group: GroupId,
+        /// In ascending order, with gaps.
+        entries: Vec<Entry>,
+    },
+    /// Nothing is missing any more of what the snapshot's reader needs.
+    Filled {
+        /// Whose log.
+        group: GroupId,
     },
     /// Forgets the group. Its id is never used again. Unknown groups are fine.
     Remove {
@@ -60,6 +80,12 @@ pub enum Write {
 }
 
 impl Write {
+    /// A reset that drops every entry.
+    #[must_use]
+    pub const fn reset(group: GroupId, next: Index, term: Term) -> Self {
+        Self::Reset { group, next, term, keep: Vec::new(), filling: false }
+    }
+
     /// The group that this changes.
     #[must_use]
     pub const fn group(&self) -> GroupId {
@@ -69,6 +95,8 @@ impl Write {
             | Self::Truncate { group, .. }
             | Self::Compact { group, .. }
             | Self::Reset { group, .. }
+            | Self::Refill { group, .. }
+            | Self::Filled { group }
             | Self::Remove { group } => *group,
         }
     }
@@ -104,6 +132,8 @@ pub struct GroupState {
     pub compacted_term: Term,
     /// What a compaction kept below `first`: sorted, disjoint.
     pub retained: Vec<RangeInclusive<Index>>,
+    /// It was reset behind a snapshot whose reader needs entries that are still missing here.
+    pub filling: bool,
     /// Damaged on disk: it must neither vote nor serve until it is reset or removed.
     pub faulty: Option<Fault>,
 }

@@ -133,11 +133,8 @@ fn reconcile(log: &Log, applied: &Applied, role: Role) -> Result<GroupState, Sta
         problem,
         "the log begins anew after the store's state; the primary has the rest"
     );
-    let reset = storage::Write::Reset {
-        group: GROUP,
-        next: head.index().next(),
-        term: consensus::Term(head.position.epoch.0),
-    };
+    let epoch = consensus::Term(head.position.epoch.0);
+    let reset = storage::Write::reset(GROUP, head.index().next(), epoch);
     let failed = |error| StartError::with_source("cannot reset the log", error);
     log.wal().submit(vec![reset]).map_err(failed)?;
     Ok(GroupState { first: head.index().next(), last: head.index(), faulty: None, ..state })
@@ -151,6 +148,7 @@ fn empty() -> GroupState {
         last_term: consensus::Term(0),
         compacted_term: consensus::Term(0),
         retained: Vec::new(),
+        filling: false,
         faulty: None,
     }
 }

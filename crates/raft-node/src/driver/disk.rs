@@ -205,7 +205,7 @@ impl Disk {
         if let Some(hard_state) = promise {
             self.collect(Write::HardState { group, hard_state }, 64);
         }
-        self.collect(Write::Reset { group, next, term }, 64);
+        self.collect(Write::reset(group, next, term), 64);
         self.chunk().done.tickets.push((group, ticket));
         behind.into_iter().for_each(|persist| self.persist(group, persist));
     }
@@ -228,7 +228,7 @@ impl Disk {
         let state = self.wal.group(group);
         if let Some(GroupState { hard_state, last, last_term, .. }) = state {
             let hard_state = hard_state.left(last_term, last);
-            self.collect(Write::Reset { group, next: Index(1), term: Term(0) }, 64);
+            self.collect(Write::reset(group, Index(1), Term(0)), 64);
             self.collect(Write::HardState { group, hard_state }, 64);
         }
         self.chunk().done.removed.push(done);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use consensus::{GroupId, Index};
+use consensus::{Entry, GroupId, Index};
 
 use super::format::{BATCH_OVERHEAD, RECORD};
 use super::state::{Group, State};
@@ -22,11 +22,15 @@ struct Head {
     base: u64,
     last: u64,
     fault: Option<Fault>,
+    filling: bool,
 }
 
 impl Admission {
     pub(crate) fn new(state: &State) -> Self {
-        let head = |log: &Group| Head { base: log.base, last: log.last, fault: log.fault.clone() };
+        let head = |log: &Group| {
+            let Group { base, last, filling, .. } = *log;
+            Head { base, last, fault: log.fault.clone(), filling }
+        };
         Self { heads: state.groups.iter().map(|(group, log)| (*group, head(log))).collect() }
     }
 
@@ -101,15 +105,35 @@ fn check(write: &Write, head: Option<Head>) -> Result<Option<Head>, SubmitError>
             }
             head.base = head.base.max(through.0);
         }
-        Write::Reset { next, .. } => {
+        Write::Reset { next, filling, .. } => {
             if next.0 == 0 {
                 return wrong(1, *next);
             }
-            head = Head { base: next.0 - 1, last: next.0 - 1, fault: None };
+            let (base, filling) = (next.0 - 1, *filling);
+            head = Head { base, last: base, fault: None, filling };
         }
+        Write::Refill { entries, .. } => {
+            if let Err((expected, found)) = check_refill(&head, entries) {
+                return wrong(expected, found);
+            }
+        }
+        Write::Filled { .. } => head.filling = false,
         Write::Remove { .. } => return Ok(None),
     }
     Ok(Some(head))
+}
+
+/// Entries that are filled in stand below the log, in order, while it is being filled. Else what was
+/// expected, and what was found.
+fn check_refill(head: &Head, entries: &[Entry]) -> Result<(), (u64, Index)> {
+    let mut least = 1;
+    for entry in entries {
+        if !head.filling || entry.index.0 < least || head.base < entry.index.0 {
+            return Err((least, entry.index));
+        }
+        least = entry.index.0 + 1;
+    }
+    Ok(())
 }
 
 /// Bytes that these writes take on disk at most, if they make a batch of their own.
@@ -119,10 +143,10 @@ pub(crate) fn encoded_len(writes: &[Write]) -> usize {
 
 fn write_len(write: &Write) -> usize {
     match write {
-        Write::Append { entries, .. } => {
+        Write::Append { entries, .. } | Write::Refill { entries, .. } => {
             entries.iter().map(|entry| RECORD + entry.payload.len()).sum()
         }
-        Write::Compact { keep, .. } => RECORD + 10 + 20 * keep.len(),
+        Write::Compact { keep, .. } | Write::Reset { keep, .. } => RECORD + 10 + 20 * keep.len(),
         _ => RECORD + 16,
     }
 }
@@ -141,8 +165,10 @@ pub(crate) enum Purpose {
 impl Purpose {
     /// Of these writes; `freeing` is the caller's word that their entries let others go.
     pub(crate) fn of(writes: &[Write], freeing: bool) -> Self {
-        let adds =
-            |write: &Write| matches!(write, Write::Append { entries, .. } if !entries.is_empty());
+        let adds = |write: &Write| match write {
+            Write::Append { entries, .. } | Write::Refill { entries, .. } => !entries.is_empty(),
+            _ => false,
+        };
         match (writes.iter().any(adds), freeing) {
             (false, _) => Self::Upkeep,
             (true, false) => Self::Grow,
@@ -155,7 +181,6 @@ impl Purpose {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use consensus::Entry;
     use consensus::Term;
 
     const GROUP: GroupId = GroupId(1);
@@ -191,7 +216,7 @@ mod tests {
         admission.mark(GROUP, Fault { file: "f".to_owned(), offset: 7 });
         let error = admission.admit(&[append(4..=4)]).unwrap_err();
         assert!(matches!(error, SubmitError::Faulty { .. }), "{error}");
-        let reset = Write::Reset { group: GROUP, next: Index(10), term: Term(2) };
+        let reset = Write::reset(GROUP, Index(10), Term(2));
         admission.admit(&[reset, append(10..=10)]).unwrap();
     }
 

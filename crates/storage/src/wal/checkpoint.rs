@@ -6,6 +6,7 @@ use consensus::{GroupId, HardState, Index, NodeId, Term};
 
 use super::codec::{Decoder, Encoder};
 use super::format::{Kind, RecordHeader};
+use super::ranges::Ranges;
 use super::state::{Group, Install, Op, Segment, State};
 use crate::error::Fault;
 
@@ -42,6 +43,10 @@ pub(crate) fn encode(state: &State) -> Vec<u8> {
     encoder.into_bytes()
 }
 
+/// What is special about a group.
+const HAS_FAULT: u64 = 1;
+const IS_FILLING: u64 = 2;
+
 fn encode_group(encoder: &mut Encoder, group: &Group) {
     let HardState { term, commit, .. } = group.hard_state;
     encoder.number(term.0);
@@ -50,7 +55,8 @@ fn encode_group(encoder: &mut Encoder, group: &Group) {
     for number in [group.base, group.base_term, group.last, group.last_term] {
         encoder.number(number);
     }
-    encoder.flag(group.fault.is_some());
+    let has_fault = u64::from(group.fault.is_some());
+    encoder.number(HAS_FAULT * has_fault + IS_FILLING * u64::from(group.filling));
     if let Some(fault) = &group.fault {
         encoder.text(&fault.file);
         encoder.number(fault.offset);
@@ -113,7 +119,12 @@ fn decode_group(decoder: &mut Decoder<'_>) -> Option<Group> {
         last_term: decoder.number()?,
         ..Group::default()
     };
-    if decoder.flag()? {
+    let has = decoder.number()?;
+    if HAS_FAULT + IS_FILLING < has {
+        return None;
+    }
+    group.filling = has & IS_FILLING != 0;
+    if has & HAS_FAULT != 0 {
         group.fault = Some(Fault { file: decoder.text()?, offset: decoder.number()? });
     }
     group.retained = decoder.ranges()?;
@@ -134,7 +145,12 @@ pub(crate) fn encode_op(op: &Op) -> (RecordHeader, Vec<u8>) {
             encoder.ranges(keep);
             RecordHeader::new(Kind::Compact, group.0, 0, *through)
         }
-        Op::Reset { group, next, term } => RecordHeader::new(Kind::Reset, group.0, *term, *next),
+        Op::Reset { group, next, term, keep, filling } => {
+            encoder.ranges(keep);
+            encoder.flag(*filling);
+            RecordHeader::new(Kind::Reset, group.0, *term, *next)
+        }
+        Op::Filled { group } => RecordHeader::new(Kind::Filled, group.0, 0, 0),
         Op::Remove { group } => RecordHeader::new(Kind::Remove, group.0, 0, 0),
         Op::Install(install) => {
             encoder.number(install.end);
@@ -162,7 +178,15 @@ pub(crate) fn decode_op(header: &RecordHeader, payload: &[u8]) -> Option<Op> {
         }
         Kind::Truncate => Op::Truncate { group, from: header.index },
         Kind::Compact => Op::Compact { group, through: header.index, keep: decoder.ranges()? },
-        Kind::Reset => Op::Reset { group, next: header.index, term: header.term },
+        Kind::Reset => {
+            let (next, term) = (header.index, header.term);
+            let (keep, filling) = match decoder.is_empty() {
+                true => (Ranges::default(), false),
+                false => (decoder.ranges()?, decoder.flag()?),
+            };
+            Op::Reset { group, next, term, keep, filling }
+        }
+        Kind::Filled => Op::Filled { group },
         Kind::Remove => Op::Remove { group },
         Kind::Install => Op::Install(Install {
             cold: header.index,
@@ -177,7 +201,7 @@ pub(crate) fn decode_op(header: &RecordHeader, payload: &[u8]) -> Option<Op> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ranges::{Ranges, Span};
+    use super::super::ranges::Span;
     use super::super::runs::Run;
     use super::*;
 
@@ -194,8 +218,10 @@ mod tests {
         for op in [
             Op::HardState { group, hard_state },
             Op::Truncate { group, from: 5 },
-            Op::Compact { group, through: 100, keep },
-            Op::Reset { group, next: 12, term: 4 },
+            Op::Compact { group, through: 100, keep: keep.clone() },
+            Op::Reset { group, next: 12, term: 4, keep: keep.clone(), filling: true },
+            Op::Reset { group, next: 1, term: 0, keep: Ranges::default(), filling: false },
+            Op::Filled { group },
             Op::Remove { group },
             Op::Install(install),
         ] {

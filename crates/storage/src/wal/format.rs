@@ -55,7 +55,8 @@ pub(crate) enum Kind {
     Truncate = 3,
     /// Entries up to the index are dead except the ranges in the payload.
     Compact = 4,
-    /// The log goes on at the index; term is that of the entry before.
+    /// The log goes on at the index; term is that of the entry before. Payload: what is kept below,
+    /// and whether more is to come; or nothing.
     Reset = 5,
     /// The group is gone.
     Remove = 6,
@@ -67,6 +68,8 @@ pub(crate) enum Kind {
     Install = 9,
     /// Index of a cold segment.
     Footer = 10,
+    /// What was missing below a reset is there.
+    Filled = 11,
 }
 
 impl Kind {
@@ -82,6 +85,7 @@ impl Kind {
             8 => Self::Checkpoint,
             9 => Self::Install,
             10 => Self::Footer,
+            11 => Self::Filled,
             _ => return None,
         })
     }

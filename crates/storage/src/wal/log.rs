@@ -114,7 +114,10 @@ impl Log {
     pub(crate) fn stage_admitted(&mut self, writes: Vec<Write>) -> IoToken {
         for write in writes {
             match write {
-                Write::Append { group, entries } => self.stage_entries(group, entries),
+                // Where an entry belongs shows in its index.
+                Write::Append { group, entries } | Write::Refill { group, entries } => {
+                    self.stage_entries(group, entries);
+                }
                 Write::HardState { group, hard_state } => {
                     self.stage_op(Op::HardState { group, hard_state });
                 }
@@ -126,9 +129,13 @@ impl Log {
                     let keep = Ranges::from_inclusive(&spans.collect::<Vec<_>>());
                     self.stage_op(Op::Compact { group, through: through.0, keep });
                 }
-                Write::Reset { group, next, term } => {
-                    self.stage_op(Op::Reset { group, next: next.0, term: term.0 });
+                Write::Reset { group, next, term, keep, filling } => {
+                    let spans = keep.iter().map(|range| range.start().0..=range.end().0);
+                    let keep = Ranges::from_inclusive(&spans.collect::<Vec<_>>());
+                    let (next, term) = (next.0, term.0);
+                    self.stage_op(Op::Reset { group, next, term, keep, filling });
                 }
+                Write::Filled { group } => self.stage_op(Op::Filled { group }),
                 Write::Remove { group } => self.stage_op(Op::Remove { group }),
             }
         }
@@ -237,7 +244,7 @@ impl Log {
                         let bytes = header.size() + entry.payload.len() as u64;
                         let (term, index) = (entry.term.0, entry.index.0);
                         let placed = Placed { term, index, at, bytes };
-                        state.append(group, segment, placed, Some(entry));
+                        state.take(group, segment, placed, Some(entry));
                         at += bytes;
                     }
                 }

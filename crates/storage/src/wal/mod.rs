@@ -17,6 +17,7 @@ mod files;
 mod locate;
 mod scan;
 
+mod fill;
 mod read;
 mod state;
 mod view;
@@ -34,6 +35,7 @@ mod format;
 mod source;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -178,6 +180,25 @@ impl Wal {
     #[must_use]
     pub fn term(&self, group: GroupId, index: Index) -> Option<Term> {
         self.threads.shared.view.term(group, index)
+    }
+
+    /// What of these indexes is not in the log: sorted, disjoint. For who has to read all of them.
+    /// Everything, if the group is unknown. Never touches the disk.
+    #[must_use]
+    pub fn missing(
+        &self,
+        group: GroupId,
+        wanted: &[RangeInclusive<Index>],
+    ) -> Vec<RangeInclusive<Index>> {
+        self.threads.shared.view.missing(group, wanted)
+    }
+
+    /// The groups whose snapshots would let the oldest `segments` segments go: their logs reach back
+    /// there. Those of the oldest segment first. Takes time in proportion to the number of groups,
+    /// and never touches the disk.
+    #[must_use]
+    pub fn pinning(&self, segments: usize) -> Vec<GroupId> {
+        self.threads.shared.view.pinning(segments)
     }
 
     /// Counters and sizes, as of the last batch.

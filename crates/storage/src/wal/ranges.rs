@@ -47,6 +47,22 @@ impl Ranges {
         }
     }
 
+    /// Adds a range that overlaps none of the set.
+    pub(crate) fn insert(&mut self, span: Span) {
+        let at = self.spans.partition_point(|other| other.start < span.start);
+        let joins_next = self.spans.get(at).is_some_and(|next| span.end + 1 == next.start);
+        let joins_last = at > 0 && self.spans[at - 1].end + 1 == span.start;
+        match (joins_last, joins_next) {
+            (true, true) => {
+                self.spans[at - 1].end = self.spans[at].end;
+                self.spans.remove(at);
+            }
+            (true, false) => self.spans[at - 1].end = span.end,
+            (false, true) => self.spans[at].start = span.start,
+            (false, false) => self.spans.insert(at, span),
+        }
+    }
+
     /// The set of these ranges, in whatever order and overlap.
     pub(crate) fn from_spans(mut spans: Vec<Span>) -> Self {
         spans.retain(|span| span.start <= span.end);
@@ -71,6 +87,12 @@ impl Ranges {
     pub(crate) fn within(&self, within: Span) -> impl Iterator<Item = Span> + '_ {
         let first = self.spans.partition_point(|span| span.end < within.start);
         self.spans[first..].iter().map_while(move |span| span.intersect(within))
+    }
+
+    /// The highest index below `index`.
+    pub(crate) fn last_before(&self, index: u64) -> Option<u64> {
+        let after = self.spans.partition_point(|span| span.start < index);
+        after.checked_sub(1).map(|at| self.spans[at].end.min(index - 1))
     }
 
     /// How many indexes of `within` are in the set.
@@ -117,6 +139,14 @@ mod tests {
             let window = Span::new(cut, cut + 10);
             let inside = naive(&a).iter().filter(|i| (cut..=cut + 10).contains(i)).count() as u64;
             prop_assert_eq!(ranges_a.count(window), inside);
+            let mut one_by_one = Ranges::default();
+            let mut indexes: Vec<u64> = naive(&a).into_iter().collect();
+            let middle = cut as usize % indexes.len().max(1);
+            indexes.rotate_left(middle);
+            for index in indexes {
+                one_by_one.insert(Span::new(index, index));
+            }
+            prop_assert_eq!(one_by_one, ranges_a);
         }
     }
 }

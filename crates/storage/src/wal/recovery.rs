@@ -188,7 +188,7 @@ impl Opening {
             if record.kind == Kind::Entry {
                 let placed =
                     Placed { term: record.term, index: record.index, at, bytes: record.size() };
-                state.append(GroupId(record.group), header.number, placed, None);
+                state.take(GroupId(record.group), header.number, placed, None);
             } else if let Some(op) = checkpoint::decode_op(&record, &payload) {
                 state.replay(op);
             } else {

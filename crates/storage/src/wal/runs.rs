@@ -53,8 +53,8 @@ impl Run {
 
     /// Notes where an entry is, unless the last point is near.
     pub(crate) fn add_point(&mut self, index: u64, at: u64) {
-        let near = self.points.last().is_some_and(|last| at < u64::from(last.at) + POINT_BYTES);
-        if !near {
+        let is_near = |last: &Point| at < u64::from(last.at) + POINT_BYTES || index <= last.index;
+        if !self.points.last().is_some_and(is_near) {
             let at = u32::try_from(at).expect("a segment is at most a few GiB");
             self.points.push(Point { index, at });
         }

@@ -32,6 +32,10 @@ pub(crate) struct Group {
     pub(crate) runs: Vec<Run>,
     /// The next entry does not follow the last run on disk, since that was cut.
     pub(crate) split: bool,
+    /// Entries up to `base` may still be filled in.
+    pub(crate) filling: bool,
+    /// The last one that was, if the next one may follow it on disk.
+    pub(crate) filled_to: Option<u64>,
     pub(crate) fault: Option<Fault>,
     pub(crate) tail: Tail,
 }
@@ -79,6 +83,7 @@ impl Group {
             last_term: Term(self.last_term),
             compacted_term: Term(self.base_term),
             retained: self.retained.spans().iter().map(inclusive).collect(),
+            filling: self.filling && !mutants::is(Mutant::FillingForgotten),
             faulty: self.fault.clone(),
         }
     }
@@ -97,6 +102,7 @@ impl Group {
         self.runs.last_mut().expect("just looked or pushed").add(index, at, bytes);
         self.last = index;
         self.last_term = term;
+        self.filled_to = None;
     }
 
     fn truncate(&mut self, from: u64) {
@@ -128,10 +134,11 @@ impl Group {
         self.trim();
     }
 
-    fn reset(&mut self, next: u64, term: u64) {
+    /// The log goes on at `next`; below it `keep` stays. Of a damaged group nothing does.
+    fn reset(&mut self, next: u64, term: u64, keep: &Ranges) {
         let hard_state = self.hard_state;
         let base = next.saturating_sub(1);
-        *self = Self {
+        let mut kept = Self {
             hard_state,
             base,
             base_term: term,
@@ -139,9 +146,17 @@ impl Group {
             last_term: term,
             ..Self::default()
         };
+        if self.fault.is_none() && !mutants::is(Mutant::ResetDropsKept) {
+            let below: Vec<Span> = self.live(Span::new(1, base)).collect();
+            kept.retained = Ranges::from_spans(below).intersect(keep);
+            kept.runs = std::mem::take(&mut self.runs);
+            kept.split = true;
+        }
+        *self = kept;
+        self.trim();
     }
 
-    fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         let mut runs = std::mem::take(&mut self.runs);
         runs::trim(&mut runs, |span| {
             let mut live = self.live(span);
@@ -169,7 +184,8 @@ pub(crate) enum Op {
     HardState { group: GroupId, hard_state: HardState },
     Truncate { group: GroupId, from: u64 },
     Compact { group: GroupId, through: u64, keep: Ranges },
-    Reset { group: GroupId, next: u64, term: u64 },
+    Reset { group: GroupId, next: u64, term: u64, keep: Ranges, filling: bool },
+    Filled { group: GroupId },
     Remove { group: GroupId },
     Install(Install),
 }
@@ -229,14 +245,29 @@ impl State {
         }
     }
 
-    /// Adds one entry that stands in `segment`. The payload goes to the tail cache, if given.
-    pub(crate) fn append(
+    /// Takes one entry that stands in `segment`: at the end of its log, or below it, where it was
+    /// missing.
+    pub(crate) fn take(
         &mut self,
         group: GroupId,
         segment: u64,
         entry: Placed,
         payload: Option<Entry>,
     ) {
+        match self.groups.get_mut(&group) {
+            Some(log) if entry.index <= log.base => {
+                if log.refill(entry, segment)
+                    && let Some(segment) = self.segments.get_mut(&segment)
+                {
+                    segment.live_bytes += entry.bytes;
+                }
+            }
+            _ => self.append(group, segment, entry, payload),
+        }
+    }
+
+    /// Adds one entry that stands in `segment`. The payload goes to the tail cache, if given.
+    fn append(&mut self, group: GroupId, segment: u64, entry: Placed, payload: Option<Entry>) {
         let log = self.groups.entry(group).or_default();
         log.add(entry, segment);
         if let Some(segment) = self.segments.get_mut(&segment) {
@@ -266,17 +297,23 @@ impl State {
                 let first = log.next_live(1).unwrap_or(log.last + 1);
                 cache.advance(&mut log.tail, first);
             }),
-            Op::Reset { group, next, term } => {
+            Op::Reset { group, next, term, keep, filling } => {
                 self.groups.entry(group).or_default();
                 self.change(group, |log, cache| {
                     cache.truncate(&mut log.tail, 0);
-                    log.reset(next, term);
+                    log.reset(next, term, &keep);
+                    log.filling = filling;
                 });
+            }
+            Op::Filled { group } => {
+                if let Some(log) = self.groups.get_mut(&group) {
+                    log.end_filling();
+                }
             }
             Op::Remove { group } => {
                 self.change(group, |log, cache| {
                     cache.truncate(&mut log.tail, 0);
-                    log.reset(1, 0);
+                    log.reset(1, 0, &Ranges::default());
                 });
                 self.groups.remove(&group);
             }

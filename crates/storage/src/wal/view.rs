@@ -1,5 +1,6 @@
 //! What readers see of the log, on any thread: the durable state, and entries by index.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -61,6 +62,25 @@ impl LogView {
     #[must_use]
     pub fn term(&self, group: GroupId, index: Index) -> Option<Term> {
         self.state().groups.get(&group)?.term(index.0).map(Term)
+    }
+
+    /// What of these indexes is not live.
+    #[must_use]
+    pub fn missing(
+        &self,
+        group: GroupId,
+        wanted: &[RangeInclusive<Index>],
+    ) -> Vec<RangeInclusive<Index>> {
+        match self.state().groups.get(&group) {
+            Some(log) => log.missing(wanted),
+            None => wanted.iter().filter(|range| !range.is_empty()).cloned().collect(),
+        }
+    }
+
+    /// The groups whose logs reach back into the oldest segments; see [`Wal`](super::Wal::pinning).
+    #[must_use]
+    pub fn pinning(&self, segments: usize) -> Vec<GroupId> {
+        self.state().pinning(segments)
     }
 
     /// Entries from memory alone; `None` if the first one is not there. See

@@ -380,8 +380,7 @@ pub(crate) fn damage_stays_reported_until_the_group_is_reset_or_removed() {
     assert_eq!(faulty(&recovery), groups, "a restart heals nothing");
     for group in &groups {
         let next = Index(1_000);
-        log.stage(vec![storage::Write::Reset { group: *group, next, term: consensus::Term(9) }])
-            .unwrap();
+        log.stage(vec![storage::Write::reset(*group, next, consensus::Term(9))]).unwrap();
     }
     log.flush().unwrap();
     drop(log);

@@ -23,6 +23,7 @@ pub(crate) struct ModelGroup {
     base_term: u64,
     pub(crate) last: u64,
     last_term: u64,
+    filling: bool,
     /// Every live entry.
     pub(crate) entries: BTreeMap<u64, (u64, Bytes)>,
 }
@@ -59,13 +60,19 @@ impl Model {
                 let kept = |index: u64| keep.iter().any(|range| range.contains(&Index(index)));
                 group.entries.retain(|index, _| *index > through.0 || kept(*index));
             }
-            Write::Reset { next, term, .. } => {
-                let hard_state = group.hard_state;
-                let (base, base_term) = (next.0 - 1, term.0);
-                let (last, last_term) = (base, base_term);
-                let entries = BTreeMap::new();
-                *group = ModelGroup { hard_state, base, base_term, last, last_term, entries };
+            Write::Reset { next, term, keep, filling, .. } => {
+                (group.base, group.base_term) = (next.0 - 1, term.0);
+                (group.last, group.last_term) = (group.base, group.base_term);
+                let kept = |index: u64| keep.iter().any(|range| range.contains(&Index(index)));
+                group.entries.retain(|index, _| *index < next.0 && kept(*index));
+                group.filling = *filling;
             }
+            Write::Refill { entries, .. } => {
+                for Entry { index, term, payload, .. } in entries {
+                    group.entries.entry(index.0).or_insert_with(|| (term.0, payload.clone()));
+                }
+            }
+            Write::Filled { .. } => group.filling = false,
             Write::Remove { .. } => unreachable!("handled above"),
         }
     }
@@ -110,11 +117,13 @@ impl ModelGroup {
             && state.last_term == Term(self.last_term)
             && state.compacted_term == Term(self.base_term)
             && state.retained == self.retained()
+            && state.filling == self.filling
             && state.faulty.is_none();
         if !same {
             let (base, last) = (self.base, self.last);
             return Err(format!("is {state:?}, should have base {base} and last {last}"));
         }
+        self.compare_missing(id, view, rng)?;
         let read = read_all(view, id, rng)?;
         let expected: Vec<Entry> = self
             .entries
@@ -125,6 +134,19 @@ impl ModelGroup {
             return Err(format!("reads {}, should read {}", names(&read), names(&expected)));
         }
         Ok(())
+    }
+}
+
+impl ModelGroup {
+    fn compare_missing(&self, id: GroupId, view: &LogView, rng: &mut Rng) -> Result<(), String> {
+        let start = rng.range(1..self.last + 2);
+        let wanted = start..=start + rng.range(0..20);
+        let missing = view.missing(id, &[Index(*wanted.start())..=Index(*wanted.end())]);
+        let is_missing = |index: &u64| missing.iter().any(|range| range.contains(&Index(*index)));
+        match wanted.clone().find(|index| is_missing(index) == self.entries.contains_key(index)) {
+            Some(wrong) => Err(format!("says {missing:?} of {wanted:?} is missing: {wrong}")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -199,9 +221,13 @@ impl User {
             }
             26 => {
                 let next = log.last + self.rng.range(1..50);
-                Write::Reset { group, next: Index(next), term: Term(log.last_term + 1) }
+                let (filling, keep) = (self.rng.chance(3, 4), self.keep(log.last.max(1)));
+                let (next, term) = (Index(next), Term(log.last_term + 1));
+                Write::Reset { group, next, term, keep, filling }
             }
-            27 if self.removed.len() as u64 + 3 < self.groups => {
+            27..=29 if log.filling => Write::Filled { group },
+            30..=70 if log.filling => Write::Refill { group, entries: self.refill(&log) },
+            71 if self.removed.len() as u64 + 3 < self.groups => {
                 self.removed.insert(id);
                 Write::Remove { group }
             }
@@ -214,6 +240,22 @@ impl User {
         let term = Term(log.last_term + u64::from(self.rng.chance(1, 10)));
         let next = |offset: u64| entry(term, log.last + 1 + offset, self.payload());
         (0..count).map(next).collect()
+    }
+
+    /// Some of what is missing, and of what is there.
+    fn refill(&mut self, log: &ModelGroup) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut index = self.rng.range(1..log.base + 2);
+        while index <= log.base && entries.len() < 8 {
+            let earlier = self.rng.range(0..log.base_term + 1);
+            let term = if index == log.base { log.base_term } else { earlier };
+            // Another member has the same, where this one has it.
+            let known = log.entries.get(&index).cloned();
+            let (term, payload) = known.unwrap_or_else(|| (term, self.payload()));
+            entries.push(entry(Term(term), index, payload));
+            index += self.rng.range(1..4);
+        }
+        entries
     }
 
     /// Never the same twice: an entry in the place of another would be noticed.

@@ -34,6 +34,9 @@ caught! {
     m06_no_chain_check: NoChainCheck by disk_matrix::a_batch_in_the_place_of_another_is_noticed;
     m07_payload_unchecked: PayloadUnchecked by disk_matrix::a_bit_that_flips_under_an_open_log_is_not_served;
     m08_kept_dropped: KeptDropped by crash::nothing_acknowledged_is_lost_in_a_power_cut;
+    m14_reset_drops_kept: ResetDropsKept by crash::nothing_acknowledged_is_lost_in_a_power_cut;
+    m15_filling_forgotten: FillingForgotten by crash::nothing_acknowledged_is_lost_in_a_power_cut;
+    m16_refill_no_split: RefillNoSplit by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m09_compact_one_more: CompactOneMore by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m10_move_not_logged: MoveNotLogged by crash::nothing_acknowledged_is_lost_in_a_power_cut;
     m11_no_split: NoSplit by crash::nothing_acknowledged_is_lost_in_a_power_cut;

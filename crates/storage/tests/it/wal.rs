@@ -133,7 +133,7 @@ fn truncate_reset_and_remove_survive_reopening() {
             .submit(vec![
                 Write::Truncate { group: GROUP, from: Index(31) },
                 Write::Append { group: GROUP, entries: vec![replaced] },
-                Write::Reset { group: reset, next: Index(1_001), term: Term(5) },
+                Write::reset(reset, Index(1_001), Term(5)),
                 Write::Remove { group: removed },
             ])
             .unwrap();

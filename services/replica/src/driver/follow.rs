@@ -127,11 +127,8 @@ impl Driver {
         let at = applied.head;
         let former_name = self.generations.current()?;
         self.generations.choose(&name)?;
-        let reset = storage::Write::Reset {
-            group: GROUP,
-            next: at.index().next(),
-            term: consensus::Term(at.position.epoch.0),
-        };
+        let epoch = consensus::Term(at.position.epoch.0);
+        let reset = storage::Write::reset(GROUP, at.index().next(), epoch);
         let _ = self.log.wal().submit(vec![reset])?;
         self.tokens.clear();
         self.tail.truncate(Index::ZERO);
