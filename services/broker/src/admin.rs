@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use consensus::GroupId;
 use futures_util::future::try_join_all;
 use messaging::catalog::{CatalogCommand, Changed, Copies};
 use messaging::config::{QueueConfig, Retention, Start, SubscriptionConfig};
@@ -74,6 +75,18 @@ impl Broker {
         self.change(CatalogCommand::PutQueue { name, config, copies }).await
     }
 
+    /// Creates a queue with its notes, or changes the one that was seen.
+    pub(crate) async fn put_queue_as(
+        &self,
+        name: Name,
+        seen: Option<(GroupId, u64)>,
+        config: QueueConfig,
+        notes: String,
+    ) -> Result<Changed, AdminError> {
+        let copies = Copies::default();
+        self.change(CatalogCommand::PutQueueAs { name, seen, config, notes, copies }).await
+    }
+
     /// Deletes a queue with everything in it.
     pub(crate) async fn delete_queue(&self, name: Name) -> Result<Changed, AdminError> {
         self.change(CatalogCommand::DeleteQueue { name }).await
@@ -117,7 +130,7 @@ impl Broker {
     async fn ready(&self, command: &CatalogCommand, revision: u64) -> Result<(), MessageError> {
         let directory = self.directory();
         match command {
-            CatalogCommand::PutQueue { name, .. } => {
+            CatalogCommand::PutQueue { name, .. } | CatalogCommand::PutQueueAs { name, .. } => {
                 let Ok(queue) = directory.queue(name) else { return Ok(()) };
                 self.run(&queue, ConfigureQueue { revision }).await
             }

@@ -24,11 +24,40 @@ pub struct Limits {
     pub max_batch_messages: usize,
     /// Requests that may wait for messages of one queue or subscription at a time.
     pub max_waiters: usize,
+    /// How the broker looks to clients of SQS.
+    pub sqs: Sqs,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_message_bytes: 1024 * 1024, max_batch_messages: 10_000, max_waiters: 1_024 }
+        Self {
+            max_message_bytes: 1024 * 1024,
+            max_batch_messages: 10_000,
+            max_waiters: 1_024,
+            sqs: Sqs::default(),
+        }
+    }
+}
+
+/// How the broker looks to clients of SQS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sqs {
+    /// The account in URLs and ARNs of queues: twelve digits.
+    pub account: String,
+    /// The region in ARNs, for requests that are signed for none.
+    pub region: String,
+    /// Seconds between two purges of a queue over this face. 0: as often as asked; AWS has 60.
+    pub purge_pause_seconds: u64,
+}
+
+impl Default for Sqs {
+    fn default() -> Self {
+        Self {
+            account: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+            purge_pause_seconds: 0,
+        }
     }
 }
 
@@ -46,7 +75,7 @@ impl ServiceConfig for Config {
     }
 
     fn validate(&self) -> Result<(), String> {
-        let Limits { max_message_bytes, max_batch_messages, max_waiters } = self.broker;
+        let Limits { max_message_bytes, max_batch_messages, max_waiters, ref sqs } = self.broker;
         if !(1..=8 << 20).contains(&max_message_bytes) {
             return Err("broker.max_message_bytes must be 1 to 8388608".to_owned());
         }
@@ -55,6 +84,13 @@ impl ServiceConfig for Config {
         }
         if !(1..=1_000_000).contains(&max_waiters) {
             return Err("broker.max_waiters must be 1 to 1000000".to_owned());
+        }
+        if sqs.account.len() != 12 || !sqs.account.bytes().all(|c| c.is_ascii_digit()) {
+            return Err("broker.sqs.account must be twelve digits, in quotes".to_owned());
+        }
+        let fits = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+        if !(1..=32).contains(&sqs.region.len()) || !sqs.region.bytes().all(fits) {
+            return Err("broker.sqs.region must be 1 to 32 of a-z, 0-9 and dash".to_owned());
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ mod log;
 mod publish;
 mod read;
 mod send;
+mod sqs;
 
 mod handed;
 mod pull;
@@ -62,6 +63,8 @@ use crate::cluster::Reconcile;
 
 /// Opens the log, serves what the catalog says, and hands over the router.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
+    // First of all, since calls are refused from the start.
+    handlers::faces(&context.faces);
     let data_dir = context.config.base.data_dir.clone();
     let lent = raft_node::Host {
         tasks: context.tasks.clone(),

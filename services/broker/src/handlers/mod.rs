@@ -9,6 +9,7 @@ mod settings;
 mod consume;
 mod messages;
 mod queues;
+mod sqs;
 mod subscriptions;
 mod topics;
 
@@ -30,6 +31,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(subscriptions::router())
         .merge(queues::router())
         .merge(consume::router())
+        .merge(sqs::router())
         .layer(axum::middleware::from_fn(crate::route::name_who_answered))
         .with_state(broker)
 }
@@ -41,8 +43,14 @@ pub(crate) fn openapi() -> OpenApi {
     document.merge(subscriptions::Api::openapi());
     document.merge(queues::Api::openapi());
     document.merge(consume::Api::openapi());
+    document.merge(sqs::Api::openapi());
     document.info.title = "Quartet broker".to_owned();
     document
+}
+
+/// How problems look to clients of other protocols: by which header they are known.
+pub(crate) fn faces(faces: &chassis::faces::Faces) {
+    faces.set_header(sqs::TARGET, sqs::render);
 }
 
 const fn created(changed: Changed) -> StatusCode {
