@@ -313,6 +313,12 @@ impl Dispatcher {
         self.work.get(&id).map_or(0, |work| work.attempts)
     }
 
+    /// When a message it knows was delivered first. 0: not yet.
+    #[must_use]
+    pub fn first_ms(&self, id: u64) -> Millis {
+        self.work.get(&id).map_or(0, |work| work.first_ms)
+    }
+
     /// Progress that later leaders do not know yet, of up to `max` messages. What was settled
     /// meanwhile needs no report, so a consumer that is quick costs none.
     pub fn take_progress(&mut self, max: usize, epoch: Epoch) -> Vec<(u64, Progress)> {

@@ -14,6 +14,8 @@ pub struct Receipt {
     pub taken: Taken,
     /// What the queue keeps of it.
     pub stored: Stored,
+    /// When it was delivered first.
+    pub first_ms: Millis,
 }
 
 /// What a receive hands out.
@@ -54,7 +56,8 @@ impl Queue {
         let capped = allowed < max && taken.len() == allowed;
         let receipts = taken.into_iter().map(|taken| {
             let slot = self.state.table.get(taken.id).expect("what is dispatched is in the table");
-            Receipt { taken, stored: slot.stored() }
+            let first_ms = self.dispatcher.first_ms(taken.id);
+            Receipt { taken, stored: slot.stored(), first_ms }
         });
         let (receipts, next_due) = (receipts.collect(), self.dispatcher.next_due());
         Ok(Received { epoch, receipts, next_due, capped })

@@ -134,7 +134,7 @@ impl Telling<'_> {
         let (group, id) = (self.queue.entry.group.0, MessageId(receipt.taken.id));
         let stored = &receipt.stored;
         // A dead letter is the message it was.
-        let id_here = match stored.source.as_deref() {
+        let id_here = match &stored.source {
             Some(source) if source.subscription == 0 => {
                 message_id(source.group, MessageId(source.message))
             }
@@ -142,12 +142,11 @@ impl Telling<'_> {
         };
         let envelope = &record.envelope;
         let is_fifo = self.queue.entry.config.fifo;
-        let first = stored.progress.as_ref().map(|progress| progress.first_ms);
         let system = System {
             sender: self.call.home.account.clone(),
             sent_ms: stored.sent_ms,
             received: receipt.taken.delivery,
-            first_ms: first.filter(|first| 0 < *first).unwrap_or(self.now),
+            first_ms: receipt.first_ms,
             sequence: is_fifo.then(|| sequence_number(id)),
             group: envelope.key.clone().or_else(|| kept(envelope, System::GROUP)),
             dedup_id: kept(envelope, System::DEDUP_ID),
