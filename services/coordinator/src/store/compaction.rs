@@ -73,12 +73,14 @@ impl Mvcc {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::super::ids::{KeyRange, LeaseId};
     use super::*;
 
     fn put(mvcc: &mut Mvcc, key: &'static str, value: &'static str) {
         let mut writer = mvcc.write();
-        writer.put(key.as_bytes(), value.into(), LeaseId::NONE);
+        writer.put(key.as_bytes(), Bytes::from(value), LeaseId::NONE);
         writer.finish();
     }
 

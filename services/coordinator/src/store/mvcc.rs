@@ -208,28 +208,46 @@ impl Writer<'_> {
         if self.changes.is_empty() { self.mvcc.revision } else { self.revision }
     }
 
-    /// Writes a value and returns what it replaces, and what is there now.
+    /// Writes a value, and returns what it replaces and what is there now. `None` keeps the value
+    /// or the lease, if there is one. One descent in the map: this is what most commands are.
     pub(super) fn put(
         &mut self,
         key: &[u8],
-        value: Bytes,
-        lease: LeaseId,
+        value: impl Into<Option<Bytes>>,
+        lease: impl Into<Option<LeaseId>>,
     ) -> (Option<Arc<Record>>, Arc<Record>) {
-        let previous = self.mvcc.get(key).cloned();
-        let (create_revision, version) = match &previous {
-            Some(previous) => (previous.create_revision, previous.version + 1),
-            None => (self.revision, 1),
+        let (revision, order) = (self.revision, self.order());
+        let (value, lease) = (value.into(), lease.into());
+        let next = |key: Key, previous: Option<&Record>| {
+            let kept = |record: &Record| (record.value.clone(), record.lease);
+            let (old_value, old_lease) = previous.map_or_else(Default::default, kept);
+            Arc::new(Record {
+                key,
+                value: value.unwrap_or(old_value),
+                create_revision: previous.map_or(revision, |record| record.create_revision),
+                mod_revision: revision,
+                version: previous.map_or(1, |record| record.version + 1),
+                lease: lease.unwrap_or(old_lease),
+                order,
+            })
         };
-        let record = Record {
-            key: previous.as_ref().map_or_else(|| key.into(), |previous| previous.key.clone()),
-            value,
-            create_revision,
-            mod_revision: self.revision,
-            version,
-            lease,
-            order: self.order(),
+        let (previous, record) = match self.mvcc.keys.get_mut(key) {
+            Some(history) => {
+                let known = history.last().map_or_else(|| key.into(), |last| last.key.clone());
+                let previous = visible(history, None).cloned();
+                let record = next(known, previous.as_deref());
+                history.push(Arc::clone(&record));
+                (previous, record)
+            }
+            None => {
+                let record = next(key.into(), None);
+                let mut history = Records::default();
+                history.push(Arc::clone(&record));
+                self.mvcc.keys.insert(record.key.clone(), history);
+                (None, record)
+            }
         };
-        let record = self.push(record, previous.is_some());
+        self.note(&record, previous.is_some());
         (previous, record)
     }
 
@@ -237,7 +255,7 @@ impl Writer<'_> {
     pub(super) fn delete(&mut self, range: &KeyRange) -> Vec<Arc<Record>> {
         let previous: Vec<_> = self.mvcc.scan(range, None).cloned().collect();
         for record in &previous {
-            let deletion = Record {
+            let deletion = Arc::new(Record {
                 key: record.key.clone(),
                 value: Bytes::new(),
                 create_revision: Revision(0),
@@ -245,8 +263,10 @@ impl Writer<'_> {
                 version: 0,
                 lease: LeaseId::NONE,
                 order: self.order(),
-            };
-            self.push(deletion, true);
+            });
+            let history = self.mvcc.keys.get_mut(&*record.key).expect("it was just seen");
+            history.push(Arc::clone(&deletion));
+            self.note(&deletion, true);
         }
         previous
     }
@@ -264,18 +284,10 @@ impl Writer<'_> {
         u32::try_from(self.changes.len()).expect("a transaction changes fewer than 2^32 keys")
     }
 
-    fn push(&mut self, record: Record, was_live: bool) -> Arc<Record> {
-        let record = Arc::new(record);
+    fn note(&mut self, record: &Arc<Record>, was_live: bool) {
         self.mvcc.count(was_live, !record.is_delete());
         self.mvcc.bytes += record.cost();
-        let history = self.mvcc.keys.entry(record.key.clone()).or_default();
-        debug_assert!(
-            history.last().is_none_or(|last| last.mod_revision < record.mod_revision),
-            "a key changes once per revision"
-        );
-        history.push(Arc::clone(&record));
-        self.changes.push(Arc::clone(&record));
-        record
+        self.changes.push(Arc::clone(record));
     }
 }
 

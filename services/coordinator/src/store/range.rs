@@ -205,7 +205,7 @@ mod tests {
         let mut mvcc = Mvcc::new();
         for (key, value) in [("a", "3"), ("b", "2"), ("c", "1"), ("d", "0")] {
             let mut writer = mvcc.write();
-            writer.put(key.as_bytes(), value.into(), LeaseId::NONE);
+            writer.put(key.as_bytes(), Bytes::from(value), LeaseId::NONE);
             writer.finish();
         }
         mvcc

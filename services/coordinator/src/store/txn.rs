@@ -302,12 +302,8 @@ impl Run<'_> {
 
     fn put(&mut self, put: &Put) -> OpResult {
         // Each key changes once, so what is kept is what the check saw.
-        let current = self.writer.mvcc.get(&put.key).cloned();
-        let kept = current.as_deref();
-        let value = put.value.clone().or_else(|| kept.map(|record| record.value.clone()));
-        let lease = put.lease.or_else(|| kept.map(|record| record.lease));
-        let (value, lease) = (value.unwrap_or_default(), lease.unwrap_or_default());
-        let (previous, record) = self.writer.put(&put.key, value, lease);
+        let (previous, record) = self.writer.put(&put.key, put.value.clone(), put.lease);
+        let lease = record.lease;
         self.leases.attach(lease, &put.key);
         if let Some(previous) = previous.as_ref().filter(|previous| previous.lease != lease) {
             self.left.push(Arc::clone(previous));

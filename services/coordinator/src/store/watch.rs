@@ -106,6 +106,8 @@ impl WatchFilter {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::super::ids::LeaseId;
     use super::*;
 
@@ -117,11 +119,11 @@ mod tests {
     fn sample() -> Mvcc {
         let mut mvcc = Mvcc::new();
         let mut writer = mvcc.write();
-        writer.put(b"b", "1".into(), LeaseId::NONE);
-        writer.put(b"a", "1".into(), LeaseId::NONE);
+        writer.put(b"b", Bytes::from("1"), LeaseId::NONE);
+        writer.put(b"a", Bytes::from("1"), LeaseId::NONE);
         writer.finish();
         let mut writer = mvcc.write();
-        writer.put(b"a", "2".into(), LeaseId::NONE);
+        writer.put(b"a", Bytes::from("2"), LeaseId::NONE);
         writer.finish();
         let mut writer = mvcc.write();
         writer.delete(&KeyRange::all());
