@@ -50,6 +50,7 @@ mod driver;
 
 mod apply;
 
+mod background;
 mod restore;
 mod seed;
 mod snapshots;

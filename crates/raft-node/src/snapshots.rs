@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::alarm::Alarm;
 use crate::apply::{ApplyInput, FetchedFile};
+use crate::background;
 use crate::driver::{Input, Snapshotted};
 use crate::machine::{AnyMachine, RestoreError};
 
@@ -84,7 +85,7 @@ impl Snapshotter {
         let (store, apply, driver) = (self.store.clone(), self.apply.clone(), self.driver.clone());
         // Without an end the group would never be snapshotted again, and its log only grow.
         let armed = self.alarm.arm("snapshot");
-        self.tasks.spawn_blocking(move || {
+        let work = move || {
             let _armed = armed;
             let (index, term) = (snapshot.index, snapshot.term);
             let saved = store.save_with(group, (index, term), |file| {
@@ -104,8 +105,10 @@ impl Snapshotter {
             };
             drop(permit);
             send(&apply, ApplyInput::Snapshotted { group, result });
-        });
-        true
+        };
+        background::spawn(&self.tasks, "snapshot", work)
+            .inspect_err(|error| tracing::warn!(%group, %error, "no thread for a snapshot"))
+            .is_ok()
     }
 
     /// Writes a fetched snapshot. The group waits for it, so it is tried until it succeeds.

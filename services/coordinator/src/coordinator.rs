@@ -20,6 +20,8 @@ use crate::time::Time;
 
 /// How long a command may take. After that its outcome is unknown.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Revisions that one command forgets: a few milliseconds.
+const COMPACTION_STEP: usize = 1000;
 
 /// Uses of tokens that wait to be noted.
 const USED_TOKENS_MAX: usize = 1024;
@@ -385,10 +387,27 @@ impl<'a> Change<'a> {
         self,
         revision: Revision,
     ) -> Result<Compacted, CommandError<RevisionError>> {
+        self.approach(revision).await?;
         match self.propose(Command::Compact { revision }).await? {
             Reply::Compact(result) => result.map_err(CommandError::Refused),
             reply => unexpected(&reply),
         }
+    }
+
+    /// Drops most of a long history beforehand, step by step: other commands would wait until all
+    /// of it is gone.
+    async fn approach(&self, revision: Revision) -> Result<(), Failure> {
+        let store = self.coordinator.recent().await;
+        let (oldest, newest) = (store.mvcc.compacted(), store.revision());
+        // It keeps what it shows.
+        drop(store);
+        // What is refused as a whole must not be done in part.
+        let end = if revision <= newest { revision.0 } else { 0 };
+        for step in (oldest.0..end).step_by(COMPACTION_STEP).skip(1) {
+            // Refused if somebody else was faster.
+            self.coordinator.propose(Command::Compact { revision: Revision(step) }).await?;
+        }
+        Ok(())
     }
 
     /// [`LeaseId::NONE`] lets the store choose.
