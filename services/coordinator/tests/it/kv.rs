@@ -1,6 +1,6 @@
 //! `/v1/kv` and `/v1/txn`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::Server;
 
@@ -136,6 +136,32 @@ async fn compacted_history_says_where_it_begins() {
         .post("/v1/compact", json!({ "revision": 9 }))
         .await
         .is_problem(416, "range-not-satisfiable");
+}
+
+/// Other commands have their turn between its parts.
+#[tokio::test]
+async fn a_long_history_goes_in_parts_and_is_refused_as_a_whole() {
+    let server = Server::start().await;
+    let index = async || {
+        let status = server.post("/v3/maintenance/status", json!({})).await.json();
+        status["raftIndex"].as_str().and_then(|index| index.parse::<u64>().ok()).expect("a number")
+    };
+    let ops: Vec<Value> =
+        ["1", "2"].map(|value| json!({ "put": { "key": "k", "value": value } })).into();
+    for round in 0..2600 {
+        let then = json!({ "then": [ops[round % 2]] });
+        server.post("/v1/txn", then).await;
+    }
+    let before = index().await;
+    let future = server.post("/v1/compact", json!({ "revision": 9999 })).await;
+    future.is_problem(416, "range-not-satisfiable");
+    assert_eq!(server.get("/v1/kv/k?revision=2").await.text(), "1", "nothing is gone");
+    assert_eq!(index().await, before + 1);
+    let compacted = server.post("/v1/compact", json!({ "revision": 2500 })).await.json();
+    assert_eq!(compacted, json!({ "revision": 2601, "compact_revision": 2500 }));
+    assert_eq!(index().await, before + 4, "three commands for it");
+    server.get("/v1/kv/k?revision=2499").await.is_problem(410, "compacted");
+    assert_eq!(server.get("/v1/kv/k?revision=2500").await.status, 200);
 }
 
 #[tokio::test]
