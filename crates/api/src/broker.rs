@@ -6,12 +6,14 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+mod cluster;
 mod messages;
 mod queues;
 mod settle;
 mod subscriptions;
 mod topics;
 
+pub use cluster::{Broker, BrokerAddRequest, BrokerAdded, Cluster, GroupMove, GroupView, Groups};
 pub use messages::{
     Appended, DeadLetter, Deliveries, Delivery, Message, Messages, PublishLine, SendLine, Sent,
 };
@@ -28,6 +30,18 @@ pub use subscriptions::{
 };
 pub use topics::{PartitionView, Retention, TopicList, TopicSpec, TopicView};
 
+/// The brokers.
+pub const CLUSTER: &str = "/v1/cluster";
+/// Where partitions and queues live.
+pub const CLUSTER_GROUPS: &str = "/v1/cluster/groups";
+/// Makes a place for a broker.
+pub const MEMBERS: &str = "/v1/cluster/members";
+/// One broker.
+pub const MEMBER: &str = "/v1/cluster/members/{id}";
+/// Moves everything off a broker.
+pub const MEMBER_DRAIN: &str = "/v1/cluster/members/{id}/drain";
+/// Lets a broker have copies again.
+pub const MEMBER_UNDRAIN: &str = "/v1/cluster/members/{id}/undrain";
 /// All topics.
 pub const TOPICS: &str = "/v1/topics";
 /// One topic.

@@ -45,9 +45,39 @@ where
     F: FnOnce(Context<C>) -> Fut,
     Fut: Future<Output = Result<Service, StartError>>,
 {
-    config.validate().map_err(StartError::new)?;
     let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let sockets = Sockets::bind(free_port, free_port).await?;
+    start_on(config, clock, (free_port, free_port), start).await
+}
+
+/// As [`start`], on the addresses that `config` names: for nodes that have to find each other.
+///
+/// # Panics
+/// If it does not start.
+pub async fn start_where_configured<C, F, Fut>(config: C, start: F) -> Running<C>
+where
+    C: ServiceConfig,
+    F: FnOnce(Context<C>) -> Fut,
+    Fut: Future<Output = Result<Service, StartError>>,
+{
+    let base = config.base();
+    let addresses = (base.listen, base.peer_listen);
+    let started = start_on(config, Clock::system(), addresses, start).await;
+    started.expect("the service under test starts")
+}
+
+async fn start_on<C, F, Fut>(
+    config: C,
+    clock: Clock,
+    (listen, peer_listen): (SocketAddr, SocketAddr),
+    start: F,
+) -> Result<Running<C>, StartError>
+where
+    C: ServiceConfig,
+    F: FnOnce(Context<C>) -> Fut,
+    Fut: Future<Output = Result<Service, StartError>>,
+{
+    config.validate().map_err(StartError::new)?;
+    let sockets = Sockets::bind(listen, peer_listen).await?;
     let server = server::start(config, sockets, clock, Registry::default(), start).await?;
     let context = server.context.clone();
     Ok(Running {

@@ -37,7 +37,7 @@ impl Broker {
         retention: Retention,
         replicas: Option<u8>,
     ) -> Result<Changed, AdminError> {
-        let copies = Copies { asked: replicas, ..Copies::default() };
+        let copies = Copies { asked: replicas, default: self.limits().default_replicas };
         self.change(CatalogCommand::PutTopic { name, partitions, retention, copies }).await
     }
 
@@ -71,7 +71,7 @@ impl Broker {
         config: QueueConfig,
         replicas: Option<u8>,
     ) -> Result<Changed, AdminError> {
-        let copies = Copies { asked: replicas, ..Copies::default() };
+        let copies = Copies { asked: replicas, default: self.limits().default_replicas };
         self.change(CatalogCommand::PutQueue { name, config, copies }).await
     }
 

@@ -7,14 +7,15 @@ use chassis::clock::Clock;
 use consensus::NodeId;
 use messaging::catalog::{self, Announced};
 use messaging::frame::{self, Records};
-use raft_node::{Group, Groups};
+use raft_node::{Group, Groups, MemberInfo};
 use serde::Serialize;
 use telemetry::trace::TraceContext;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Limits};
+use crate::cluster::Member;
+use crate::config::{Cluster, Config, Limits};
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::route::Peers;
@@ -29,6 +30,7 @@ pub(crate) struct Broker {
 pub(crate) struct Shared {
     pub(crate) groups: Groups,
     pub(crate) catalog: Group<CatalogMachine>,
+    pub(crate) cluster: Cluster,
     /// What this broker says of itself.
     pub(crate) announced: Announced,
     pub(crate) directory: watch::Sender<Arc<Directory>>,
@@ -56,18 +58,15 @@ pub(crate) type Correlation = chassis::config::Correlation;
 const MAX_ADMIN_WAITING: usize = 256;
 
 impl Broker {
-    pub(crate) fn new(
-        context: &chassis::Context<Config>,
-        groups: Groups,
-        catalog: Group<CatalogMachine>,
-    ) -> Self {
+    pub(crate) fn new(context: &chassis::Context<Config>, member: &Member) -> Self {
         let shared = Shared {
-            groups,
-            catalog,
-            announced: announced(context),
+            groups: member.groups.clone(),
+            catalog: member.catalog.clone(),
+            announced: announced(context, &member.info),
+            cluster: context.config.cluster.clone(),
             directory: watch::Sender::new(Arc::default()),
             name: context.node.as_str().into(),
-            peers: Peers::new(0),
+            peers: Peers::new(context.config.cluster.id()),
             admin_places: Semaphore::new(MAX_ADMIN_WAITING),
             behind: watch::Sender::new(None),
             limits: context.config.broker.clone(),
@@ -112,14 +111,12 @@ impl Broker {
     }
 }
 
-fn announced(context: &chassis::Context<Config>) -> Announced {
-    let advertise = &context.config.base.advertise;
-    let client = if advertise.is_empty() { context.listen.to_string() } else { advertise.clone() };
+fn announced(context: &chassis::Context<Config>, info: &MemberInfo) -> Announced {
     Announced {
-        name: context.node.clone(),
-        client_url: format!("http://{client}"),
-        peer_url: format!("http://{}", context.peer_listen),
-        zone: String::new(),
+        name: info.name.clone(),
+        client_url: info.client_urls.first().cloned().unwrap_or_default(),
+        peer_url: info.peer_url.clone(),
+        zone: context.config.cluster.zone.clone(),
         version: catalog::VERSION,
     }
 }

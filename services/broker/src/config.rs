@@ -1,7 +1,12 @@
 //! Broker settings: `deploy/config/broker.toml`, then `QUARTET_*` variables, then flags.
 
+mod cluster;
+
 use chassis::{Base, ServiceConfig};
+use messaging::catalog::MAX_REPLICAS;
 use serde::{Deserialize, Serialize};
+
+pub use cluster::{Cluster, InitialState};
 
 /// Every field has a default, so an empty file is a working single-node broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +17,8 @@ pub struct Config {
     pub base: Base,
     /// Limits of messages and consumers.
     pub broker: Limits,
+    /// The brokers that make one cluster.
+    pub cluster: Cluster,
 }
 
 /// What a user may ask of the broker.
@@ -26,6 +33,9 @@ pub struct Limits {
     pub max_waiters: usize,
     /// How the broker looks to clients of SQS.
     pub sqs: Sqs,
+    /// How many copies a topic or queue gets that does not say so. With fewer brokers there are
+    /// fewer, and more as soon as there are more brokers.
+    pub default_replicas: u8,
 }
 
 impl Default for Limits {
@@ -34,6 +44,7 @@ impl Default for Limits {
             max_message_bytes: 1024 * 1024,
             max_batch_messages: 10_000,
             max_waiters: 1_024,
+            default_replicas: 3,
             sqs: Sqs::default(),
         }
     }
@@ -63,7 +74,11 @@ impl Default for Sqs {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { base: Base::new("broker", 7070, 7071), broker: Limits::default() }
+        Self {
+            base: Base::new("broker", 7070, 7071),
+            broker: Limits::default(),
+            cluster: Cluster::default(),
+        }
     }
 }
 
@@ -75,7 +90,13 @@ impl ServiceConfig for Config {
     }
 
     fn validate(&self) -> Result<(), String> {
-        let Limits { max_message_bytes, max_batch_messages, max_waiters, ref sqs } = self.broker;
+        let Limits {
+            max_message_bytes,
+            max_batch_messages,
+            max_waiters,
+            default_replicas,
+            ref sqs,
+        } = self.broker;
         if !(1..=8 << 20).contains(&max_message_bytes) {
             return Err("broker.max_message_bytes must be 1 to 8388608".to_owned());
         }
@@ -92,7 +113,10 @@ impl ServiceConfig for Config {
         if !(1..=32).contains(&sqs.region.len()) || !sqs.region.bytes().all(fits) {
             return Err("broker.sqs.region must be 1 to 32 of a-z, 0-9 and dash".to_owned());
         }
-        Ok(())
+        if !(1..=MAX_REPLICAS).contains(&default_replicas) {
+            return Err(format!("broker.default_replicas must be 1 to {MAX_REPLICAS}"));
+        }
+        self.cluster.validate(&self.base.node)
     }
 }
 

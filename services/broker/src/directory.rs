@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use consensus::GroupId;
+use consensus::{GroupId, NodeId};
 use imbl::OrdMap;
 use messaging::catalog::{QueueEntry, SubscriptionEntry, Topic};
 use messaging::dispatch::Taken;
@@ -119,6 +119,11 @@ impl Directory {
         reasons.map(|reason| reason.to_string())
     }
 
+    /// Whether some group is led here.
+    pub(crate) fn leads(&self) -> bool {
+        self.groups.values().any(Home::is_led)
+    }
+
     /// The queue that lives in this group.
     pub(crate) fn queue_in(&self, group: GroupId) -> Option<Arc<QueueHandle>> {
         match self.groups.get(&group)? {
@@ -132,6 +137,24 @@ impl Directory {
         match self.groups.get(&group)? {
             Home::Partition(partition) => Some(partition.clone()),
             Home::Queue(_) => None,
+        }
+    }
+}
+
+impl Home {
+    /// This node leads it.
+    pub(crate) fn is_led(&self) -> bool {
+        match self {
+            Self::Partition(partition) => partition.port.led().is_some(),
+            Self::Queue(queue) => queue.port.led().is_some(),
+        }
+    }
+
+    /// Who leads it, as far as is known on this node.
+    pub(crate) fn leader(&self, me: NodeId) -> Option<NodeId> {
+        match self {
+            Self::Partition(partition) => partition.port.leader(me),
+            Self::Queue(queue) => queue.port.leader(me),
         }
     }
 }

@@ -4,7 +4,7 @@ use consensus::NodeId;
 use messaging::catalog::CatalogRefused;
 use messaging::dispatch::NotLeading;
 use messaging::ids::Name;
-use raft_node::{ProposeError, QueryError, ReadError};
+use raft_node::{MemberError, ProposeError, QueryError, ReadError};
 use serde::{Deserialize, Serialize};
 
 /// A command did not go through the log of a group, or may not have. Brokers tell each other.
@@ -156,6 +156,9 @@ pub(crate) enum AdminError {
     /// The log did not take it.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The brokers stay as they are.
+    #[error(transparent)]
+    Member(#[from] MemberError),
     /// Too many changes at once.
     #[error("too many changes of topics and queues are waiting; repeat shortly")]
     Overloaded,

@@ -53,44 +53,53 @@ mod route;
 mod handlers;
 
 use chassis::{Context, Service, StartError};
-use messaging::frame;
-use raft_node::{Adopt, Groups};
 
-pub use config::{Config, Limits};
+pub use config::{Cluster, Config, InitialState, Limits};
 
 use crate::broker::Broker;
-use crate::cluster::Reconcile;
+use crate::cluster::{Member, Mover, Planner, Reconcile};
+use crate::route::Late;
 
 /// Opens the log, serves what the catalog says, and hands over the router.
 pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     // First of all, since calls are refused from the start.
     handlers::faces(&context.faces);
-    let data_dir = context.config.base.data_dir.clone();
-    let lent = raft_node::Host {
-        tasks: context.tasks.clone(),
-        stop: context.stop.clone(),
-        links: context.stop.clone(),
-        metrics: context.metrics.clone(),
-    };
-    let mut config = raft_node::Config::new(data_dir);
-    let clock = context.clock.clone();
-    config.adopt = Adopt::new(move |command| frame::restamp(command, clock.unix_ms()));
-    let groups = Groups::open(config, lent).map_err(StartError::from_error)?;
+    let late = Late::default();
+    let member = Member::open(&context, &late).await?;
+    let groups = &member.groups;
     chassis::log::observe(groups.wal(), &context.metrics, &context.health);
     let failed = groups.failed();
-    let catalog = cluster::catalog::start_catalog(&groups, &context).await?;
-    let broker = Broker::new(&context, groups, catalog);
+    let broker = Broker::new(&context, &member);
     let mut reconcile = Reconcile::new(&broker);
-    if let Err(error) = reconcile.follow().await {
-        tracing::error!(%error, "the catalog is not served completely");
+    if member.is_alone {
+        // Whoever is alone serves everything from the first request on.
+        if let Err(error) = reconcile.follow().await {
+            tracing::error!(%error, "the catalog is not served completely");
+        }
+    } else {
+        member.catch_up(&broker);
     }
     context.tasks.spawn(reconcile.run());
+    context.tasks.spawn(Planner::new(&broker).run());
+    context.tasks.spawn(Mover::new(&broker).run());
+    late.set(&broker);
+    let (ended, removed) = (member.catalog.ended(), member.keep(&context));
+    context.tasks.spawn(member.leave(broker.clone()));
     watch_logs(&context, &broker);
     Ok(Service {
-        peer: Some(route::router(broker.clone())),
+        peer: None,
         public: handlers::router(broker),
         openapi: handlers::openapi(),
-        failed: Box::pin(async move { failed.await.to_string() }),
+        failed: Box::pin(async move {
+            tokio::select! {
+                failure = failed => failure.to_string(),
+                failure = ended => {
+                    format!("{failure}; if there are other brokers they go on, remove this one \
+                             and add it again with an empty data directory")
+                }
+                Ok(removed) = removed => removed.to_string(),
+            }
+        }),
     })
 }
 

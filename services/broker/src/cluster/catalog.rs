@@ -1,42 +1,77 @@
-//! The catalog's group: how this node comes to it.
+//! The catalog's group on this broker.
 
 use std::time::Duration;
 
-use chassis::StartError;
+use chassis::health::Check;
+use chassis::{Context, StartError};
 use consensus::Index;
 use messaging::catalog::CATALOG;
 use messaging::frame;
-use raft_node::{Group, Groups};
+use raft_node::{Beginning, Group, Groups};
 
+use crate::Config;
 use crate::error::LogError;
 use crate::state_machine::CatalogMachine;
 
 /// Between two attempts. Space comes back when somebody makes some, which nobody tells.
 const RETRY: Duration = Duration::from_secs(1);
+/// What the group writes before it is of use, in bytes.
+const START_BYTES: usize = 1024;
 
 /// Starts the catalog's group, without which nothing can be served: waits while the disk is full.
-pub(crate) async fn start_catalog(
+pub(super) async fn start(
     groups: &Groups,
-    context: &chassis::Context<crate::Config>,
+    founders: Beginning,
+    (context, check): (&Context<Config>, &Check),
 ) -> Result<Group<CatalogMachine>, StartError> {
-    let check = context.health.check("catalog", "the catalog is being read");
+    check.fail("the catalog is being read");
     loop {
-        match groups.start(CATALOG, CatalogMachine::default()).await {
+        wait_for_room(groups, (context, check)).await;
+        match groups.start_with(CATALOG, CatalogMachine::default(), founders.clone()).await {
             Ok(group) => {
-                check_version(&group).await.map_err(StartError::from_error)?;
-                check.pass();
+                // One that joins has nothing of it yet.
+                if groups.has(CATALOG) {
+                    check_version(&group).await.map_err(StartError::from_error)?;
+                }
                 return Ok(group);
             }
             // A log that looks for space answers as if it were busy.
             Err(raft_node::StartError::DiskFull | raft_node::StartError::Overloaded)
                 if !context.stop.is_cancelled() =>
             {
-                tracing::warn!("the disk is full: the catalog cannot be opened yet");
-                check.fail("the disk is full; free space: it is tried again every second");
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(StartError::from_error(error)),
         }
+    }
+}
+
+/// Waits until the only broker leads the catalog.
+pub(super) async fn lead_alone(
+    groups: &Groups,
+    group: &Group<CatalogMachine>,
+    (context, check): (&Context<Config>, &Check),
+) -> Result<(), StartError> {
+    loop {
+        match group.barrier().await {
+            Ok(()) => {
+                check.pass();
+                return Ok(());
+            }
+            Err(raft_node::QueryError::Stopped) => {
+                return Err(StartError::new("the catalog cannot be led: the log says why"));
+            }
+            Err(_) => wait_for_room(groups, (context, check)).await,
+        }
+    }
+}
+
+/// Without room nothing can be led.
+async fn wait_for_room(groups: &Groups, (context, check): (&Context<Config>, &Check)) {
+    while groups.wal().room_for(START_BYTES, true).is_err() && !context.stop.is_cancelled() {
+        tracing::warn!("the disk is full: the catalog cannot be opened yet");
+        check.fail("the disk is full; free space: it is tried again every second");
+        tokio::time::sleep(RETRY).await;
     }
 }
 

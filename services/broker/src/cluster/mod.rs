@@ -3,11 +3,20 @@
 //! ```text
 //! catalog (a copy on every broker) ──applied──▶ reconcile ─▶ groups start and leave here,
 //!                                                            addresses, directory
+//! catalog's leader ─▶ planner: who is up, which copies move, who should lead
+//! a group's leader ─▶ mover: members change as the catalog says, leading is handed over
 //! ```
 //!
 //! **Invariant:** a copy of a group is removed only while the applied catalog lists it as leaving.
 
-pub(crate) mod catalog;
+mod brokers;
+mod catalog;
+mod member;
+mod mover;
+mod planner;
 mod reconcile;
 
+pub(crate) use member::Member;
+pub(crate) use mover::Mover;
+pub(crate) use planner::Planner;
 pub(crate) use reconcile::Reconcile;

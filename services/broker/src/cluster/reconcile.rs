@@ -93,6 +93,11 @@ impl Reconcile {
                 Touched::Group(_) => (),
             }
         }
+        if touched.iter().any(|touched| matches!(touched, Touched::Broker(_))) {
+            let brokers = catalog.brokers().iter();
+            let urls = brokers.map(|(node, entry)| (*node, entry.announced.peer_url.clone()));
+            broker.shared.groups.know(urls.collect()).await;
+        }
         let groups = touched.iter().filter_map(|touched| match touched {
             Touched::Group(group) => Some(*group),
             _ => None,
@@ -327,7 +332,11 @@ impl Reconcile {
     async fn announce(&self, catalog: &Catalog) -> Result<(), AdminError> {
         let node = self.broker.node();
         let announced = &self.broker.shared.announced;
-        if catalog.brokers().get(&node).is_some_and(|known| known.announced == *announced) {
+        if catalog
+            .brokers()
+            .get(&node)
+            .is_some_and(|known| known.up && known.announced == *announced)
+        {
             return Ok(());
         }
         let announced = announced.clone();

@@ -6,6 +6,7 @@ mod position;
 mod problems;
 mod settings;
 
+mod cluster;
 mod consume;
 mod messages;
 mod queues;
@@ -13,9 +14,11 @@ mod sqs;
 mod subscriptions;
 mod topics;
 
+use std::sync::Arc;
+
 use axum::Router;
 use http::{HeaderName, HeaderValue, StatusCode};
-use messaging::catalog::Changed;
+use messaging::catalog::{Changed, Placement};
 use messaging::ids::Millis;
 use telemetry::trace::TraceContext;
 use utoipa::OpenApi as _;
@@ -32,6 +35,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(queues::router())
         .merge(consume::router())
         .merge(sqs::router())
+        .merge(cluster::router())
         .layer(axum::middleware::from_fn(crate::route::name_who_answered))
         .with_state(broker)
 }
@@ -44,6 +48,7 @@ pub(crate) fn openapi() -> OpenApi {
     document.merge(queues::Api::openapi());
     document.merge(consume::Api::openapi());
     document.merge(sqs::Api::openapi());
+    document.merge(cluster::Api::openapi());
     document.info.title = "Quartet broker".to_owned();
     document
 }
@@ -51,6 +56,11 @@ pub(crate) fn openapi() -> OpenApi {
 /// How problems look to clients of other protocols: by which header they are known.
 pub(crate) fn faces(faces: &chassis::faces::Faces) {
     faces.set_header(sqs::TARGET, sqs::render);
+}
+
+/// How many there are now.
+fn copies(placement: Option<Arc<Placement>>) -> u32 {
+    placement.map_or(1, |placement| u32::try_from(placement.replicas.len()).unwrap_or(u32::MAX))
 }
 
 const fn created(changed: Changed) -> StatusCode {

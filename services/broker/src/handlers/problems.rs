@@ -4,6 +4,7 @@ use api::problem::Code;
 use chassis::problem::Problem;
 use messaging::catalog::CatalogRefused;
 use messaging::queue::Refused;
+use raft_node::MemberError;
 
 use crate::error::{AdminError, LogError, MessageError, NotFound};
 
@@ -38,10 +39,36 @@ impl From<LogError> for Problem {
     }
 }
 
+fn member(error: &MemberError) -> Code {
+    match error {
+        MemberError::Unknown { .. } | MemberError::NoSuchName { .. } => Code::MemberNotFound,
+        MemberError::Exists { .. }
+        | MemberError::UrlTaken { .. }
+        | MemberError::NameTaken { .. } => Code::AlreadyExists,
+        MemberError::BadUrl { .. } => Code::InvalidRequest,
+        MemberError::TooManyLearners { .. }
+        | MemberError::NotStarted { .. }
+        | MemberError::Unhealthy { .. }
+        | MemberError::Behind { .. } => Code::PreconditionFailed,
+        MemberError::NotLearner { .. }
+        | MemberError::LastVoter { .. }
+        | MemberError::InFlight
+        | MemberError::NotVoter { .. }
+        | MemberError::NotTaken { .. }
+        | MemberError::NotAdded { .. }
+        | MemberError::Claimed { .. }
+        | MemberError::OtherName { .. } => Code::Conflict,
+        MemberError::NoLeader => Code::NoLeader,
+        MemberError::Stopped => Code::Unavailable,
+        MemberError::Indeterminate => Code::Indeterminate,
+    }
+}
+
 impl From<AdminError> for Problem {
     fn from(error: AdminError) -> Self {
         let refused = match error {
             AdminError::Log(error) => return error.into(),
+            AdminError::Member(error) => return Self::from_error(member(&error), &error),
             AdminError::Overloaded => return Self::from_error(Code::Overloaded, &error),
             AdminError::Refused(refused) => refused,
         };

@@ -19,7 +19,7 @@ use messaging::ids::Name;
 use serde::Deserialize;
 
 use super::outgoing::rfc3339;
-use super::{age_seconds, created, incoming, outgoing, settings, traceparent};
+use super::{age_seconds, copies, created, incoming, outgoing, settings, traceparent};
 use crate::broker::Broker;
 use crate::directory::QueueHandle;
 use crate::send::Batch;
@@ -182,7 +182,10 @@ async fn describe(broker: &Broker, queue: &Arc<QueueHandle>) -> Result<QueueView
     let sum = |of: fn(&PriorityDepth) -> u64| by_priority.iter().map(of).sum();
     Ok(QueueView {
         name: queue.name.to_string(),
-        config: settings::shown_queue(&queue.entry.config),
+        config: QueueSpec {
+            replicas: Some(copies(Some(queue.port.placement()))),
+            ..settings::shown_queue(&queue.entry.config)
+        },
         created_at: rfc3339(queue.entry.created_ms),
         stats: QueueStats {
             messages: stats.messages,

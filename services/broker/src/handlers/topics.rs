@@ -10,7 +10,7 @@ use http::StatusCode;
 use messaging::ids::Name;
 
 use super::outgoing::rfc3339;
-use super::{created, settings};
+use super::{copies, created, settings};
 use crate::broker::Broker;
 use crate::directory::TopicHandle;
 
@@ -84,7 +84,7 @@ async fn describe(broker: &Broker, topic: &TopicHandle) -> Result<TopicView, Pro
     Ok(TopicView {
         name: topic.name.to_string(),
         partitions: topic.partition_count(),
-        replicas: 1,
+        replicas: copies(topic.partitions.first().map(|one| one.port.placement())),
         retention: settings::shown_retention(topic.entry.retention),
         created_at: rfc3339(topic.entry.created_ms),
         subscriptions: topic.subscriptions.keys().map(Name::to_string).collect(),

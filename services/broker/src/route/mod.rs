@@ -9,6 +9,7 @@
 //! **Invariant:** an operation is tried again only where the answer says that nothing was done.
 
 mod answered;
+mod late;
 mod op;
 mod peer;
 mod port;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use answered::name_who_answered;
+pub(crate) use late::Late;
 pub(crate) use op::{At, By, Handle, Kind, Op};
 pub(crate) use peer::Peers;
 pub(crate) use port::{Here, Led, Moment, Port, Route, Unserved};

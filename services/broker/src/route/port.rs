@@ -233,6 +233,15 @@ impl<M: StateMachine> Port<M> {
         }
     }
 
+    /// Who leads, as far as is known on this node.
+    pub(crate) fn leader(&self, me: NodeId) -> Option<NodeId> {
+        match self.route() {
+            Ok(Route::Leading { .. }) => Some(me),
+            Ok(Route::Member { leader, .. }) => leader,
+            _ => Some(NodeId(self.hint.load(Ordering::Relaxed))).filter(|hint| hint.0 != 0),
+        }
+    }
+
     /// A moment in which who leads may have become clear.
     pub(crate) async fn settle(&self) {
         /// The next try comes at the latest then.

@@ -9,10 +9,11 @@ use chassis::problem::Problem;
 use consensus::GroupId;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
+use raft_node::PeerService;
 
 use super::propose::Propose;
 use super::wire::{self, Head};
-use super::{At, By, Handle as _, Kind, Op, Route};
+use super::{At, By, Handle as _, Kind, Late, Op, Route};
 use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::{LogError, MessageError};
@@ -20,20 +21,27 @@ use crate::{admin, pull, read, receive, redrive, settle, stats};
 
 type Answer = ([(HeaderName, HeaderValue); 1], Vec<u8>);
 
+/// Where members of groups talk to each other.
+const MEMBERS: &str = "/peer/v1/{*path}";
+
 /// What other brokers reach.
-pub(crate) fn router(broker: Broker) -> Router {
+pub(crate) fn router(late: &Late, members: PeerService) -> Router {
     Router::new()
         .route(wire::PATH, post(serve))
         .layer(DefaultBodyLimit::max(wire::MAX_BYTES))
-        .with_state(broker)
+        .with_state(late.clone())
+        .route_service(MEMBERS, members)
 }
 
-async fn serve(State(broker): State<Broker>, body: Bytes) -> Result<Answer, Problem> {
+async fn serve(State(late): State<Late>, body: Bytes) -> Result<Answer, Problem> {
+    let Some(broker) = late.get() else {
+        return Err(Problem::new(Code::Unavailable, "this broker is starting; repeat shortly"));
+    };
     let Some((head, op)) = wire::decode_head(&body) else {
         return Err(refused("this is no call between brokers of this version"));
     };
-    check(&broker, &head)?;
-    let (broker, group) = (&broker, head.group);
+    check(broker, &head)?;
+    let group = head.group;
     let answer = match head.kind {
         Kind::ProposeToQueue => run::<Propose<QueueHandle>>(broker, group, op).await,
         Kind::ProposeToPartition => run::<Propose<PartitionHandle>>(broker, group, op).await,

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod bad_input;
+mod cluster;
 mod consumers;
 mod queues;
 mod restart;
 mod server;
 mod topics;
 mod trace;
+mod trio;

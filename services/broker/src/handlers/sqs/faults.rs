@@ -49,7 +49,9 @@ impl From<AdminError> for Fault {
     fn from(error: AdminError) -> Self {
         let refused = match error {
             AdminError::Log(error) => return error.into(),
-            AdminError::Overloaded => return Self::new(Code::ServiceUnavailable, error),
+            AdminError::Overloaded | AdminError::Member(_) => {
+                return Self::new(Code::ServiceUnavailable, error);
+            }
             AdminError::Refused(refused) => refused,
         };
         let code = match &refused {
