@@ -151,6 +151,11 @@ impl Log {
         self.durable = Index::ZERO;
     }
 
+    /// What the log begins behind is not durable (any more).
+    pub(crate) fn forget_durable(&mut self) {
+        self.durable = Index::ZERO;
+    }
+
     /// Lets entries go from memory, oldest first, down to `max_bytes`; but none that is not
     /// durable, and none behind `settled`.
     pub(crate) fn shrink(&mut self, max_bytes: usize, settled: Index) {

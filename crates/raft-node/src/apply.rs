@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::driver::ReplySender;
 use crate::machine::AnyMachine;
+use crate::needs::Needs;
 use crate::snapshots::Snapshotter;
 use running::Running;
 
@@ -62,6 +63,11 @@ pub(crate) enum ApplyInput {
         ticket: Ticket,
         snapshot: SnapshotMeta,
     },
+    /// A fetched snapshot is installed, and everything that its machine reads is here.
+    Whole {
+        group: GroupId,
+        ticket: Ticket,
+    },
     /// The group takes part no more; what it has on disk stays.
     Ended {
         group: GroupId,
@@ -82,6 +88,7 @@ impl ApplyInput {
             | Self::Install { group, .. }
             | Self::Snapshotted { group, .. }
             | Self::Saved { group, .. }
+            | Self::Whole { group, .. }
             | Self::Ended { group }
             | Self::Remove { group, .. } => *group,
         }
@@ -101,6 +108,8 @@ pub(crate) struct Restored {
     pub(crate) applied: Index,
     pub(crate) term: Term,
     pub(crate) membership: Arc<Membership>,
+    /// Its snapshot is still being installed: entries that the machine reads are missing.
+    pub(crate) installing: Option<Ticket>,
 }
 
 /// A command that is durable and applied, its reply not yet typed.
@@ -226,6 +235,11 @@ impl Apply {
             ApplyInput::Saved { group, ticket, snapshot } => {
                 self.handle_saved(group, ticket, &snapshot);
             }
+            ApplyInput::Whole { group, ticket } => {
+                if let Some(running) = self.groups.get_mut(&group) {
+                    running.handle_whole(ticket);
+                }
+            }
             ApplyInput::Ended { group } => self.end(group),
             ApplyInput::Remove { group, done } => {
                 self.end(group);
@@ -281,11 +295,14 @@ impl Apply {
 
     fn install(&mut self, group: GroupId, file: FetchedFile) {
         let Some(running) = self.groups.get_mut(&group) else { return };
+        let trusted = running.trusted();
         if let Err(error) = running.restore(&file.snapshot, &file.bytes) {
             // The leader runs another program. Going on would give another state.
             tracing::error!(%group, %error, "the leader's snapshot cannot be taken over");
             return self.give_up(group);
         }
+        let needs = Needs::of(&self.wal, group, running.retained(), trusted);
+        running.install(file.ticket, trusted, needs);
         running.keep(file, group, &self.snapshotter);
     }
 
@@ -293,7 +310,9 @@ impl Apply {
         match self.groups.get_mut(&group) {
             Some(running) => {
                 running.handle_saved(snapshot.index, group, &self.snapshotter);
-                self.snapshotter.tell_installed(group, ticket, snapshot);
+                if let Some(needs) = running.needs(ticket) {
+                    self.snapshotter.tell_installed(group, ticket, snapshot, needs);
+                }
             }
             None => self.handle_late(group),
         }

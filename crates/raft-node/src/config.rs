@@ -40,6 +40,9 @@ pub struct Config {
     pub election_ms: u64,
     /// Members of a group that are to stay learners.
     pub max_learners: usize,
+    /// How fast a node whose log lacks entries that its machine reads is given them, in bytes per
+    /// second, each group: a move must not take the disks from those who work.
+    pub fill_bytes_per_second: u64,
     /// What a leader makes of a command that another node has passed on, before it gets its place.
     /// Commands that carry the time get the leader's here.
     pub adopt: Adopt,
@@ -96,6 +99,7 @@ impl Config {
             heartbeat_ms: 100,
             election_ms: 1000,
             max_learners: 1,
+            fill_bytes_per_second: 64 << 20,
             adopt: Adopt::default(),
         }
     }

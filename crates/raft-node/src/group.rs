@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -380,6 +381,46 @@ impl<M: StateMachine> Group<M> {
                 return Ok(back);
             }
         }
+    }
+
+    /// Reads the commands at these indexes back, in ascending order whatever theirs, on a thread of
+    /// its own where they are not in memory. What has been compacted away, or is no command, is left
+    /// out. All of them are held in memory: ask for as many as that allows.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub async fn read_at(&self, indexes: &[Index]) -> Result<Vec<Entry>, ReadError> {
+        let mut sorted = indexes.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut ranges: Vec<RangeInclusive<Index>> = Vec::new();
+        for index in sorted {
+            match ranges.last_mut() {
+                Some(last) if last.end().next() == index => *last = *last.start()..=index,
+                _ => ranges.push(index..=index),
+            }
+        }
+        let (wal, group) = (self.shared.wal.clone(), self.id);
+        let read = move || wal.read_ranges(group, &ranges, usize::MAX);
+        let mut entries = tokio::task::spawn_blocking(read)
+            .await
+            .expect("reading does not panic, and the runtime outlives its tasks")?;
+        entries.retain(|entry| entry.kind == EntryKind::Command);
+        Ok(entries)
+    }
+
+    /// The entries that the machine reads ([`StateMachine::retained`]) and this node does not have:
+    /// none, where everything is as it should be. For who begins to lead, behind
+    /// [`leading`](Self::leading): if there are some, the copy is damaged. Takes as long as
+    /// `retained` does, on the apply task.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not run here.
+    pub async fn missing(&self) -> Result<Vec<RangeInclusive<Index>>, QueryError> {
+        let retained = self.local(|machine| machine.retained()).await?;
+        Ok(self.shared.wal.missing(self.id, &retained))
     }
 
     async fn read_all(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {

@@ -1,7 +1,8 @@
 //! Handles: what services hold. Cloneable, bounded, no lock.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use consensus::{
     Config as RaftConfig, GroupId, Index, Membership, Multi, MultiConfig, NodeId, Raft, Term,
@@ -19,15 +20,18 @@ use crate::apply::{Apply, ApplyInput, Restored};
 use crate::beginning::Beginning;
 use crate::driver::{Driver, Input, Parts};
 use crate::error::{Failure, OpenError, RemoveError, StartError};
+use crate::fill::Filler;
 use crate::group::{Group, Leadership};
 use crate::identity::Identity;
 use crate::machine::StateMachine;
 use crate::member::MemberInfo;
 use crate::members::{self, Members};
 use crate::metrics::Metrics;
+use crate::mutants::{self, Mutant};
+use crate::needs::Needs;
 use crate::restore::{self, OnDisk};
 use crate::snapshots::Snapshotter;
-use crate::transport::{self, PeerService, Transport, TransportConfig};
+use crate::transport::{self, AppliedBy, PeerService, Source, Transport, TransportConfig};
 use crate::{Config, identity};
 
 /// Inputs that may wait for the driver before callers are told to back off.
@@ -59,7 +63,16 @@ pub(crate) struct Shared {
     pub(crate) recovery: Recovery,
     pub(crate) config: Config,
     pub(crate) started: Instant,
+    /// How far the machines are, for members that lack entries of their logs.
+    applied: AppliedBy,
     alarm: Alarm,
+}
+
+impl Shared {
+    /// Held for a look or a change of one group.
+    fn applied_by(&self) -> MutexGuard<'_, BTreeMap<GroupId, watch::Receiver<Index>>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the process lends to its groups.
@@ -113,6 +126,12 @@ impl Groups {
             election_ms: config.election_ms,
         };
         let started = Instant::now();
+        let filler = Filler::new(
+            wal.clone(),
+            transport.clone(),
+            driver_sender.downgrade(),
+            config.fill_bytes_per_second,
+        );
         let driver = Driver::new(Parts {
             multi: Multi::new(multi_config, 0),
             wal: wal.clone(),
@@ -127,6 +146,7 @@ impl Groups {
             metrics: figures.clone(),
             disk_patience: DISK_PATIENCE.max(Duration::from_millis(3 * config.election_ms)),
             started,
+            filler,
         });
         let alarm = Alarm::new();
         let snapshotter = Snapshotter::new(
@@ -151,6 +171,7 @@ impl Groups {
             recovery,
             config,
             started,
+            applied: AppliedBy::default(),
             alarm,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -177,7 +198,9 @@ impl Groups {
     /// What peers reach, to be mounted on the peer listener.
     #[must_use]
     pub fn peer_service(&self) -> PeerService {
-        self.shared.transport.service().with_members(members::asked(self.shared.clone()))
+        let (wal, applied) = (self.shared.wal.clone(), self.shared.applied.clone());
+        let service = self.shared.transport.service().with_entries(Source { wal, applied });
+        service.with_members(members::asked(self.shared.clone()))
     }
 
     /// The members of a group, to look at and to change.
@@ -288,14 +311,23 @@ impl Groups {
         let hurries = first.map(|first| first == self.node());
         let (wal, store) = (self.shared.wal.clone(), self.shared.snapshots.clone());
         let loaded = tokio::task::spawn_blocking(move || {
-            let OnDisk { raft, machine: state, durable } =
+            let OnDisk { raft, machine: state, mut durable, trusted } =
                 restore::load(&wal, &store, group, &founders)?;
             if let Some(state) = state {
                 machine.restore(&state).map_err(|source| StartError::Restore { group, source })?;
             }
-            Ok::<_, StartError>((raft, machine, durable))
+            let mut needs = Needs::default();
+            if let (Some(trusted), Some(snapshot)) = (trusted, &raft.snapshot) {
+                needs = Needs::of(&wal, group, machine.retained(), trusted);
+                if mutants::is(Mutant::ResumedAsWhole) {
+                    needs.missing.clear();
+                }
+                let at = (snapshot.index, snapshot.term);
+                durable = Some(restore::go_on(&wal, group, at, &needs)?);
+            }
+            Ok::<_, StartError>((raft, machine, durable, needs.missing))
         });
-        let (raft, machine, durable) = loaded.await.unwrap_or(Err(StartError::Stopped))?;
+        let (raft, machine, durable, missing) = loaded.await.unwrap_or(Err(StartError::Stopped))?;
         if let Some(token) = durable {
             let mut synced = self.shared.wal.durable();
             let done = synced.wait_for(|now| token <= now.token || now.failed.is_some()).await;
@@ -303,14 +335,15 @@ impl Groups {
                 return Err(StartError::Stopped);
             }
         }
-        self.run(group, Box::new(machine), (raft, hurries)).await
+        self.run(group, Box::new(machine), (raft, missing), hurries).await
     }
 
     async fn run<M: StateMachine>(
         &self,
         group: GroupId,
         machine: Box<M>,
-        (restored, hurries): (consensus::Restored, Option<bool>),
+        (restored, missing): (consensus::Restored, Vec<RangeInclusive<Index>>),
+        hurries: Option<bool>,
     ) -> Result<Group<M>, StartError> {
         let snapshot = restored.snapshot.as_ref();
         let (applied, term) =
@@ -319,6 +352,7 @@ impl Groups {
         let now_ms = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(0);
         let mut raft = Raft::new(self.raft_config(), restored, now_ms, draw());
         hurries.into_iter().for_each(|first| raft.hurry(first));
+        let installing = (!missing.is_empty()).then(|| raft.resume_install());
 
         let (leads, leadership) = watch::channel(Leadership::default());
         let (done, accepted) = oneshot::channel();
@@ -328,15 +362,25 @@ impl Groups {
             return Err(StartError::Running { group });
         }
         let (done, started) = oneshot::channel();
-        let machine = Restored { machine, applied, term, membership };
+        let install = installing.map(|ticket| ((ticket, applied.next()), missing));
+        let machine = Restored { machine, applied, term, membership, installing };
         let input = ApplyInput::Start { group, machine, done };
         self.shared.apply.send(input).await.map_err(|_| StartError::Stopped)?;
         let applied = started.await.map_err(|_| StartError::Stopped)?;
         let (done, started) = oneshot::channel();
         let (raft, applied_here) = (Box::new(raft), applied.clone());
-        let input = Input::Start { group, raft, leadership: leads, applied: applied_here, done };
+        let leadership_here = leads;
+        let input = Input::Start {
+            group,
+            raft,
+            leadership: leadership_here,
+            applied: applied_here,
+            install,
+            done,
+        };
         self.shared.driver.send(input).await.map_err(|_| StartError::Stopped)?;
         started.await.map_err(|_| StartError::Stopped)?;
+        self.shared.applied_by().insert(group, applied.clone());
         let shared = self.shared.clone();
         Ok(Group::new(group, applied, leadership, shared))
     }
@@ -402,7 +446,9 @@ impl Groups {
         let (done, ended) = oneshot::channel();
         let input = ApplyInput::Remove { group, done };
         self.shared.apply.send(input).await.map_err(|_| RemoveError::Stopped)?;
-        ended.await.map_err(|_| RemoveError::Stopped)
+        ended.await.map_err(|_| RemoveError::Stopped)?;
+        self.shared.applied_by().remove(&group);
+        Ok(())
     }
 
     async fn forget(&self, group: GroupId, is_left: bool) -> Result<(), RemoveError> {

@@ -51,11 +51,17 @@ mod driver;
 mod apply;
 
 mod background;
+mod fill;
+mod needs;
 mod restore;
 mod seed;
 mod snapshots;
 
 mod identity;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 mod transport;
 
 pub use beginning::Beginning;

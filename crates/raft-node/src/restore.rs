@@ -11,6 +11,7 @@ use storage::snapshot::{Snapshot, SnapshotStore};
 use storage::{GroupState, IoToken, Wal, Write};
 
 use crate::error::StartError;
+use crate::needs::Needs;
 use crate::snapshots::Envelope;
 
 /// Bytes of log looked through per read.
@@ -23,6 +24,9 @@ pub(crate) struct OnDisk {
     pub(crate) machine: Option<Bytes>,
     /// What has to be durable before the group may start.
     pub(crate) durable: Option<IoToken>,
+    /// The log does not go on behind the snapshot yet, or lacks entries that its machine reads: then
+    /// up to here what the log has is what is committed. See [`go_on`].
+    pub(crate) trusted: Option<Index>,
 }
 
 /// Loads a group; one that is not there is founded by `founders`, or is empty if there are none.
@@ -41,17 +45,20 @@ pub(crate) fn load(
     match (state, snapshot) {
         (None, None) => found(wal, group, founders),
         (None, Some((snapshot, machine))) => {
-            reset(wal, group, Default::default(), snapshot, machine)
+            Ok(begun(Default::default(), snapshot, machine, Index::ZERO))
         }
         (Some(state), None) => scan(wal, group, &state, None),
         (Some(state), Some((snapshot, machine))) => {
             let is_in_log = state.first <= snapshot.index.next()
                 && wal.term(group, snapshot.index) == Some(snapshot.term);
+            let below = Index(state.first.0 - 1);
+            let trusted = below.max(state.hard_state.commit.min(state.last));
             match is_in_log {
+                true if state.filling => Ok(begun(state.hard_state, snapshot, machine, trusted)),
                 true => scan(wal, group, &state, Some((snapshot, machine))),
                 // Saved, and the crash came before the log went on behind it.
                 false if state.last < snapshot.index || state.first <= snapshot.index => {
-                    reset(wal, group, state.hard_state, snapshot, machine)
+                    Ok(begun(state.hard_state, snapshot, machine, trusted))
                 }
                 false => Err(missing(group, snapshot.index.next())),
             }
@@ -77,25 +84,37 @@ fn submit(wal: &Wal, writes: Vec<Write>) -> Result<IoToken, StartError> {
 
 fn found(wal: &Wal, group: GroupId, founders: &Membership) -> Result<OnDisk, StartError> {
     if founders.voters.is_empty() {
-        return Ok(OnDisk { raft: Restored::default(), machine: None, durable: None });
+        let (machine, durable, trusted) = (None, None, None);
+        return Ok(OnDisk { raft: Restored::default(), machine, durable, trusted });
     }
     let (hard_state, entry) = Restored::founding(founders);
     let entries = vec![entry];
     let writes = vec![Write::HardState { group, hard_state }, Write::Append { group, entries }];
     let durable = Some(submit(wal, writes)?);
-    Ok(OnDisk { raft: Restored::founded(founders.clone()), machine: None, durable })
+    let raft = Restored::founded(founders.clone());
+    Ok(OnDisk { raft, machine: None, durable, trusted: None })
 }
 
-/// The log goes on behind the snapshot; nothing of what it held is needed.
-fn reset(
+/// Lets the log go on behind the snapshot, which was begun and not ended. What has to be durable.
+pub(crate) fn go_on(
     wal: &Wal,
     group: GroupId,
+    (index, term): (Index, Term),
+    needs: &Needs,
+) -> Result<IoToken, StartError> {
+    let (keep, filling) = (needs.keep.clone(), !needs.missing.is_empty());
+    submit(wal, vec![Write::Reset { group, next: index.next(), term, keep, filling }])
+}
+
+/// A snapshot that was being installed. Of what the log held only the machine knows what is needed.
+fn begun(
     hard_state: consensus::HardState,
     snapshot: SnapshotMeta,
     machine: Bytes,
-) -> Result<OnDisk, StartError> {
+    trusted: Index,
+) -> OnDisk {
     let (index, term) = (snapshot.index, snapshot.term);
-    let durable = submit(wal, vec![Write::reset(group, index.next(), term)])?;
+    let trusted = Some(trusted.min(index));
     let raft = Restored {
         hard_state,
         base: (index, term),
@@ -104,7 +123,7 @@ fn reset(
         memberships: vec![(index, snapshot.membership.clone())],
         snapshot: Some(snapshot),
     };
-    Ok(OnDisk { raft, machine: Some(machine), durable: Some(durable) })
+    OnDisk { raft, machine: Some(machine), durable: None, trusted }
 }
 
 fn scan(
@@ -150,7 +169,7 @@ fn scan(
             }
         }
     }
-    Ok(OnDisk { raft, machine, durable: None })
+    Ok(OnDisk { raft, machine, durable: None, trusted: None })
 }
 
 fn note(raft: &mut Restored, index: Index, term: Term) {

@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 use crate::alarm::Alarm;
 use crate::apply::{ApplyInput, FetchedFile};
 use crate::background;
-use crate::driver::{Input, Snapshotted};
+use crate::driver::{Input, Install, Snapshotted};
 use crate::machine::{AnyMachine, RestoreError};
+use crate::needs::Needs;
 
 /// Snapshots written at a time. Others wait for their next occasion.
 const CONCURRENT_MAX: usize = 2;
@@ -145,11 +146,18 @@ impl Snapshotter {
     }
 
     /// The driver may let the log go on behind a snapshot.
-    pub(crate) fn tell_installed(&self, group: GroupId, ticket: Ticket, snapshot: &SnapshotMeta) {
+    pub(crate) fn tell_installed(
+        &self,
+        group: GroupId,
+        ticket: Ticket,
+        snapshot: &SnapshotMeta,
+        needs: Needs,
+    ) {
         let (driver, next, term) = (self.driver.clone(), snapshot.index.next(), snapshot.term);
+        let install = Install { ticket, next, term, needs };
         self.tasks.spawn(async move {
             if let Some(driver) = driver.upgrade() {
-                let _ = driver.send(Input::Installed { group, ticket, next, term }).await;
+                let _ = driver.send(Input::Installed { group, install }).await;
             }
         });
     }

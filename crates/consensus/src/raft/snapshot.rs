@@ -4,7 +4,7 @@
 //! where it broke off, so that nothing here waits for them or counts them.
 
 use super::Raft;
-use crate::effect::Effect;
+use crate::effect::{Effect, Ticket};
 use crate::ids::{Index, NodeId};
 use crate::message::{SnapshotMeta, SnapshotOffer};
 use crate::mutants::{self, Mutant};
@@ -35,6 +35,17 @@ impl Raft {
         self.snapshot = Some(snapshot);
         self.log.compact(through);
         self.memberships.compact(through);
+    }
+
+    /// The host goes on installing the snapshot with which this group starts: its process ended
+    /// before that was done. As if it had just been fetched: nothing is confirmed and no vote leaves
+    /// before the ticket is durable. To be called before anything else, on a log that has nothing
+    /// behind the snapshot.
+    pub fn resume_install(&mut self) -> Ticket {
+        let index = self.snapshot_index();
+        debug_assert_eq!(index, self.log.last(), "the log begins behind the snapshot");
+        self.log.forget_durable();
+        self.persist_reset(index)
     }
 
     pub(super) fn handle_offer(&mut self, from: NodeId, offer: SnapshotOffer) {

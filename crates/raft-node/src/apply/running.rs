@@ -1,16 +1,19 @@
 //! One group on the apply task: its machine, how far it is, and who waits.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use consensus::{Entry, EntryKind, GroupId, Index, Membership, SnapshotMeta, Term};
+use consensus::{Entry, EntryKind, GroupId, Index, Membership, SnapshotMeta, Term, Ticket};
 use telemetry::metrics::Histogram;
 use tokio::sync::watch;
 
 use super::{AnyApplied, FetchedFile, Restored, Visit, Waiter};
 use crate::error::ProposeError;
 use crate::machine::{AnyMachine, RestoreError};
+use crate::mutants::{self, Mutant};
+use crate::needs::Needs;
 use crate::snapshots::{Envelope, Snapshotter};
 
 pub(super) struct Running {
@@ -34,19 +37,40 @@ pub(super) struct Running {
     is_snapshotting: bool,
     /// A fetched snapshot that waits until the one being written is.
     to_keep: Option<FetchedFile>,
+    /// The fetched snapshot that the machine comes from, until it is installed.
+    installing: Option<Installing>,
+}
+
+/// A fetched snapshot whose log does not go on behind it yet.
+struct Installing {
+    ticket: Ticket,
+    /// Up to here the log was committed before.
+    trusted: Index,
+    needs: Needs,
+    /// The machine reads entries that are not here: nobody may look at it.
+    is_lacking: bool,
 }
 
 impl Running {
     /// `is_snapshotting` if the file of a former life is still being written.
     pub(super) fn new(restored: Restored, is_snapshotting: bool) -> Self {
-        let Restored { machine, applied, term, membership } = restored;
+        let Restored { machine, applied, term, membership, installing } = restored;
+        let published = if installing.is_some() { Index::ZERO } else { applied };
+        // What is there of the log is what the snapshot left.
+        let (trusted, is_lacking) = (applied, true);
+        let installing = installing.map(|ticket| Installing {
+            ticket,
+            trusted,
+            needs: Needs::default(),
+            is_lacking,
+        });
         Self {
             machine,
             applied,
             term,
             membership,
             committed: applied,
-            published: watch::Sender::new(applied),
+            published: watch::Sender::new(published),
             waiters: VecDeque::new(),
             visits: BTreeMap::new(),
             log_bytes: 0,
@@ -55,6 +79,7 @@ impl Running {
             covered: applied,
             is_snapshotting,
             to_keep: None,
+            installing,
         }
     }
 
@@ -104,7 +129,8 @@ impl Running {
     }
 
     pub(super) fn visit(&mut self, from: Index, visits: Vec<Visit>) {
-        if from <= self.applied {
+        // What is read of the part that is not replicated needs no entries.
+        if from <= self.applied && (from == Index::ZERO || !self.is_lacking()) {
             visits.into_iter().for_each(|visit| visit(self.machine.as_any()));
         } else {
             self.visits.entry(from).or_default().extend(visits);
@@ -174,6 +200,9 @@ impl Running {
     }
 
     fn serve_visits(&mut self) {
+        if self.is_lacking() {
+            return;
+        }
         while let Some(first) = self.visits.first_entry() {
             if self.applied < *first.key() {
                 return;
@@ -201,9 +230,48 @@ impl Running {
         {
             let _ = waiter.reply.send(Err(ProposeError::Indeterminate));
         }
-        self.published.send_replace(self.applied);
-        self.serve_visits();
         Ok(())
+    }
+
+    /// Up to here the log on this node is what is committed, whatever is behind.
+    pub(super) fn trusted(&self) -> Index {
+        self.installing.as_ref().map_or(self.applied, |installing| installing.trusted)
+    }
+
+    pub(super) fn retained(&self) -> Vec<RangeInclusive<Index>> {
+        self.machine.retained()
+    }
+
+    /// The machine has become what a fetched snapshot says. It is shown when everything is here that
+    /// it reads.
+    pub(super) fn install(&mut self, ticket: Ticket, trusted: Index, needs: Needs) {
+        let is_lacking = !needs.missing.is_empty() && !mutants::is(Mutant::TicketBeforeFilled);
+        self.installing = Some(Installing { ticket, trusted, needs, is_lacking });
+        self.show();
+    }
+
+    /// What a fetched snapshot needs, if it is the newest.
+    pub(super) fn needs(&self, ticket: Ticket) -> Option<Needs> {
+        let installing = self.installing.as_ref().filter(|newest| newest.ticket == ticket);
+        installing.map(|installing| installing.needs.clone())
+    }
+
+    /// A fetched snapshot is installed.
+    pub(super) fn handle_whole(&mut self, ticket: Ticket) {
+        if self.installing.take_if(|installing| installing.ticket == ticket).is_some() {
+            self.show();
+        }
+    }
+
+    fn is_lacking(&self) -> bool {
+        self.installing.as_ref().is_some_and(|installing| installing.is_lacking)
+    }
+
+    fn show(&mut self) {
+        if !self.is_lacking() {
+            self.published.send_replace(self.applied);
+            self.serve_visits();
+        }
     }
 
     /// Writes a fetched snapshot to disk, after the one that is being written.
@@ -264,8 +332,6 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::RangeInclusive;
-
     use telemetry::metrics::Registry;
     use tokio::sync::oneshot;
 
@@ -300,7 +366,8 @@ mod tests {
     fn counting(applied: u64) -> Running {
         let machine = Box::new(Counter::default());
         let membership = Arc::default();
-        let restored = Restored { machine, applied: Index(applied), term: Term(1), membership };
+        let (applied, term, installing) = (Index(applied), Term(1), None);
+        let restored = Restored { machine, applied, term, membership, installing };
         Running::new(restored, false)
     }
 

@@ -136,6 +136,7 @@ impl Driver {
         }
         self.waiters.remove(&group);
         self.applied.remove(&group);
+        self.filling.remove(&group);
         self.give_up_forwards(group, None);
         self.end_reads(group);
     }

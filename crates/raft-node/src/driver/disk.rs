@@ -5,6 +5,7 @@
 //! to the log in any case, out of the reserve if need be.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use consensus::{Entry, GroupId, HardState, Index, Message, Persist, Term, Ticket};
 use storage::{Durable, GroupState, IoToken, SubmitError, Wal, Write};
@@ -40,6 +41,16 @@ struct Hold {
     promise: Option<HardState>,
     /// What comes behind the snapshot.
     behind: Vec<Persist>,
+}
+
+/// How the log goes on behind a snapshot that is on disk.
+pub(super) struct Installed {
+    pub(super) next: Index,
+    pub(super) term: Term,
+    /// Entries below it that stay.
+    pub(super) keep: Vec<RangeInclusive<Index>>,
+    /// Nothing has to be filled in.
+    pub(super) is_whole: bool,
 }
 
 /// Writes that go together, and what is durable with them.
@@ -191,22 +202,44 @@ impl Disk {
         self.installing.insert(group, Hold { ticket, promise, behind: Vec::new() });
     }
 
-    /// The snapshot is on disk: the log goes on behind it, unless it waits for a newer one.
+    /// The snapshot is on disk: the log goes on behind it, unless it waits for a newer one; then
+    /// this is false. If something has to be filled in first, what comes behind goes on waiting.
     pub(super) fn handle_installed(
         &mut self,
         group: GroupId,
         ticket: Ticket,
-        next: Index,
-        term: Term,
-    ) {
-        let is_newest = |_: &GroupId, hold: &mut Hold| hold.ticket == ticket;
-        let hold = self.installing.extract_if(group..=group, is_newest).next();
-        let Some((_, Hold { promise, behind, .. })) = hold else { return };
-        if let Some(hard_state) = promise {
+        installed: Installed,
+    ) -> bool {
+        let Installed { next, term, keep, is_whole } = installed;
+        let hold = self.installing.get_mut(&group).filter(|hold| hold.ticket == ticket);
+        let Some(hold) = hold else { return false };
+        if let Some(hard_state) = hold.promise.take() {
             self.collect(Write::HardState { group, hard_state }, 64);
         }
-        self.collect(Write::reset(group, next, term), 64);
+        let (bytes, filling) = (64 + 20 * keep.len(), !is_whole);
+        self.collect(Write::Reset { group, next, term, keep, filling }, bytes);
+        if is_whole {
+            self.go_on(group, ticket);
+        }
+        true
+    }
+
+    /// Nothing is missing any more below the snapshot with this ticket. False if the group waits for
+    /// a newer one.
+    pub(super) fn handle_filled(&mut self, group: GroupId, ticket: Ticket) -> bool {
+        if self.installing.get(&group).is_none_or(|hold| hold.ticket != ticket) {
+            return false;
+        }
+        self.collect(Write::Filled { group }, 64);
+        self.go_on(group, ticket);
+        true
+    }
+
+    /// What waited for the snapshot goes behind it.
+    fn go_on(&mut self, group: GroupId, ticket: Ticket) {
         self.chunk().done.tickets.push((group, ticket));
+        let hold = self.installing.remove(&group);
+        let behind = hold.map(|hold| hold.behind).unwrap_or_default();
         behind.into_iter().for_each(|persist| self.persist(group, persist));
     }
 
@@ -359,6 +392,32 @@ mod tests {
         }
     }
 
+    fn installed(next: u64) -> Installed {
+        Installed { next: Index(next), term: Term(1), keep: Vec::new(), is_whole: true }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_confirmed_while_entries_are_missing_below_a_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut disk = disk(&dir);
+        disk.persist(GROUP, persist(1, Some(2), 1..=9));
+        disk.hold(GROUP, Ticket(2));
+        disk.persist(GROUP, persist(3, Some(5), 21..=22));
+        let keep = vec![Index(2)..=Index(3)];
+        let filling = Installed { keep, is_whole: false, ..installed(21) };
+        assert!(disk.handle_installed(GROUP, Ticket(2), filling));
+        assert_eq!(settled(&mut disk).await, [Ticket(1)]);
+        let group = disk.wal().group(GROUP).unwrap();
+        assert!(group.filling && group.last == Index(20) && group.hard_state.term == Term(2));
+        assert_eq!(group.retained, [Index(2)..=Index(3)]);
+
+        assert!(!disk.handle_filled(GROUP, Ticket(1)));
+        assert!(disk.handle_filled(GROUP, Ticket(2)));
+        assert_eq!(settled(&mut disk).await, [Ticket(2), Ticket(3)]);
+        let group = disk.wal().group(GROUP).unwrap();
+        assert!(!group.filling && group.last == Index(22) && group.hard_state.term == Term(5));
+    }
+
     /// What is durable when all that the log was handed is.
     async fn settled(disk: &mut Disk) -> Vec<Ticket> {
         disk.submit();
@@ -396,11 +455,11 @@ mod tests {
         disk.persist(GROUP, persist(6, None, 21..=22));
         assert_eq!(settled(&mut disk).await, [Ticket(1)]);
 
-        disk.handle_installed(GROUP, Ticket(2), Index(11), Term(1));
+        assert!(!disk.handle_installed(GROUP, Ticket(2), installed(11)));
         disk.persist(GROUP, persist(7, None, 23..=23));
         assert_eq!(settled(&mut disk).await, [], "the newer one is on no disk");
 
-        disk.handle_installed(GROUP, Ticket(5), Index(21), Term(1));
+        assert!(disk.handle_installed(GROUP, Ticket(5), installed(21)));
         assert_eq!(settled(&mut disk).await, [Ticket(5), Ticket(6), Ticket(7)]);
         let group = disk.wal().group(GROUP).unwrap();
         assert_eq!((group.first, group.last), (Index(21), Index(23)));

@@ -11,6 +11,7 @@ use telemetry::trace::ActiveSpan;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::fill::Install;
 use crate::apply::AnyApplied;
 use crate::error::{ProposeError, QueryError, RemoveError};
 use crate::group::Leadership;
@@ -41,6 +42,9 @@ pub(crate) enum Input {
         raft: Box<Raft>,
         leadership: watch::Sender<Leadership>,
         applied: watch::Receiver<Index>,
+        /// Its snapshot is still being installed: with this ticket, behind it the log goes on here,
+        /// and these entries are missing below it.
+        install: Option<((Ticket, Index), Vec<RangeInclusive<Index>>)>,
         done: oneshot::Sender<()>,
     },
     /// Lets a group go and keeps its data: it did not come up.
@@ -75,9 +79,12 @@ pub(crate) enum Input {
     /// A fetched snapshot is on disk and in the machine: the log may go on behind it.
     Installed {
         group: GroupId,
+        install: Install,
+    },
+    /// Nothing is missing any more below a fetched snapshot.
+    Filled {
+        group: GroupId,
         ticket: Ticket,
-        next: Index,
-        term: Term,
     },
 }
 

@@ -12,6 +12,7 @@ mod backlog;
 mod carry;
 mod contacts;
 mod disk;
+mod fill;
 mod forward;
 mod input;
 mod lead;
@@ -29,11 +30,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::apply::{ApplyInput, Waiter};
 use crate::config::Adopt;
 use crate::error::ProposeError;
+use crate::fill::Filler;
 use crate::group::Leadership;
 use crate::identity::NodeCard;
 use crate::member::MemberInfo;
@@ -43,6 +45,7 @@ use backlog::Backlog;
 use carry::Ended;
 use contacts::Contacts;
 use disk::Disk;
+pub(crate) use fill::Install;
 use forward::Forwards;
 pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
 use observe::Observed;
@@ -90,6 +93,8 @@ pub(crate) struct Driver {
     inputs: mpsc::WeakSender<Input>,
     tasks: TaskTracker,
     fetching: BTreeMap<GroupId, JoinHandle<()>>,
+    filler: Filler,
+    filling: BTreeMap<GroupId, AbortOnDropHandle<()>>,
     /// What this node tells about itself.
     card: NodeCard,
     adopt: Adopt,
@@ -113,6 +118,7 @@ pub(crate) struct Parts {
     /// A write that takes longer hangs.
     pub(crate) disk_patience: Duration,
     pub(crate) started: Instant,
+    pub(crate) filler: Filler,
 }
 
 impl Driver {
@@ -132,6 +138,7 @@ impl Driver {
             metrics,
             started,
             disk_patience,
+            filler,
         } = parts;
         Self {
             multi,
@@ -158,6 +165,8 @@ impl Driver {
             inputs,
             tasks,
             fetching: BTreeMap::new(),
+            filler,
+            filling: BTreeMap::new(),
             card,
             adopt,
             max_command_bytes,
@@ -303,7 +312,7 @@ impl Driver {
                         self.reserved.remove(&group);
                     }
                 }
-                Input::Start { group, raft, leadership, applied, done } => {
+                Input::Start { group, raft, leadership, applied, install, done } => {
                     self.ended.remove(group);
                     self.leadership.insert(group, leadership);
                     self.applied.insert(group, applied);
@@ -313,6 +322,9 @@ impl Driver {
                     if membership.members().is_empty() {
                         // Whoever leads it may have been here already.
                         self.contacts.touch();
+                    }
+                    if let Some((place, missing)) = install {
+                        self.resume(group, place, missing);
                     }
                     // The starter may have left; the group runs all the same.
                     let _ = done.send(());
@@ -345,9 +357,8 @@ impl Driver {
                 Input::Fetched { group, snapshot, bytes } => {
                     self.handle_fetched(group, snapshot, bytes);
                 }
-                Input::Installed { group, ticket, next, term } => {
-                    self.disk.handle_installed(group, ticket, next, term);
-                }
+                Input::Installed { group, install } => self.handle_installed(group, install),
+                Input::Filled { group, ticket } => self.handle_filled(group, ticket),
             }
         }
         self.propose_all(proposals);

@@ -13,9 +13,8 @@ use super::{Driver, Input};
 use crate::apply::{ApplyInput, FetchedFile};
 use crate::error::RemoveError;
 use crate::members;
+use crate::needs::kept_by;
 
-/// Ranges of entries that a compaction keeps: more would not fit the log's queue.
-const KEEP_MAX: usize = 64 << 10;
 /// Entries that could not be read are read again after this time.
 const LOAD_RETRY: Duration = Duration::from_millis(500);
 
@@ -36,11 +35,11 @@ impl Driver {
             // A fetched one has overtaken it, and the log does not reach that far yet.
             return;
         }
-        let is_alone = raft.status().membership.members().len() == 1;
+        let is_alone = raft.membership().members().len() == 1;
         let through = if is_alone { snapshot.index } else { previous };
         raft.handle_snapshotted(snapshot, through);
         if Index::ZERO < through {
-            let keep = fewer(below(keep, through), KEEP_MAX);
+            let keep = kept_by(keep, through);
             let bytes = 64 + 20 * keep.len();
             self.disk.collect(Write::Compact { group, through, keep }, bytes);
         }
@@ -149,55 +148,9 @@ impl Driver {
     }
 }
 
-/// The part of the ranges up to an index.
-fn below(keep: Vec<RangeInclusive<Index>>, through: Index) -> Vec<RangeInclusive<Index>> {
-    keep.into_iter()
-        .filter(|range| *range.start() <= through)
-        .map(|range| *range.start()..=(*range.end()).min(through))
-        .collect()
-}
-
-/// So many ranges at most, by closing the smallest gaps: what is kept too much goes later.
-fn fewer(keep: Vec<RangeInclusive<Index>>, max: usize) -> Vec<RangeInclusive<Index>> {
-    if keep.len() <= max {
-        return keep;
-    }
-    let gap = |at: usize| keep[at + 1].start().0 - keep[at].end().0;
-    let mut gaps: Vec<usize> = (0..keep.len() - 1).collect();
-    gaps.select_nth_unstable_by_key(max - 1, |at| std::cmp::Reverse(gap(*at)));
-    gaps.truncate(max - 1);
-    gaps.sort_unstable();
-    let firsts = std::iter::once(0).chain(gaps.iter().map(|at| at + 1));
-    let lasts = gaps.iter().copied().chain([keep.len() - 1]);
-    firsts.zip(lasts).map(|(first, last)| *keep[first].start()..=*keep[last].end()).collect()
-}
-
-async fn send_back_soon(inbox: &mpsc::WeakSender<Input>, input: Input) {
+pub(super) async fn send_back_soon(inbox: &mpsc::WeakSender<Input>, input: Input) {
     if let Some(inbox) = inbox.upgrade() {
         // The driver may have ended.
         let _ = inbox.send(input).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn too_many_ranges_become_fewer_over_the_smallest_gaps() {
-        let ranges = |all: &[(u64, u64)]| -> Vec<RangeInclusive<Index>> {
-            all.iter().map(|(first, last)| Index(*first)..=Index(*last)).collect()
-        };
-        let keep = ranges(&[(1, 2), (4, 4), (20, 22), (25, 25), (90, 90)]);
-        assert_eq!(fewer(keep.clone(), 5), keep);
-        assert_eq!(fewer(keep.clone(), 3), ranges(&[(1, 4), (20, 25), (90, 90)]));
-        assert_eq!(fewer(keep.clone(), 2), ranges(&[(1, 25), (90, 90)]));
-        assert_eq!(fewer(keep, 1), ranges(&[(1, 90)]));
-        // As many as a queue of millions of messages leaves, every other one acknowledged.
-        let many: Vec<_> = (0..1_000_000).map(|n| Index(2 * n + 1)..=Index(2 * n + 1)).collect();
-        let kept = fewer(many, KEEP_MAX);
-        assert_eq!(kept.len(), KEEP_MAX);
-        assert_eq!((kept[0].start(), kept[KEEP_MAX - 1].end()), (&Index(1), &Index(1_999_999)));
-        assert!(kept.is_sorted_by(|a, b| a.end() < b.start()));
     }
 }

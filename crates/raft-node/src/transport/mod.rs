@@ -20,6 +20,7 @@ mod backoff;
 mod call;
 mod config;
 mod connect;
+mod entries;
 mod fetch;
 mod frame;
 mod inbound;
@@ -46,6 +47,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use call::{CallError, Caller};
 pub(crate) use config::TransportConfig;
+pub(crate) use entries::{Applied as AppliedBy, EntriesError, RANGES_MAX, Source};
 pub(crate) use frame::{Forward, ForwardOutcome, ForwardReply, Incoming, Mark, PeerFrame};
 pub use respond::{BodyError, PeerBody};
 pub(crate) use respond::{json, problem};
@@ -169,7 +171,7 @@ impl Transport {
 
     /// What peers reach, to be mounted on the peer listener.
     pub(crate) fn service(&self) -> PeerService {
-        PeerService { shared: self.shared.clone(), members: None }
+        PeerService { shared: self.shared.clone(), members: None, entries: None }
     }
 
     /// Where this node says that it is reached, to whom it opens a stream. Empty: it does not say.

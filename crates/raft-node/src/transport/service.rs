@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Limited};
 
 use super::peers::Shared;
 use super::respond::{self, BodyError, PeerBody, problem};
-use super::{connect, inbound, snapshots};
+use super::{connect, entries, inbound, snapshots};
 use crate::members::Asked;
 
 /// Who describes itself here, as JSON.
@@ -36,12 +36,19 @@ pub struct PeerService {
     pub(super) shared: Arc<Shared>,
     /// Answers requests about members.
     pub(super) members: Option<Asked>,
+    /// Has entries for members that lack some.
+    pub(super) entries: Option<entries::Source>,
 }
 
 impl PeerService {
     /// With somebody who answers requests about members.
     pub(crate) fn with_members(self, asked: Asked) -> Self {
         Self { members: Some(asked), ..self }
+    }
+
+    /// With a log that entries are read from.
+    pub(crate) fn with_entries(self, source: entries::Source) -> Self {
+        Self { entries: Some(source), ..self }
     }
 
     /// Answers one request.
@@ -79,13 +86,26 @@ impl PeerService {
                 Err(_) => problem(Code::InvalidRequest, "the request is too long or broke off"),
             };
         }
+        if entries::is_path(path) {
+            let Some(source) = self.entries.clone().filter(|_| head.method == Method::POST) else {
+                return not_allowed("POST");
+            };
+            let Some(asked) = entries::parse(path, head.uri.query()) else {
+                return problem(Code::InvalidRequest, "name the group and `through`");
+            };
+            return match Limited::new(body, entries::REQUEST_MAX).collect().await {
+                Ok(body) => entries::serve(&self.shared, source, asked, &body.to_bytes()),
+                Err(_) => problem(Code::InvalidRequest, "the request is too long or broke off"),
+            };
+        }
         match snapshots::parse(path) {
             Some(_) if !is_get => not_allowed("GET"),
             Some((group, index)) => {
                 snapshots::serve(&self.shared, group, index, &head.headers).await
             }
             None => {
-                problem(Code::NotFound, "peers find streams, snapshots, members and identity here")
+                let here = "peers find streams, snapshots, entries, members and identity here";
+                problem(Code::NotFound, here)
             }
         }
     }

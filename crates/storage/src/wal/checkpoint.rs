@@ -219,7 +219,7 @@ mod tests {
             Op::HardState { group, hard_state },
             Op::Truncate { group, from: 5 },
             Op::Compact { group, through: 100, keep: keep.clone() },
-            Op::Reset { group, next: 12, term: 4, keep: keep.clone(), filling: true },
+            Op::Reset { group, next: 12, term: 4, keep, filling: true },
             Op::Reset { group, next: 1, term: 0, keep: Ranges::default(), filling: false },
             Op::Filled { group },
             Op::Remove { group },

@@ -150,12 +150,27 @@ impl Wal {
         from: Index,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        let read = self.threads.shared.view.read(group, from, max_bytes);
+        self.checked(self.threads.shared.view.read(group, from, max_bytes))
+    }
+
+    /// A group with a damaged entry takes nothing any more.
+    fn checked(&self, read: Result<Vec<Entry>, ReadError>) -> Result<Vec<Entry>, ReadError> {
         if let Err(ReadError::Corrupt { group, file, offset }) = &read {
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.threads.shared.mark(*group, Fault { file, offset: *offset });
         }
         read
+    }
+
+    /// Like [`read`](Self::read), of these indexes alone: sorted and disjoint. What is not in the
+    /// log is left out.
+    pub fn read_ranges(
+        &self,
+        group: GroupId,
+        ranges: &[RangeInclusive<Index>],
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        self.checked(self.threads.shared.view.read_ranges(group, ranges, max_bytes))
     }
 
     /// Like [`read`](Self::read), from memory alone: `None` if the first entry is not there.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use consensus::{GroupId, Index, Term};
 
 use super::format::file_name;
-use super::ranges::Span;
+use super::ranges::{Ranges, Span};
 use super::read::{Collected, Fail, Plan};
 use super::state::{Group, State};
 use crate::error::{Fault, ReadError};
@@ -91,7 +91,8 @@ impl LogView {
         let log = state.groups.get(&group).filter(|log| log.fault.is_none())?;
         let first = log.next_live(from.0.max(1))?;
         let mut collected = Collected::new(max_bytes);
-        collect_cached(log, first, &mut collected).then_some(collected.entries)
+        let all = Ranges::from_spans(vec![Span::new(first, u64::MAX - 1)]);
+        collect_cached(log, &all, first, &mut collected).then_some(collected.entries)
     }
 
     /// Live entries from `from` on: up to `max_bytes` of payload, but at least one if there is
@@ -102,10 +103,32 @@ impl LogView {
         from: Index,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
+        let all = Ranges::from_spans(vec![Span::new(from.0.max(1), u64::MAX - 1)]);
+        self.collect(group, &all, max_bytes)
+    }
+
+    /// Like [`read`](Self::read), of these indexes alone.
+    pub fn read_ranges(
+        &self,
+        group: GroupId,
+        ranges: &[RangeInclusive<Index>],
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let spans = ranges.iter().map(|range| range.start().0..=range.end().0);
+        let asked = Ranges::from_inclusive(&spans.collect::<Vec<_>>());
+        self.collect(group, &asked, max_bytes)
+    }
+
+    fn collect(
+        &self,
+        group: GroupId,
+        asked: &Ranges,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
         let mut collected = Collected::new(max_bytes);
         loop {
-            let behind = collected.entries.last().map_or(from.0.max(1), |last| last.index.0 + 1);
-            match self.step(group, behind, &mut collected)? {
+            let behind = collected.entries.last().map_or(1, |last| last.index.0 + 1);
+            match self.step(group, (asked, behind), &mut collected)? {
                 Step::End => return Ok(collected.entries),
                 Step::Cached => (),
                 Step::Lost(segment) => return Err(self.corrupt(group, segment, 0)),
@@ -127,7 +150,7 @@ impl LogView {
     fn step(
         &self,
         group: GroupId,
-        from: u64,
+        (asked, from): (&Ranges, u64),
         collected: &mut Collected,
     ) -> Result<Step, ReadError> {
         let state = self.state();
@@ -135,13 +158,13 @@ impl LogView {
         if let Some(Fault { file, offset }) = &log.fault {
             return Err(ReadError::Corrupt { group, file: self.dir.join(file), offset: *offset });
         }
-        let Some(first) = log.next_live(from) else { return Ok(Step::End) };
+        let Some(first) = next_wanted(log, asked, from) else { return Ok(Step::End) };
         let before = collected.entries.len();
-        if collect_cached(log, first, collected) {
+        if collect_cached(log, asked, first, collected) {
             let added = collected.entries.len() > before;
             return Ok(if added { Step::Cached } else { Step::End });
         }
-        Ok(plan(&state, group, log, first))
+        Ok(plan(&state, (group, log), asked, first))
     }
 
     /// False if the entries that `plan` looked for have moved or are gone.
@@ -171,15 +194,24 @@ impl LogView {
     }
 }
 
-/// Takes live entries from `first` on out of the tail cache. False if that one is not there.
-fn collect_cached(log: &Group, first: u64, into: &mut Collected) -> bool {
+/// What is live and asked for, from here on.
+fn wanted<'a>(log: &'a Group, asked: &'a Ranges, within: Span) -> impl Iterator<Item = Span> + 'a {
+    asked.within(within).flat_map(|span| log.live(span))
+}
+
+fn next_wanted(log: &Group, asked: &Ranges, from: u64) -> Option<u64> {
+    wanted(log, asked, Span::new(from, u64::MAX)).next().map(|span| span.start)
+}
+
+/// Takes what is asked for from `first` on out of the tail cache. False if that one is not there.
+fn collect_cached(log: &Group, asked: &Ranges, first: u64, into: &mut Collected) -> bool {
     let Some(entries) = log.tail.from(first) else { return false };
     // Most tails have no hole; then the first span is all there is to check.
     let mut live = Span::new(1, 0);
     for entry in entries {
         let index = entry.index.0;
         if index > live.end {
-            match log.live(Span::new(index, u64::MAX)).next() {
+            match wanted(log, asked, Span::new(index, u64::MAX)).next() {
                 Some(next) => live = next,
                 None => break,
             }
@@ -196,7 +228,7 @@ fn collect_cached(log: &Group, first: u64, into: &mut Collected) -> bool {
 }
 
 /// How to read `first` and what follows it in the same run.
-fn plan(state: &State, group: GroupId, log: &Group, first: u64) -> Step {
+fn plan(state: &State, (group, log): (GroupId, &Group), asked: &Ranges, first: u64) -> Step {
     let Some(run) = log.run_of(first) else { return Step::End };
     let segment = state.segments.get(&run.segment);
     let open = segment.and_then(|segment| segment.open.clone());
@@ -204,7 +236,7 @@ fn plan(state: &State, group: GroupId, log: &Group, first: u64) -> Step {
         return Step::Lost(run.segment);
     };
     let last = log.tail.first().map_or(run.span.end, |cached| run.span.end.min(cached - 1));
-    let wanted = log.live(Span::new(first, last.max(first))).take(MAX_SPANS).collect();
+    let wanted = wanted(log, asked, Span::new(first, last.max(first))).take(MAX_SPANS).collect();
     Step::Disk(Plan {
         group,
         segment: run.segment,

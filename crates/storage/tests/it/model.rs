@@ -143,6 +143,13 @@ impl ModelGroup {
         let wanted = start..=start + rng.range(0..20);
         let missing = view.missing(id, &[Index(*wanted.start())..=Index(*wanted.end())]);
         let is_missing = |index: &u64| missing.iter().any(|range| range.contains(&Index(*index)));
+        let asked = [Index(*wanted.start())..=Index(*wanted.end())];
+        let read = view.read_ranges(id, &asked, usize::MAX).map_err(|error| error.to_string())?;
+        let read: Vec<u64> = read.iter().map(|entry| entry.index.0).collect();
+        let expected: Vec<u64> = self.entries.range(wanted.clone()).map(|(at, _)| *at).collect();
+        if read != expected {
+            return Err(format!("reads {read:?} of {wanted:?}, should read {expected:?}"));
+        }
         match wanted.clone().find(|index| is_missing(index) == self.entries.contains_key(index)) {
             Some(wrong) => Err(format!("says {missing:?} of {wanted:?} is missing: {wrong}")),
             None => Ok(()),
