@@ -319,6 +319,14 @@ impl Groups {
             let mut needs = Needs::default();
             if let (Some(trusted), Some(snapshot)) = (trusted, &raft.snapshot) {
                 needs = Needs::of(&wal, group, machine.retained(), trusted);
+                let members = raft.memberships.last().map(|(_, newest)| newest.members());
+                // Nobody could give it what is missing.
+                if let Some(first) =
+                    needs.missing.first().filter(|_| members.is_some_and(|all| all.len() < 2))
+                {
+                    let detail = format!("entry {} is missing below its snapshot", first.start());
+                    return Err(StartError::Damaged { group, detail });
+                }
                 if mutants::is(Mutant::ResumedAsWhole) {
                     needs.missing.clear();
                 }

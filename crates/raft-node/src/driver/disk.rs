@@ -381,7 +381,7 @@ mod tests {
         Disk::new(wal, Metrics::new(&Registry::default()).persist_seconds)
     }
 
-    fn persist(ticket: u64, term: Option<u64>, indexes: std::ops::RangeInclusive<u64>) -> Persist {
+    fn persist(ticket: u64, term: Option<u64>, indexes: RangeInclusive<u64>) -> Persist {
         let promise = |term| HardState { term: Term(term), ..HardState::default() };
         let entry = |index| Entry::command(Term(1), Index(index), Bytes::from_static(b"x"));
         Persist {

@@ -126,7 +126,11 @@ impl Node {
     }
 }
 
-fn serve(socket: TcpListener, service: PeerService, tasks: TaskTracker) -> CancellationToken {
+pub(crate) fn serve(
+    socket: TcpListener,
+    service: PeerService,
+    tasks: TaskTracker,
+) -> CancellationToken {
     let stop = CancellationToken::new();
     let (ended, connections) = (stop.clone(), tasks.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(async move {

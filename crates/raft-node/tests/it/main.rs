@@ -1,9 +1,17 @@
 //! The host of groups over the real file system: durable, in order, rebuilt after a restart.
 
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod journal;
+#[cfg(test)]
+mod many;
+#[cfg(all(test, feature = "mutants"))]
+mod mutants;
+#[cfg(test)]
+mod stand;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +37,7 @@ struct Host {
     groups: Groups,
     tasks: TaskTracker,
     stop: CancellationToken,
+    metrics: Registry,
 }
 
 impl Host {
@@ -38,16 +47,17 @@ impl Host {
 
     fn try_open(config: Config) -> Result<Self, OpenError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let metrics = Registry::default();
         let groups = Groups::open(
             config,
             Lent {
                 tasks: tasks.clone(),
                 stop: stop.clone(),
                 links: stop.clone(),
-                metrics: Registry::default(),
+                metrics: metrics.clone(),
             },
         )?;
-        Ok(Self { groups, tasks, stop })
+        Ok(Self { groups, tasks, stop, metrics })
     }
 
     /// Ends the owner tasks and gives the directory back.
