@@ -18,9 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::alarm::Alarm;
 use crate::apply::{Apply, ApplyInput, Restored};
 use crate::beginning::Beginning;
-use crate::driver::{Driver, Input, Parts};
+use crate::driver::{Driver, Input, Parts, Resume, Start};
 use crate::error::{Failure, OpenError, RemoveError, StartError};
-use crate::fill::Filler;
 use crate::group::{Group, Leadership};
 use crate::identity::Identity;
 use crate::machine::StateMachine;
@@ -119,21 +118,9 @@ impl Groups {
                 stop: links,
             },
         );
-        let multi_config = MultiConfig {
-            node,
-            epoch,
-            heartbeat_ms: config.heartbeat_ms,
-            election_ms: config.election_ms,
-        };
         let started = Instant::now();
-        let filler = Filler::new(
-            wal.clone(),
-            transport.clone(),
-            driver_sender.downgrade(),
-            config.fill_bytes_per_second,
-        );
         let driver = Driver::new(Parts {
-            multi: Multi::new(multi_config, 0),
+            multi: Multi::new(multi_config(&config, node, epoch), 0),
             wal: wal.clone(),
             inbox: driver_inbox,
             inputs: driver_sender.downgrade(),
@@ -146,7 +133,7 @@ impl Groups {
             metrics: figures.clone(),
             disk_patience: DISK_PATIENCE.max(Duration::from_millis(3 * config.election_ms)),
             started,
-            filler,
+            fill_bytes_per_second: config.fill_bytes_per_second,
         });
         let alarm = Alarm::new();
         let snapshotter = Snapshotter::new(
@@ -370,22 +357,16 @@ impl Groups {
             return Err(StartError::Running { group });
         }
         let (done, started) = oneshot::channel();
-        let install = installing.map(|ticket| ((ticket, applied.next()), missing));
+        let next = applied.next();
+        let resume = installing.map(|ticket| Resume { ticket, next, missing });
         let machine = Restored { machine, applied, term, membership, installing };
         let input = ApplyInput::Start { group, machine, done };
         self.shared.apply.send(input).await.map_err(|_| StartError::Stopped)?;
         let applied = started.await.map_err(|_| StartError::Stopped)?;
         let (done, started) = oneshot::channel();
-        let (raft, applied_here) = (Box::new(raft), applied.clone());
-        let leadership_here = leads;
-        let input = Input::Start {
-            group,
-            raft,
-            leadership: leadership_here,
-            applied: applied_here,
-            install,
-            done,
-        };
+        let applied_here = applied.clone();
+        let start = Start { group, raft, leadership: leads, applied: applied_here, resume, done };
+        let input = Input::Start(Box::new(start));
         self.shared.driver.send(input).await.map_err(|_| StartError::Stopped)?;
         started.await.map_err(|_| StartError::Stopped)?;
         self.shared.applied_by().insert(group, applied.clone());
@@ -496,6 +477,11 @@ impl Groups {
             }
         }
     }
+}
+
+fn multi_config(config: &Config, node: NodeId, epoch: u64) -> MultiConfig {
+    let Config { heartbeat_ms, election_ms, .. } = *config;
+    MultiConfig { node, epoch, heartbeat_ms, election_ms }
 }
 
 /// A random number that no other life of a process has.

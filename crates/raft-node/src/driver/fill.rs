@@ -22,6 +22,16 @@ pub(crate) struct Install {
     pub(crate) needs: Needs,
 }
 
+/// A snapshot whose installation the end of the process has broken off.
+#[derive(Clone, Debug)]
+pub(crate) struct Resume {
+    pub(crate) ticket: Ticket,
+    /// The log goes on here.
+    pub(crate) next: Index,
+    /// Below that.
+    pub(crate) missing: Vec<RangeInclusive<Index>>,
+}
+
 impl Driver {
     pub(super) fn handle_installed(&mut self, group: GroupId, install: Install) {
         let Install { ticket, next, term, needs: Needs { keep, missing } } = install;
@@ -32,19 +42,14 @@ impl Driver {
         }
         match is_whole {
             true => self.hand_to_apply(ApplyInput::Whole { group, ticket }),
-            false => self.fill(group, (ticket, next), missing),
+            false => self.fill(group, Resume { ticket, next, missing }),
         }
     }
 
     /// The process ended while the log was being filled.
-    pub(super) fn resume(
-        &mut self,
-        group: GroupId,
-        (ticket, next): (Ticket, Index),
-        missing: Vec<RangeInclusive<Index>>,
-    ) {
-        self.disk.hold(group, ticket);
-        self.fill(group, (ticket, next), missing);
+    pub(super) fn resume(&mut self, group: GroupId, resume: Resume) {
+        self.disk.hold(group, resume.ticket);
+        self.fill(group, resume);
     }
 
     /// Nothing is missing any more.
@@ -55,12 +60,8 @@ impl Driver {
         }
     }
 
-    fn fill(
-        &mut self,
-        group: GroupId,
-        (ticket, next): (Ticket, Index),
-        missing: Vec<RangeInclusive<Index>>,
-    ) {
+    fn fill(&mut self, group: GroupId, resume: Resume) {
+        let Resume { ticket, next, missing } = resume;
         let Some(raft) = self.multi.group(group) else { return };
         let me = self.multi.node();
         let members = raft.membership().members();

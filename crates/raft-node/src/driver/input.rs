@@ -11,7 +11,7 @@ use telemetry::trace::ActiveSpan;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::fill::Install;
+use super::fill::{Install, Resume};
 use crate::apply::AnyApplied;
 use crate::error::{ProposeError, QueryError, RemoveError};
 use crate::group::Leadership;
@@ -37,16 +37,7 @@ pub(crate) enum Input {
         group: GroupId,
         done: oneshot::Sender<bool>,
     },
-    Start {
-        group: GroupId,
-        raft: Box<Raft>,
-        leadership: watch::Sender<Leadership>,
-        applied: watch::Receiver<Index>,
-        /// Its snapshot is still being installed: with this ticket, behind it the log goes on here,
-        /// and these entries are missing below it.
-        install: Option<((Ticket, Index), Vec<RangeInclusive<Index>>)>,
-        done: oneshot::Sender<()>,
-    },
+    Start(Box<Start>),
     /// Lets a group go and keeps its data: it did not come up.
     Abandon {
         group: GroupId,
@@ -86,6 +77,17 @@ pub(crate) enum Input {
         group: GroupId,
         ticket: Ticket,
     },
+}
+
+/// A group begins to run, from what is on disk.
+pub(crate) struct Start {
+    pub(crate) group: GroupId,
+    pub(crate) raft: Raft,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) applied: watch::Receiver<Index>,
+    /// Its snapshot is still being installed.
+    pub(crate) resume: Option<Resume>,
+    pub(crate) done: oneshot::Sender<()>,
 }
 
 /// What operators ask of a group.

@@ -45,9 +45,9 @@ use backlog::Backlog;
 use carry::Ended;
 use contacts::Contacts;
 use disk::Disk;
-pub(crate) use fill::Install;
+pub(crate) use fill::{Install, Resume};
 use forward::Forwards;
-pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted};
+pub(crate) use input::{Control, Input, PendingRead, Proposal, ReplySender, Snapshotted, Start};
 use observe::Observed;
 use propose::Held;
 use read::Reads;
@@ -118,7 +118,8 @@ pub(crate) struct Parts {
     /// A write that takes longer hangs.
     pub(crate) disk_patience: Duration,
     pub(crate) started: Instant,
-    pub(crate) filler: Filler,
+    /// See the configuration.
+    pub(crate) fill_bytes_per_second: u64,
 }
 
 impl Driver {
@@ -138,8 +139,10 @@ impl Driver {
             metrics,
             started,
             disk_patience,
-            filler,
+            fill_bytes_per_second,
         } = parts;
+        let filler =
+            Filler::new(wal.clone(), transport.clone(), inputs.clone(), fill_bytes_per_second);
         Self {
             multi,
             inbox,
@@ -312,23 +315,7 @@ impl Driver {
                         self.reserved.remove(&group);
                     }
                 }
-                Input::Start { group, raft, leadership, applied, install, done } => {
-                    self.ended.remove(group);
-                    self.leadership.insert(group, leadership);
-                    self.applied.insert(group, applied);
-                    let membership = raft.membership().clone();
-                    self.multi.add(group, *raft);
-                    self.note_members(group, &membership);
-                    if membership.members().is_empty() {
-                        // Whoever leads it may have been here already.
-                        self.contacts.touch();
-                    }
-                    if let Some((place, missing)) = install {
-                        self.resume(group, place, missing);
-                    }
-                    // The starter may have left; the group runs all the same.
-                    let _ = done.send(());
-                }
+                Input::Start(start) => self.start(*start),
                 Input::Abandon { group } => {
                     self.end(group);
                     self.reserved.remove(&group);
@@ -363,6 +350,25 @@ impl Driver {
         }
         self.propose_all(proposals);
         reads.into_iter().for_each(|(group, reads)| self.handle_reads(group, reads));
+    }
+
+    fn start(&mut self, start: Start) {
+        let Start { group, raft, leadership, applied, resume, done } = start;
+        self.ended.remove(group);
+        self.leadership.insert(group, leadership);
+        self.applied.insert(group, applied);
+        let membership = raft.membership().clone();
+        self.multi.add(group, raft);
+        self.note_members(group, &membership);
+        if membership.members().is_empty() {
+            // Whoever leads it may have been here already.
+            self.contacts.touch();
+        }
+        if let Some(resume) = resume {
+            self.resume(group, resume);
+        }
+        // The starter may have left; the group runs all the same.
+        let _ = done.send(());
     }
 
     fn flush(&mut self) {

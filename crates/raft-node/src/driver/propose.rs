@@ -156,15 +156,12 @@ impl Driver {
     fn pass_on(&mut self, leader: NodeId, placing: Vec<Placing>) {
         for placing in placing {
             match placing {
-                // It was for this node's own time as the leader.
-                Placing::Own(Proposal { leading: Some(_), .. }) => {
+                // Whoever passed it on knows the new leader soon: once is enough. Or it was for
+                // this node's own time as the leader.
+                Placing::Forwarded { .. } | Placing::Own(Proposal { leading: Some(_), .. }) => {
                     self.decline(placing, &ProposeError::NotLeader { leader: Some(leader) });
                 }
                 Placing::Own(proposal) => self.forward(leader, proposal),
-                // Whoever passed it on knows the new leader soon: once is enough.
-                Placing::Forwarded { .. } => {
-                    self.decline(placing, &ProposeError::NotLeader { leader: Some(leader) });
-                }
             }
         }
     }

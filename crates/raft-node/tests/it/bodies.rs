@@ -195,8 +195,12 @@ async fn change(groups: &[Group<Shelf>], changes: Vec<Change>) {
         let leader = leader(groups).await;
         match leader.change(changes.clone()).await.unwrap() {
             Ok(_) => true,
-            Err(ChangeRefused::Behind { .. } | ChangeRefused::NotReady) => false,
-            Err(ChangeRefused::NotLeader { .. }) => false,
+            // Repeated when it has caught up, or somebody else leads.
+            Err(
+                ChangeRefused::Behind { .. }
+                | ChangeRefused::NotReady
+                | ChangeRefused::NotLeader { .. },
+            ) => false,
             Err(error) => panic!("{error}"),
         }
     })
