@@ -28,8 +28,8 @@ fn text(cluster: &Cluster, node: Node, plan: &Plan) -> String {
     );
     let members = match node.service {
         Service::Replica => replication(cluster, node, &plan.nodes),
-        Service::Coordinator => founders(cluster, &plan.nodes),
-        Service::Broker | Service::Gateway => String::new(),
+        Service::Coordinator | Service::Broker => founders(cluster, node.service, &plan.nodes),
+        Service::Gateway => String::new(),
     };
     text.push_str(&members);
     if node.service != Service::Coordinator {
@@ -48,10 +48,10 @@ fn text(cluster: &Cluster, node: Node, plan: &Plan) -> String {
     text
 }
 
-/// Every coordinator, by name. A node alone needs no list.
-fn founders(cluster: &Cluster, nodes: &[Node]) -> String {
+/// Every node of the service, by name. A node alone needs no list.
+fn founders(cluster: &Cluster, service: Service, nodes: &[Node]) -> String {
     let founders: Vec<Node> =
-        nodes.iter().copied().filter(|node| node.service == Service::Coordinator).collect();
+        nodes.iter().copied().filter(|node| node.service == service).collect();
     if founders.len() < 2 {
         return String::new();
     }
@@ -111,6 +111,15 @@ mod tests {
         let plan = Plan::new(3, None, &[Service::Coordinator]).unwrap();
         let text = text(&cluster, Node { service: Service::Coordinator, number: 2 }, &plan);
         assert!(text.contains("coordinator-3 = \"http://127.0.0.1:32380\""), "{text}");
+    }
+
+    #[test]
+    fn so_do_brokers() {
+        let cluster = Cluster::new(Path::new("/data"), 0).unwrap();
+        let plan = Plan::new(3, None, &[]).unwrap();
+        let text = text(&cluster, Node { service: Service::Broker, number: 1 }, &plan);
+        assert!(text.contains("broker-2 = \"http://127.0.0.1:17071\""), "{text}");
+        assert!(!text.contains("coordinator-1 ="), "{text}");
     }
 
     #[test]

@@ -35,8 +35,8 @@ impl Plan {
             .filter(|node| only.is_empty() || only.contains(&node.service))
             .filter(|node| match node.service {
                 Service::Replica => node.number <= replicas,
-                Service::Coordinator => node.number <= nodes,
-                Service::Broker | Service::Gateway => node.number == 1,
+                Service::Coordinator | Service::Broker => node.number <= nodes,
+                Service::Gateway => node.number == 1,
             })
             .collect();
         Ok(Self { nodes, otlp: None })
@@ -122,18 +122,21 @@ pub(crate) async fn start(cluster: &Cluster, plan: &Plan) -> anyhow::Result<Vec<
 
 /// Founders of a cluster have to begin together: data of one that ran alone stands in their way.
 fn check_members(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
-    let has_data = |number| {
-        let node = Node { service: Service::Coordinator, number };
-        cluster.data_dir(node).join("wal").exists()
-    };
-    let planned = plan.nodes.iter().filter(|node| node.service == Service::Coordinator).count();
-    let with_data = (1..=Node::MAX_PER_SERVICE).filter(|number| has_data(*number)).count();
-    if 0 < planned && 0 < with_data && planned != with_data {
-        bail!(
-            "{} holds the data of {with_data} coordinator(s) and {planned} are to run; use another \
-             --data, or `quartet down --wipe` if it is not needed any more",
-            cluster.data.display()
-        );
+    for service in [Service::Coordinator, Service::Broker] {
+        let has_data = |number| {
+            let node = Node { service, number };
+            cluster.data_dir(node).join("wal").exists()
+        };
+        let planned = plan.nodes.iter().filter(|node| node.service == service).count();
+        let with_data = (1..=Node::MAX_PER_SERVICE).filter(|number| has_data(*number)).count();
+        if 0 < planned && 0 < with_data && planned != with_data {
+            bail!(
+                "{} holds the data of {with_data} {}(s) and {planned} are to run; use another \
+                 --data, or `quartet down --wipe` if it is not needed any more",
+                cluster.data.display(),
+                service.name()
+            );
+        }
     }
     Ok(())
 }
@@ -237,9 +240,10 @@ mod tests {
     #[test]
     fn three_nodes_are_three_of_each_service_that_can_be_several() {
         let plan = Plan::new(3, None, &[]).unwrap();
-        let several = ["coordinator-1", "coordinator-2", "coordinator-3", "broker-1"];
-        assert_eq!(names(&plan)[..4], several);
-        assert_eq!(names(&plan)[4..], ["replica-1", "replica-2", "replica-3", "gateway-1"]);
+        let coordinators = ["coordinator-1", "coordinator-2", "coordinator-3"];
+        assert_eq!(names(&plan)[..3], coordinators);
+        assert_eq!(names(&plan)[3..6], ["broker-1", "broker-2", "broker-3"]);
+        assert_eq!(names(&plan)[6..], ["replica-1", "replica-2", "replica-3", "gateway-1"]);
         let error = Plan::new(2, None, &[]).unwrap_err().to_string();
         assert!(error.contains("1 or 3"), "{error}");
     }

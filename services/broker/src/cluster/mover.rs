@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::broker::Broker;
 use crate::directory::Home;
 use crate::error::{AdminError, LogError};
-use crate::host::Keep;
+use crate::host::{Keep, Whole};
 use crate::route::Led;
 
 /// Between two looks while something moves.
@@ -121,6 +121,12 @@ impl Mover {
             Step::Wait => return Ok(()),
             Step::AddLearner(node) => vec![Change::AddLearner { node, info: Bytes::new() }],
             Step::Finish { promote, remove } => {
+                if let Some(node) = promote
+                    && !self.is_whole(handle, node).await
+                {
+                    tracing::debug!(group = id.0, "the new copy does not have all messages yet");
+                    return Ok(());
+                }
                 let promote = promote.map(|node| Change::Promote { node });
                 promote.into_iter().chain(remove.map(|node| Change::Remove { node })).collect()
             }
@@ -155,6 +161,13 @@ impl Mover {
             }
         }
         Ok(())
+    }
+
+    /// Whether the copy over there has all messages.
+    async fn is_whole<H: Keep>(&self, handle: &Arc<H>, node: NodeId) -> bool {
+        let (broker, whole) = (&self.broker, Whole::<H>::default());
+        let asked = broker.shared.peers.call(broker, node, (handle.port().id, &whole)).await;
+        asked.unwrap_or(false)
     }
 
     fn view(

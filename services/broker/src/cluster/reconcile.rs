@@ -384,6 +384,9 @@ async fn start<H: Keep>(
         }
         Err(unserved) => {
             let again = matches!(unserved, Unserved::NotYet(_)).then_some(port.id);
+            if again.is_none() {
+                host::report_damaged(broker, port.id, &port.placement());
+            }
             port.be(Here::Unserved(unserved));
             again
         }

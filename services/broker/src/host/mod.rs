@@ -11,6 +11,7 @@
 //! **Invariant:** what was begun in one term is not carried on in another.
 
 mod sleep;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +26,19 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Broker;
 use crate::directory::Directory;
 use crate::error::MessageError;
-use crate::route::{At, Handle, Led};
+use crate::route::{At, Led};
 use crate::state_machine::Hosted;
 
 pub(crate) use sleep::Next;
+pub(crate) use whole::{HasWhole, Whole, report_damaged};
 
+/// Before a copy that is not fit to lead looks again whether it is.
+const UNFIT: Duration = Duration::from_secs(1);
 /// Between two tries to lead, while no majority confirms it.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// What the leader of a group does for it.
-pub(crate) trait Keep: Handle<Machine: Hosted> {
+pub(crate) trait Keep: HasWhole {
     /// Its settings in the catalog.
     type Entry: Send + Sync + 'static;
 
@@ -110,15 +114,23 @@ async fn lead<H: Keep>(at: impl FnOnce(Led) -> At<H>, term: Term) {
     while at.group.leading().await != Some(term) {
         tokio::time::sleep(RETRY).await;
     }
+    let me = at.broker.node();
+    let is_alone = at.group.status().await.is_ok_and(|status| {
+        status.membership.members().into_iter().eq([me]) && !status.membership.is_joint()
+    });
+    // Whoever is alone has what there is.
+    while !is_alone && !whole::is_whole(&at.broker, &at.group).await.unwrap_or(true) {
+        let (group, title) = (at.group.id().0, at.handle.title());
+        tracing::error!(group, title, "messages are missing in this copy: another has to lead");
+        report_damaged(&at.broker, at.group.id(), &at.handle.port().placement());
+        at.group.resign().await;
+        tokio::time::sleep(UNFIT).await;
+    }
     // A term is led by one life of one process, which is all an epoch must be.
     let epoch = Epoch(term.0);
     if at.group.local(move |machine| machine.lead(epoch)).await.is_err() {
         return;
     }
-    let me = at.broker.node();
-    let is_alone = at.group.status().await.is_ok_and(|status| {
-        status.membership.members().into_iter().eq([me]) && !status.membership.is_joint()
-    });
     let led = Led { term, since: Instant::now(), is_alone };
     at.led = Some(led);
     at.handle.port().lead(at.led);

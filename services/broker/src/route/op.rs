@@ -66,6 +66,8 @@ pub(crate) enum Kind {
     Page,
     Grown,
     Locate,
+    WholeQueue,
+    WholePartition,
 }
 
 /// Who can carry out an operation.

@@ -65,7 +65,8 @@ impl Peers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }
 
-    pub(super) async fn call<O: Op>(
+    /// Asks this broker, and nobody else.
+    pub(crate) async fn call<O: Op>(
         &self,
         broker: &Broker,
         to: NodeId,

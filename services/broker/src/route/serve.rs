@@ -17,6 +17,7 @@ use super::{At, By, Handle as _, Kind, Late, Op, Route};
 use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::{LogError, MessageError};
+use crate::host::Whole;
 use crate::{admin, pull, read, receive, redrive, settle, stats};
 
 type Answer = ([(HeaderName, HeaderValue); 1], Vec<u8>);
@@ -61,6 +62,8 @@ async fn serve(State(late): State<Late>, body: Bytes) -> Result<Answer, Problem>
         Kind::Page => run::<read::Page>(broker, group, op).await,
         Kind::Grown => run::<read::Grown>(broker, group, op).await,
         Kind::Locate => run::<read::Locate>(broker, group, op).await,
+        Kind::WholeQueue => run::<Whole<QueueHandle>>(broker, group, op).await,
+        Kind::WholePartition => run::<Whole<PartitionHandle>>(broker, group, op).await,
     };
     let answer = answer.ok_or_else(|| refused("this operation is not understood here"))?;
     Ok(([(CONTENT_TYPE, HeaderValue::from_static(wire::MEDIA_TYPE))], answer))

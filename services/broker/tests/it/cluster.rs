@@ -1,5 +1,6 @@
 //! Three brokers: any of them does everything, one may stop, others come and go.
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -82,14 +83,15 @@ async fn a_wait_at_one_broker_ends_with_a_message_at_another() {
         let waits = (0..3).map(|node| {
             let body = json!({ "max": 1, "wait_seconds": 30 });
             let request = trio.request(node, Method::POST, take).json(&body);
-            tokio::spawn(async move { read(request.send().await.unwrap()).await })
+            async move { read(request.send().await.unwrap()).await }
         });
-        let waits: Vec<_> = waits.collect();
-        for number in 0..3 {
-            assert_eq!(trio.send(number, to, "x").await.status(), 201);
-        }
-        for wait in waits {
-            let taken = wait.await.unwrap();
+        let sends = async {
+            for number in 0..3 {
+                assert_eq!(trio.send(number, to, "x").await.status(), 201);
+            }
+        };
+        let (taken, ()) = tokio::join!(join_all(waits), sends);
+        for taken in taken {
             assert_eq!(taken["messages"].as_array().unwrap().len(), 1, "{take}");
         }
     }
