@@ -39,6 +39,12 @@ pub const TTL_MS: &str = "x-ttl-ms";
 pub const DEDUP_ID: &str = "x-dedup-id";
 /// Broker: messages of one group are delivered one at a time, in order.
 pub const GROUP: &str = "x-group";
+/// Broker: who publishes and numbers its publishes; with [`PRODUCER_EPOCH`] and [`PRODUCER_SEQ`].
+pub const PRODUCER_ID: &str = "x-producer-id";
+/// Broker: which instance of the producer; a newer one keeps older ones out.
+pub const PRODUCER_EPOCH: &str = "x-producer-epoch";
+/// Broker: which request of this epoch, from 0. On the answer to a repeat: the newest one taken.
+pub const PRODUCER_SEQ: &str = "x-producer-seq";
 
 /// Replica: `<epoch>:<index>`, the position a session has seen.
 pub const SESSION: &str = "x-session";

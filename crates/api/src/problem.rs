@@ -100,6 +100,10 @@ codes! {
     Held = 409 "held" "Somebody else has it";
     /// A session token of a history that was given up in a promotion.
     HistoryLost = 409 "history-lost" "The session's history no longer exists";
+    /// Extension `epoch`: the newest one.
+    ProducerFenced = 409 "producer-fenced" "A newer instance of this producer publishes";
+    /// Extension `expected`: the sequence to send first.
+    ProducerGap = 409 "producer-gap" "The producer left out a sequence";
     /// A newer primary exists: this write must not be carried out.
     Fenced = 409 "fenced" "A newer primary has taken over";
     /// What was asked for has been compacted away.

@@ -198,6 +198,19 @@ pub(crate) enum MessageError {
     /// A send with a priority the queue does not have.
     #[error("{0}")]
     Priority(messaging::queue::Refused),
+    /// A producer's publish that may not be appended.
+    #[error("partition {partition}: {fenced}")]
+    Fenced {
+        /// Where.
+        partition: u32,
+        /// Why.
+        fenced: messaging::partition::Fenced,
+    },
+    /// A producer's batch for several partitions.
+    #[error(
+        "a producer's sequence counts in one partition, and these messages go to several; give all messages of a request the same x-key, or none"
+    )]
+    SeveralPartitions,
     /// A position beyond the end of its partition.
     #[error("there is no offset {offset} yet; the partition's next message gets offset {next}")]
     Future {

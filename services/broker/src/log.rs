@@ -85,7 +85,11 @@ impl Walk {
             frame::decode(payload).map_err(|_| LogError::Unreadable { source: None })?;
         // As the machine does it, with every command.
         self.at_ms = self.at_ms.max(stamp);
-        let PartitionCommand::Publish { sizes, .. } = command else { return Ok(true) };
+        let (PartitionCommand::Publish { sizes, .. } | PartitionCommand::PublishAs { sizes, .. }) =
+            command
+        else {
+            return Ok(true);
+        };
         for size in sizes {
             match want(self.offset) {
                 Want::Stop => return Ok(false),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use messaging::frame::{self, Records};
-use messaging::ids::{Name, stable_hash};
-use messaging::partition::{PartitionCommand, PartitionReply};
+use messaging::ids::{Name, Offset, stable_hash};
+use messaging::partition::{PartitionCommand, PartitionReply, Producer, Published};
 use telemetry::trace::{ActiveSpan, InSpan as _, Span, TraceContext};
 
 use crate::broker::Broker;
-use crate::directory::{PartitionHandle, TopicHandle};
+use crate::directory::TopicHandle;
 use crate::error::{LogError, MessageError};
 use crate::message::{Creator, NewMessage};
 
@@ -21,8 +21,22 @@ pub(crate) struct Batch {
     pub messages: Vec<NewMessage>,
     /// A repeat under the same key answers the first result.
     pub idempotency_key: Option<String>,
+    /// Who numbers this publish. Then all messages have to fall into one partition.
+    pub producer: Option<Producer>,
     /// The publisher's `tracestate`.
     pub tracestate: Option<String>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    /// What it appended, once for each partition that it touched.
+    pub appended: Vec<Appended>,
+    /// Its producer had published it before: the newest number taken of that. `appended` is what
+    /// was appended then, or nothing if that was long ago.
+    pub repeated: Option<u64>,
+    /// What its messages carry unless they brought their own.
+    pub context: TraceContext,
 }
 
 /// What a batch appended to one partition.
@@ -37,20 +51,22 @@ pub(crate) struct Appended {
 }
 
 impl Broker {
-    /// Appends a batch. Answers once all of it is on disk, with the context that its messages
-    /// carry unless they brought their own.
+    /// Appends a batch. Answers once all of it is on disk.
     pub(crate) async fn publish(
         &self,
         topic: &Name,
         batch: Batch,
-    ) -> Result<(Vec<Appended>, TraceContext), MessageError> {
+    ) -> Result<Receipt, MessageError> {
         let begun = self.shared.clock.now();
         let topic = self.directory().topic(topic)?;
         let mut span = producer(&topic.name, batch.messages.iter());
         let context = span.context();
-        let result = self.append(&topic, batch, context).in_span(&span).await;
+        let result = match batch.producer.clone() {
+            Some(producer) => self.append_as(&topic, batch, producer, context).in_span(&span).await,
+            None => self.append(&topic, batch, context).in_span(&span).await.map(|it| (it, None)),
+        };
         match &result {
-            Ok(appended) => {
+            Ok((appended, _)) => {
                 let count = appended.iter().map(|appended| appended.count).sum();
                 topic.metrics.sent(count, self.shared.clock.now() - begun);
                 if let [one] = &appended[..] {
@@ -60,7 +76,8 @@ impl Broker {
             }
             Err(_) => span.fail("publish-failed"),
         }
-        Ok((result?, context))
+        let (appended, repeated) = result?;
+        Ok(Receipt { appended, repeated, context })
     }
 
     async fn append(
@@ -69,7 +86,7 @@ impl Broker {
         batch: Batch,
         context: TraceContext,
     ) -> Result<Vec<Appended>, MessageError> {
-        let Batch { messages, idempotency_key, tracestate } = batch;
+        let Batch { messages, idempotency_key, tracestate, .. } = batch;
         let creator = Creator { context, tracestate };
         let now = self.now_ms();
         let parts = split(topic, messages, idempotency_key.as_deref(), &creator);
@@ -78,17 +95,7 @@ impl Broker {
             let idempotency_key = idempotency_key.clone();
             let command = PartitionCommand::Publish { idempotency_key, sizes };
             let payload = frame::encode(now, &command, &records);
-            let handle = topic.partition(partition).cloned();
-            let expires = topic.entry.retention.age_ms.is_some();
-            async move {
-                let handle = handle?;
-                let appended = self.append_to(&handle, payload).await;
-                // What grows old is the keeper's to remove, and it may be asleep.
-                if expires {
-                    handle.port.keeper.notify_one();
-                }
-                appended
-            }
+            async move { Ok(self.append_to(topic, partition, payload).await?.0) }
         });
         let results = join_all(appends).await;
         let some = results.iter().any(Result::is_ok);
@@ -97,26 +104,66 @@ impl Broker {
         appended.map_err(|error| if some { LogError::Indeterminate.into() } else { error })
     }
 
+    /// As [`append`](Self::append), for whoever numbers its publishes.
+    async fn append_as(
+        &self,
+        topic: &Arc<TopicHandle>,
+        batch: Batch,
+        producer: Producer,
+        context: TraceContext,
+    ) -> Result<(Vec<Appended>, Option<u64>), MessageError> {
+        let Batch { messages, tracestate, .. } = batch;
+        let creator = Creator { context, tracestate };
+        // What it sends without a key stays in order: in the partition that knows it.
+        let mut parts = split(topic, messages, Some(&producer.id), &creator);
+        let Some((partition, mut records)) = parts.pop_first().filter(|_| parts.is_empty()) else {
+            return Err(MessageError::SeveralPartitions);
+        };
+        let sizes = std::mem::take(&mut records.sizes);
+        let command = PartitionCommand::PublishAs { producer, sizes };
+        let payload = frame::encode(self.now_ms(), &command, &records);
+        self.append_to(topic, partition, payload).await.map(|(appended, repeated)| {
+            let is_known = 0 < appended.count;
+            (if is_known { vec![appended] } else { Vec::new() }, repeated)
+        })
+    }
+
+    /// Says also whether it is a repeat.
     async fn append_to(
         &self,
-        handle: &Arc<PartitionHandle>,
+        topic: &TopicHandle,
+        partition: u32,
         payload: bytes::Bytes,
-    ) -> Result<Appended, MessageError> {
-        match self.propose(handle, payload, false).await? {
-            PartitionReply::Published(published) => {
-                let partition = handle.number;
-                Ok(Appended { partition, first: published.first.0, count: published.count })
+    ) -> Result<(Appended, Option<u64>), MessageError> {
+        let handle = topic.partition(partition)?;
+        let reply = self.propose(handle, payload, false).await;
+        // What grows old is the keeper's to remove, and it may be asleep.
+        if topic.entry.retention.age_ms.is_some() {
+            handle.port.keeper.notify_one();
+        }
+        let appended = |published: Published| Appended {
+            partition,
+            first: published.first.0,
+            count: published.count,
+        };
+        match reply? {
+            PartitionReply::Published(published) => Ok((appended(published), None)),
+            PartitionReply::Repeated { result, highest } => {
+                let result = result.unwrap_or(Published { first: Offset(0), count: 0 });
+                Ok((appended(result), Some(highest)))
             }
+            PartitionReply::Fenced(fenced) => Err(MessageError::Fenced { partition, fenced }),
             _ => Err(LogError::Misunderstood.into()),
         }
     }
 }
 
-/// The records of each partition, in the order they came.
+/// The records of each partition, in the order they came. Those without a key go by what the
+/// request is remembered under.
 fn split(
     topic: &TopicHandle,
     messages: Vec<NewMessage>,
-    idempotency_key: Option<&str>,
+    remembered: Option<&str>,
     creator: &Creator,
 ) -> BTreeMap<u32, Records> {
     let partitions = u64::from(topic.partition_count());
@@ -124,7 +171,7 @@ fn split(
         u32::try_from(stable_hash(key.as_bytes()) % partitions).expect("at most 64 partitions")
     };
     // A repeat must meet the partition that remembers it.
-    let keyless = idempotency_key.map_or_else(|| topic.next_partition(), pick);
+    let keyless = remembered.map_or_else(|| topic.next_partition(), pick);
     let mut parts: BTreeMap<u32, Records> = BTreeMap::new();
     for message in messages {
         let partition = message.key.as_deref().map_or(keyless, pick);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use consensus::Index;
 use serde::{Deserialize, Serialize};
 
+use super::producers::{Fenced, Judgement, Producer};
 use super::spans::{self, Entry, Grain};
 use super::{IDEMPOTENCY_WINDOW_MS, Partition, PartitionCommand, State};
 use crate::config::{Retention, SubscriptionConfig};
@@ -35,6 +36,15 @@ pub enum PartitionReply {
     NoSubscription,
     /// The entry is not a command of this version; nothing was done.
     NotUnderstood,
+    /// To a producer's publish that was appended before.
+    Repeated {
+        /// What it appended; not known any more if the producer has published much since.
+        result: Option<Published>,
+        /// The newest number that was taken of it.
+        highest: u64,
+    },
+    /// To a producer's publish that may not be appended.
+    Fenced(Fenced),
 }
 
 impl Partition {
@@ -47,6 +57,9 @@ impl Partition {
         match command {
             PartitionCommand::Publish { idempotency_key, sizes } => {
                 self.publish(index, idempotency_key.as_deref(), &sizes)
+            }
+            PartitionCommand::PublishAs { producer, sizes } => {
+                self.publish_as(index, &producer, &sizes)
             }
             PartitionCommand::Configure { version, retention } => {
                 self.configure(version, retention)
@@ -95,15 +108,36 @@ impl Partition {
             state.spans.close();
             return reply;
         }
-        let count = sizes.len() as u64;
-        let bytes = sizes.iter().map(|size| size.total()).sum();
-        let entry = Entry { index, count, bytes, now: state.now };
-        let first = state.spans.append(entry, grain(state.retention));
-        let published = Published { first, count };
+        let published = state.append(index, sizes);
         if let Some(key) = key {
             let until = state.now.saturating_add(IDEMPOTENCY_WINDOW_MS);
             state.results.insert(key, published, until);
         }
+        self.trim();
+        PartitionReply::Published(published)
+    }
+
+    fn publish_as(
+        &mut self,
+        index: Index,
+        producer: &Producer,
+        sizes: &[RecordSize],
+    ) -> PartitionReply {
+        let state = &mut self.state;
+        match state.producers.judge(producer, state.now) {
+            Judgement::Append => {}
+            // Its records are in the log and in no span.
+            Judgement::Repeat { result, highest } => {
+                state.spans.close();
+                return PartitionReply::Repeated { result, highest };
+            }
+            Judgement::Fenced(fenced) => {
+                state.spans.close();
+                return PartitionReply::Fenced(fenced);
+            }
+        }
+        let published = state.append(index, sizes);
+        state.producers.note(producer, published, state.now);
         self.trim();
         PartitionReply::Published(published)
     }
@@ -165,6 +199,16 @@ impl Partition {
             Some(subscription) => act(subscription, bounds),
             None => PartitionReply::NoSubscription,
         }
+    }
+}
+
+impl State {
+    fn append(&mut self, index: Index, sizes: &[RecordSize]) -> Published {
+        let count = sizes.len() as u64;
+        let bytes = sizes.iter().map(|size| size.total()).sum();
+        let entry = Entry { index, count, bytes, now: self.now };
+        let first = self.spans.append(entry, grain(self.retention));
+        Published { first, count }
     }
 }
 

@@ -4,6 +4,7 @@
 //! in the same group, so that a publish, an ack and a trim are one order of events.
 
 mod apply;
+mod producers;
 pub mod spans;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use crate::ids::{Epoch, Millis, Name, Offset, SubscriptionId};
 use crate::subscription::{Delivered, Position, Settle, Subscription};
 
 pub use apply::{PartitionReply, Published};
+use producers::Producers;
+pub use producers::{Fenced, MAX_PRODUCER_NUMBER, MAX_PRODUCERS, PRODUCER_WINDOW_MS, Producer};
 pub use spans::{Span, Spans};
 
 /// How long the result of a publish is remembered under its `Idempotency-Key`.
@@ -84,6 +87,13 @@ pub enum PartitionCommand {
         /// Where to.
         to: Position,
     },
+    /// As [`Publish`](Self::Publish), by somebody who numbers its publishes.
+    PublishAs {
+        /// Who, and which one it is.
+        producer: Producer,
+        /// One for each message.
+        sizes: Vec<RecordSize>,
+    },
 }
 
 /// The replicated state; what a snapshot holds.
@@ -96,6 +106,7 @@ struct State {
     now: Millis,
     results: Window<Published>,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    producers: Producers,
 }
 
 /// See the module.
@@ -123,6 +134,7 @@ impl Partition {
             now: 0,
             results: Window::new(MAX_IDEMPOTENCY_KEYS),
             subscriptions: BTreeMap::new(),
+            producers: Producers::default(),
         };
         Self { state, epoch: None }
     }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use chassis::problem::Problem;
 use http::{HeaderMap, header};
+use messaging::partition::{MAX_PRODUCER_NUMBER, Producer};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -81,6 +82,30 @@ pub(super) fn jobs(
 /// The key under which a repeat answers the first result.
 pub(super) fn idempotency_key(request: &HeaderMap) -> Result<Option<String>, Problem> {
     text(request, headers::IDEMPOTENCY_KEY)
+}
+
+/// Who numbers this publish, if somebody does.
+pub(super) fn producer(request: &HeaderMap) -> Result<Option<Producer>, Problem> {
+    let id = text(request, headers::PRODUCER_ID)?;
+    let epoch: Option<u64> = number(request, headers::PRODUCER_EPOCH)?;
+    let seq = number(request, headers::PRODUCER_SEQ)?;
+    let (id, epoch, seq) = match (id, epoch, seq) {
+        (None, None, None) => return Ok(None),
+        (Some(id), Some(epoch), Some(seq)) if !id.is_empty() => (id, epoch, seq),
+        _ => {
+            let (id, epoch) = (headers::PRODUCER_ID, headers::PRODUCER_EPOCH);
+            let seq = headers::PRODUCER_SEQ;
+            return Err(invalid(format!("send all of {id}, {epoch} and {seq}, or none of them")));
+        }
+    };
+    if MAX_PRODUCER_NUMBER < epoch.max(seq) {
+        return Err(invalid(format!("epochs and sequences end at {MAX_PRODUCER_NUMBER}")));
+    }
+    if request.contains_key(headers::IDEMPOTENCY_KEY) {
+        let (key, id) = (headers::IDEMPOTENCY_KEY, headers::PRODUCER_ID);
+        return Err(invalid(format!("{key} and {id} both tell repeats; send one of them")));
+    }
+    Ok(Some(Producer { id, epoch, seq }))
 }
 
 /// The publisher's `tracestate`, if it can be kept.

@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use super::{incoming, outgoing, position, settings, traceparent};
 use crate::broker::Broker;
-use crate::publish::Batch;
+use crate::publish::{Batch, Receipt};
 use crate::read::{From, ReadMessage};
 use crate::wait::Patience;
 
@@ -35,12 +35,20 @@ pub(super) fn router() -> Router<Broker> {
 
 /// Publishes one message (the raw body) or a batch (`application/x-ndjson`). Answers once all of
 /// it is on disk. `x-key` chooses the partition; `x-attr-*` and `ce-*` headers are kept.
+///
+/// With `x-producer-id`, `x-producer-epoch` and `x-producer-seq` a request is appended once however
+/// often it is repeated: requests of an epoch are numbered from 0, one after the other, in each
+/// partition; a repeat is answered 200 with what was appended then (`[]` if more than four newer
+/// ones were) and the newest number in `x-producer-seq`; one that was left out is 409
+/// `producer-gap` with `expected`; an older epoch than the newest is 409 `producer-fenced`. A producer
+/// is remembered for an hour at least after its last publish.
 #[utoipa::path(post, path = "/v1/topics/{topic}/messages", tag = "topics",
     params(("topic" = String, Path), ("x-key" = Option<String>, Header),
-        ("idempotency-key" = Option<String>, Header)),
+        ("idempotency-key" = Option<String>, Header), ("x-producer-id" = Option<String>, Header),
+        ("x-producer-epoch" = Option<u64>, Header), ("x-producer-seq" = Option<u64>, Header)),
     request_body(content((Vec<u8> = "application/octet-stream"),
         (PublishLine = "application/x-ndjson"))),
-    responses((status = 201, body = Vec<Appended>)))]
+    responses((status = 201, body = Vec<Appended>), (status = 200, body = Vec<Appended>)))]
 async fn publish(
     State(broker): State<Broker>,
     Path(topic): Path<Name>,
@@ -50,9 +58,10 @@ async fn publish(
     let batch = Batch {
         messages: incoming::messages(&request, body, broker.limits())?,
         idempotency_key: incoming::idempotency_key(&request)?,
+        producer: incoming::producer(&request)?,
         tracestate: incoming::tracestate(&request),
     };
-    let (appended, context) = broker.publish(&topic, batch).await?;
+    let Receipt { appended, repeated, context } = broker.publish(&topic, batch).await?;
     let appended = appended.into_iter().map(|it| Appended {
         partition: it.partition,
         count: it.count,
@@ -60,7 +69,10 @@ async fn publish(
         last: it.first + it.count - 1,
     });
     let appended: Vec<_> = appended.collect();
-    Ok((StatusCode::CREATED, traceparent(context), Json(appended)).into_response())
+    let answer = (traceparent(context), Json(appended));
+    let Some(newest) = repeated else { return Ok((StatusCode::CREATED, answer).into_response()) };
+    let seq = [(HeaderName::from_static(headers::PRODUCER_SEQ), HeaderValue::from(newest))];
+    Ok((StatusCode::OK, seq, answer).into_response())
 }
 
 /// What to read of a topic.

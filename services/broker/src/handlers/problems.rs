@@ -3,6 +3,7 @@
 use api::problem::Code;
 use chassis::problem::Problem;
 use messaging::catalog::CatalogRefused;
+use messaging::partition::{Fenced, MAX_PRODUCERS};
 use messaging::queue::Refused;
 use raft_node::MemberError;
 
@@ -109,6 +110,18 @@ impl From<MessageError> for Problem {
             MessageError::NotFound(error) => error.into(),
             MessageError::Log(error) => error.into(),
             MessageError::Priority(refused) => Self::from_error(Code::InvalidRequest, &refused),
+            MessageError::SeveralPartitions => Self::from_error(Code::InvalidRequest, &error),
+            MessageError::Fenced { fenced, .. } => match fenced {
+                Fenced::Stale { known } => {
+                    Self::from_error(Code::ProducerFenced, &error).with("epoch", known)
+                }
+                Fenced::Gap { expected } => {
+                    Self::from_error(Code::ProducerGap, &error).with("expected", expected)
+                }
+                Fenced::TooMany => Self::from_error(Code::LimitReached, &error)
+                    .with("limit", "producers")
+                    .with("max", MAX_PRODUCERS),
+            },
             MessageError::Future { .. } => Self::from_error(Code::RangeNotSatisfiable, &error),
             MessageError::TooManyWaiting { .. } => Self::from_error(Code::Overloaded, &error),
             MessageError::QueueFull { ref queue, refused } => {

@@ -197,3 +197,69 @@ async fn a_deleted_topic_comes_back_empty() {
     assert_eq!(broker.get("/v1/topics").await["topics"].as_array().unwrap().len(), 1);
     broker.stop().await;
 }
+
+/// Publishes as a producer; the status, the newest sequence if it was a repeat, and the body.
+async fn publish_as(
+    broker: &Broker,
+    (id, epoch, seq): (&str, u64, u64),
+    body: &str,
+) -> (u16, Option<String>, Value) {
+    let (epoch, seq) = (epoch.to_string(), seq.to_string());
+    let headers = [("x-producer-id", id), ("x-producer-epoch", &*epoch), ("x-producer-seq", &*seq)];
+    let answer = broker.raw("/v1/topics/t/messages", &headers, body).await;
+    let newest = answer.headers().get("x-producer-seq");
+    let newest = newest.map(|newest| newest.to_str().unwrap().to_owned());
+    (answer.status().as_u16(), newest, answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_producer_that_repeats_itself_appends_once_also_over_a_restart() {
+    let broker = Broker::start().await;
+    broker.put("/v1/topics/t", json!({ "partitions": 4 })).await;
+    let (status, newest, first) = publish_as(&broker, ("p", 3, 0), "a").await;
+    assert_eq!((status, newest), (201, None));
+    for seq in 1..7 {
+        assert_eq!(publish_as(&broker, ("p", 3, seq), "b").await.0, 201);
+    }
+    let broker = broker.restart().await;
+    let partition = first[0]["partition"].clone();
+    let (status, newest, again) = publish_as(&broker, ("p", 3, 6), "other").await;
+    assert_eq!((status, newest.as_deref()), (200, Some("6")));
+    assert_eq!(again, json!([{ "partition": partition, "count": 1, "first": 6, "last": 6 }]));
+    let (status, newest, again) = publish_as(&broker, ("p", 3, 0), "a").await;
+    assert_eq!((status, newest.as_deref(), again), (200, Some("6"), json!([])), "long ago");
+    let (status, _, gap) = publish_as(&broker, ("p", 3, 8), "c").await;
+    assert_eq!((status, &gap["code"], &gap["expected"]), (409, &json!("producer-gap"), &json!(7)));
+    assert_eq!(publish_as(&broker, ("p", 4, 0), "c").await.0, 201);
+    let (status, _, old) = publish_as(&broker, ("p", 3, 7), "c").await;
+    assert_eq!((status, &old["code"], &old["epoch"]), (409, &json!("producer-fenced"), &json!(4)));
+    let (messages, _) = page(&broker, &format!("?partition={partition}&from=earliest")).await;
+    let bodies: Vec<&str> = messages.iter().map(|it| it["data"].as_str().unwrap()).collect();
+    assert_eq!(bodies, ["a", "b", "b", "b", "b", "b", "b", "c"]);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_producer_is_told_what_it_may_not_send() {
+    let broker = Broker::start().await;
+    broker.put("/v1/topics/t", json!({ "partitions": 4 })).await;
+    let producer = [("x-producer-id", "p"), ("x-producer-epoch", "0"), ("x-producer-seq", "0")];
+    let lines = (0..9).map(|key| format!(r#"{{"key":"{key}","data":"x"}}"#));
+    let lines: Vec<String> = lines.collect();
+    let headers = [&producer[..], &[NDJSON]].concat();
+    let several = broker.raw("/v1/topics/t/messages", &headers, &lines.join("\n")).await;
+    problem(several, 400).await;
+    for headers in [
+        &producer[..2],
+        &producer[1..],
+        &[&producer[..], &[("idempotency-key", "k")]].concat(),
+        &[&producer[..2], &[("x-producer-seq", "9007199254740992")]].concat(),
+        &[&producer[..2], &[("x-producer-seq", "-1")]].concat(),
+    ] {
+        let answer = broker.raw("/v1/topics/t/messages", headers, "x").await;
+        problem(answer, 400).await;
+    }
+    let (messages, _) = page(&broker, "?from=earliest").await;
+    assert!(messages.is_empty(), "{messages:?}");
+    broker.stop().await;
+}

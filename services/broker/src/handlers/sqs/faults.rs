@@ -94,6 +94,8 @@ impl From<MessageError> for Fault {
             MessageError::Log(error) => error.into(),
             MessageError::QueueFull { refused: Refused::Priority { .. }, .. }
             | MessageError::Priority(_)
+            | MessageError::Fenced { .. }
+            | MessageError::SeveralPartitions
             | MessageError::Future { .. } => Self::new(Code::InvalidParameterValue, error),
             MessageError::QueueFull { .. } | MessageError::TooManyWaiting { .. } => {
                 Self::new(Code::RequestThrottled, error)
