@@ -181,6 +181,8 @@ pub struct QueueConfig {
     pub delay_ms: u64,
     /// What happens to a send that does not fit.
     pub overflow: Overflow,
+    /// Messages that expire are dropped, also where there is a dead-letter queue.
+    pub drop_expired: bool,
 }
 
 /// What happens to a send that does not fit into its queue.
@@ -209,6 +211,7 @@ impl Default for QueueConfig {
             max_in_flight: None,
             delay_ms: 0,
             overflow: Overflow::Reject,
+            drop_expired: false,
         }
     }
 }

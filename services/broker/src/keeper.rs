@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use messaging::catalog::{QueueEntry, Topic};
-use messaging::dispatch::{Doomed, Progress};
+use messaging::dispatch::{Doomed, Progress, Reason};
 use messaging::ids::{Epoch, Millis, Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
 use messaging::queue::{QueueCommand, Stored};
@@ -70,6 +70,8 @@ struct QueueLook {
     progress: Vec<(u64, Progress)>,
     doomed: Vec<(Doomed, Stored)>,
     dead_letter: Option<Name>,
+    /// Those that expired are no dead letters.
+    drop_expired: bool,
     next_due: Option<Millis>,
 }
 
@@ -87,6 +89,7 @@ async fn tend_queue(at: &At<QueueHandle>) -> Result<Next, MessageError> {
             progress: machine.0.take_progress(MAX_PROGRESS),
             doomed: machine.0.doomed(MAX_DOOMED),
             dead_letter: machine.0.config().dead_letter.clone(),
+            drop_expired: machine.0.config().drop_expired,
             next_due: machine.0.dispatcher().next_due(),
         }
     };
@@ -103,7 +106,12 @@ async fn tend_queue(at: &At<QueueHandle>) -> Result<Next, MessageError> {
         }
     }
     if !look.doomed.is_empty() {
-        dead_letter::give_up_jobs(at, &look.doomed, look.dead_letter.as_ref()).await?;
+        let QueueLook { doomed, drop_expired, .. } = look;
+        let is_letter = |doomed: &Doomed| !drop_expired || doomed.reason == Reason::MaxDeliveries;
+        let (letters, dropped): (Vec<_>, Vec<_>) =
+            doomed.into_iter().partition(|(doomed, _)| is_letter(doomed));
+        dead_letter::give_up_jobs(at, &dropped, None).await?;
+        dead_letter::give_up_jobs(at, &letters, look.dead_letter.as_ref()).await?;
     }
     Ok(if more { Next::Now } else { Next::Due(look.next_due) })
 }

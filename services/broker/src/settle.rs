@@ -31,6 +31,9 @@ const ACK_GRACE_MS: u64 = 30_000;
 pub(crate) enum Act {
     /// They are done.
     Ack,
+    /// They are done, also where their time is over, as long as nobody got them again. In a
+    /// subscription the same as an ack.
+    AckLate,
     /// They are given back.
     Nack(Release),
     /// They are held this long from now, or as the policy says.
@@ -41,9 +44,13 @@ pub(crate) enum Act {
 }
 
 impl Act {
+    const fn is_ack(&self) -> bool {
+        matches!(self, Self::Ack | Self::AckLate)
+    }
+
     const fn name(&self) -> &'static str {
         match self {
-            Self::Ack => "ack",
+            Self::Ack | Self::AckLate => "ack",
             Self::Nack(_) => "nack",
             Self::Extend { .. } => "extend",
         }
@@ -93,7 +100,7 @@ impl Broker {
             }
         };
         let outcomes = scatter(ids.len(), [(mine, settled)]);
-        if act == Act::Ack {
+        if act.is_ack() {
             queue.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
         }
         Ok(outcomes)
@@ -126,7 +133,7 @@ impl Broker {
         let settled = join_all(settles).in_span(&span).await;
         let parts: Vec<_> = settled.into_iter().collect::<Result<_, _>>()?;
         let outcomes = scatter(ids.len(), parts);
-        if *act == Act::Ack {
+        if act.is_ack() {
             subscription.metrics.settled(good(&outcomes), self.shared.clock.now() - begun);
         }
         Ok(outcomes)
@@ -184,10 +191,13 @@ async fn settle_in_queue(
         let policy = machine.0.advance(now);
         let judge = |id: &AckId| {
             let message = MessageId(id.message);
-            let verdict = machine.0.verdict(message, id.delivery, id.epoch)?;
+            let mut verdict = machine.0.verdict(message, id.delivery, id.epoch)?;
+            if verdict == Verdict::Late && asked == Act::AckLate && machine.0.was_last(id) {
+                verdict = Verdict::Held;
+            }
             if verdict == Verdict::Held {
                 match &asked {
-                    Act::Ack => machine.0.hold_for_ack(message, now + ACK_GRACE_MS),
+                    Act::Ack | Act::AckLate => machine.0.hold_for_ack(message, now + ACK_GRACE_MS),
                     Act::Nack(how) => machine.0.release(message, how.clone()),
                     Act::Extend { ack_timeout_ms } => {
                         let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
@@ -202,7 +212,7 @@ async fn settle_in_queue(
     let verdicts = group.local(judge).await??;
     wake(&queue.port, act);
     let items = held(&mine, &verdicts);
-    if *act != Act::Ack || items.is_empty() {
+    if !act.is_ack() || items.is_empty() {
         return Ok(outcomes(&verdicts, None));
     }
     let command = QueueCommand::Settle { why: queue::Why::Acked, items };
@@ -232,7 +242,7 @@ async fn settle_in_partition(
             let verdict = leading.verdict(id.generation, id.message, id.delivery, id.epoch)?;
             if verdict == Verdict::Held {
                 match &asked {
-                    Act::Ack => leading.hold_for_ack(id.message, now + ACK_GRACE_MS),
+                    Act::Ack | Act::AckLate => leading.hold_for_ack(id.message, now + ACK_GRACE_MS),
                     Act::Nack(how) => leading.release(id.message, how.clone()),
                     Act::Extend { ack_timeout_ms } => {
                         let timeout = ack_timeout_ms.unwrap_or(policy.ack_timeout_ms);
@@ -248,7 +258,7 @@ async fn settle_in_partition(
     let (verdicts, generation) = group.local(judge).await??;
     wake(&partition.port, act);
     let items = held(&mine, &verdicts);
-    if *act != Act::Ack || items.is_empty() {
+    if !act.is_ack() || items.is_empty() {
         return Ok(outcomes(&verdicts, None));
     }
     let settle = Settle { generation, why: subscription::Why::Acked, items };
@@ -262,7 +272,7 @@ async fn settle_in_partition(
 
 /// A nack may bring a message to whoever waits; nacks and extensions are to be reported.
 fn wake<M>(port: &Port<M>, act: &Act) {
-    if *act != Act::Ack {
+    if !act.is_ack() {
         port.keeper.notify_one();
         port.wake();
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Queue, Stored};
+use crate::ack::AckId;
 use crate::config::Policy;
 use crate::dispatch::{Doomed, NotLeading, Progress, Release, Taken, Verdict};
 use crate::ids::{Epoch, MessageId, Millis};
@@ -85,6 +86,13 @@ impl Queue {
     ) -> Result<Verdict, NotLeading> {
         self.epoch.ok_or(NotLeading)?;
         Ok(self.dispatcher.verdict(id.0, delivery, epoch))
+    }
+
+    /// Whether this was the last delivery of its message, and nobody holds it any more.
+    #[must_use]
+    pub fn was_last(&self, id: &AckId) -> bool {
+        let is_last = self.dispatcher.attempts(id.message) == id.delivery;
+        is_last && self.dispatcher.held(id.message).is_none()
     }
 
     /// Keeps a message while its ack is on its way to the disk.

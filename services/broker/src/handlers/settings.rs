@@ -196,6 +196,7 @@ pub(super) fn queue(spec: QueueSpec) -> Result<QueueConfig, Problem> {
             Overflow::Reject => config::Overflow::Reject,
             Overflow::DropOldest => config::Overflow::DropOldest,
         },
+        drop_expired: defaults.drop_expired,
     })
 }
 

@@ -95,7 +95,8 @@ impl Settings {
             Some(value) => boolean("FifoQueue", value)?,
         };
         let name = new_name(name, fifo)?;
-        let config = QueueConfig { fifo, ttl_ms: Some(345_600_000), ..QueueConfig::default() };
+        let ttl_ms = Some(345_600_000);
+        let config = QueueConfig { fifo, ttl_ms, drop_expired: true, ..QueueConfig::default() };
         Ok((name, Self { config, notes: Notes::default() }))
     }
 

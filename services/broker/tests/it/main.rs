@@ -8,6 +8,7 @@ mod consumers;
 mod queues;
 mod restart;
 mod server;
+mod sqs;
 mod topics;
 mod trace;
 mod trio;

@@ -151,7 +151,7 @@ impl Telling<'_> {
             group: envelope.key.clone().or_else(|| kept(envelope, System::GROUP)),
             dedup_id: kept(envelope, System::DEDUP_ID),
             trace: kept(envelope, System::TRACE),
-            dead_letter_source: self.dead_letter_source(envelope),
+            dead_letter_source: stored.source.and_then(|_| self.dead_letter_source(envelope)),
         };
         let mut attributes = self.wanted.of(envelope);
         let body = match std::str::from_utf8(&record.body) {

@@ -81,8 +81,9 @@ async fn delete_all(
     }
     call.attempts(|attempts, _| attempts.forget(acks));
     let ids: Vec<_> = acks.iter().map(|ack| Some(*ack)).collect();
-    let outcomes = call.broker.settle_jobs(&queue.name, &ids, Act::Ack).await?;
     let is_fifo = queue.entry.config.fifo;
+    let act = if is_fifo { Act::Ack } else { Act::AckLate };
+    let outcomes = call.broker.settle_jobs(&queue.name, &ids, act).await?;
     let outcome = |outcome| match outcome {
         Outcome::Late if is_fifo => {
             let reason = "The receipt handle has expired.";
