@@ -27,6 +27,11 @@ use running::Running;
 /// Bytes of entries applied before another group has its turn.
 const TURN_BYTES: usize = 1 << 20;
 
+/// How often it is looked for groups that keep old segments of the log from going.
+const PIN_PERIOD: Duration = Duration::from_secs(1);
+/// Snapshots begun for that at a time: each of them is two more syncs beside the log's.
+const PIN_MAX: usize = 10;
+
 /// Reads or changes a machine on the apply task.
 pub(crate) type Visit = Box<dyn FnOnce(&mut dyn Any) + Send>;
 
@@ -150,6 +155,8 @@ pub(crate) struct Apply {
     snapshot_bytes: u64,
     snapshot_entries: u64,
     snapshot_interval: Duration,
+    /// More of them are rewritten.
+    hot_segments: u64,
     groups: BTreeMap<GroupId, Running>,
     /// Groups with more to apply than one turn.
     behind: VecDeque<GroupId>,
@@ -177,6 +184,7 @@ impl Apply {
             snapshot_bytes: config.snapshot_bytes,
             snapshot_entries: config.snapshot_entries,
             snapshot_interval: config.snapshot_interval,
+            hot_segments: config.wal.hot_segments as u64,
             groups: BTreeMap::new(),
             behind: VecDeque::new(),
             due: VecDeque::new(),
@@ -189,11 +197,14 @@ impl Apply {
         let first = Instant::now() + self.snapshot_interval;
         let mut interval = tokio::time::interval_at(first, self.snapshot_interval);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval_at(Instant::now() + PIN_PERIOD, PIN_PERIOD);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 _ = interval.tick() => self.snapshot_changed(),
+                _ = look.tick() => self.snapshot_pinning(),
                 input = self.inbox.recv() => match input {
                     Some(input) => self.handle(input).await,
                     None => return,
@@ -317,6 +328,18 @@ impl Apply {
             None => self.handle_late(group),
         }
         self.handle_written(group);
+    }
+
+    /// Groups in which little happens let the log go, too, when it is about to have too many
+    /// segments: else it would move their entries to others.
+    fn snapshot_pinning(&mut self) {
+        if self.wal.stats().hot_segments + 1 < self.hot_segments {
+            return;
+        }
+        let pinning = self.wal.pinning(1).into_iter();
+        let changed = |group: &GroupId| self.groups.get(group).is_some_and(Running::has_changed);
+        let changed: Vec<GroupId> = pinning.filter(changed).take(PIN_MAX).collect();
+        changed.into_iter().for_each(|group| self.snapshot(group));
     }
 
     fn snapshot_changed(&mut self) {

@@ -21,6 +21,13 @@
 //! A command proposed on a follower travels to the leader, which only says where it stands in the
 //! log; the follower's own machine gives the reply when it applies it.
 //!
+//! A member that lags, is added or comes back gets the leader's snapshot, and with it the entries
+//! that the machine still reads from the log ([`StateMachine::retained`]): its own where it has
+//! them, else another member's. Only then does it count.
+//!
+//! Groups that a catalog places ([`Beginning::Founders`]) need not meet: their nodes know each other
+//! by [`Groups::know`]. A node that leaves one ([`Groups::leave`]) may come back to it.
+//!
 //! Who belongs to a group changes while it runs: see [`Members`]. A new node gets its id before it
 //! has a log ([`join`]), one that was removed is told ([`Members::keep`]).
 //!

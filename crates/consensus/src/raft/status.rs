@@ -103,6 +103,17 @@ impl Raft {
         self.log.holds_entries()
     }
 
+    /// Of a leader: how many entries each member lacks.
+    pub fn lags(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        let last = self.log.last().0;
+        let peers = match &self.role {
+            Role::Leader(leader) => Some(leader.peers.iter()),
+            _ => None,
+        };
+        let lag = move |matched: Index| last.saturating_sub(matched.0);
+        peers.into_iter().flatten().map(move |(node, progress)| (*node, lag(progress.matched)))
+    }
+
     /// Everything at once.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -158,9 +158,8 @@ impl Driver {
                 continue;
             };
             led += 1;
-            let status = raft.status();
-            for peer in &status.peers {
-                *lags.entry(peer.node).or_default() += status.last.0.saturating_sub(peer.matched.0);
+            for (node, lag) in raft.lags() {
+                *lags.entry(node).or_default() += lag;
             }
         }
         let metrics = &self.observed.metrics;

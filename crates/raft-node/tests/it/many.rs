@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use consensus::{GroupId, NodeId};
+use bytes::Bytes;
+use consensus::{GroupId, Index, NodeId};
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use raft_node::{Beginning, Group};
+use raft_node::{Beginning, Config, Group};
 
+use super::Host;
 use super::cluster::until;
 use super::journal::Journal;
 use super::stand::{Running, Stand, book};
@@ -70,6 +72,30 @@ async fn two_thousand_groups_are_led_and_fall_silent() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+/// A group in which nothing happens any more does not keep the log of a busy one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_group_lets_old_segments_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new(dir.path().to_owned());
+    config.max_command_bytes = 32 << 10;
+    config.wal.segment_bytes = 256 << 10;
+    config.wal.queue_bytes = 64 << 10;
+    config.wal.batch_bytes = 64 << 10;
+    config.wal.hot_segments = 3;
+    let host = Host::open(config);
+    let quiet = host.groups.start(GroupId(1), Journal::default()).await.unwrap();
+    let busy = host.groups.start(GroupId(2), Journal::default()).await.unwrap();
+    quiet.propose(Bytes::from_static(b"once")).await.unwrap();
+    until("the quiet one is snapshotted", async || {
+        busy.propose(vec![b'.'; 8 << 10].into()).await.unwrap();
+        Index::ZERO < quiet.status().await.unwrap().base
+    })
+    .await;
+    assert!(host.groups.wal().stats().hot_segments <= 5);
+    drop((quiet, busy));
+    host.close().await;
 }
 
 async fn start(node: &Running, of: Vec<NodeId>) -> Vec<Group<Journal>> {
