@@ -56,6 +56,7 @@ pub mod placement;
 
 pub mod partition;
 pub mod queue;
+pub mod subject;
 pub mod subscription;
 
 pub mod ack;

@@ -219,6 +219,12 @@ pub(crate) enum MessageError {
         /// The end.
         next: u64,
     },
+    /// A pattern that stands for too many topics.
+    #[error("more than {max} topics match; use a narrower pattern, and several streams")]
+    TooManyTopics {
+        /// The limit.
+        max: usize,
+    },
     /// Too many requests wait for messages.
     #[error("{max} requests are waiting for messages here already; repeat shortly")]
     TooManyWaiting {

@@ -34,6 +34,7 @@ mod publish;
 mod read;
 mod send;
 mod sqs;
+mod subjects;
 
 mod handed;
 mod pull;

@@ -11,6 +11,7 @@ mod consume;
 mod messages;
 mod queues;
 mod sqs;
+mod subjects;
 mod subscriptions;
 mod topics;
 
@@ -31,6 +32,7 @@ pub(crate) fn router(broker: Broker) -> Router {
     Router::new()
         .merge(topics::router())
         .merge(messages::router())
+        .merge(subjects::router())
         .merge(subscriptions::router())
         .merge(queues::router())
         .merge(consume::router())
@@ -44,6 +46,7 @@ pub(crate) fn router(broker: Broker) -> Router {
 pub(crate) fn openapi() -> OpenApi {
     let mut document = topics::Api::openapi();
     document.merge(messages::Api::openapi());
+    document.merge(subjects::Api::openapi());
     document.merge(subscriptions::Api::openapi());
     document.merge(queues::Api::openapi());
     document.merge(consume::Api::openapi());

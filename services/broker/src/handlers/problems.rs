@@ -110,6 +110,9 @@ impl From<MessageError> for Problem {
             MessageError::NotFound(error) => error.into(),
             MessageError::Log(error) => error.into(),
             MessageError::Priority(refused) => Self::from_error(Code::InvalidRequest, &refused),
+            MessageError::TooManyTopics { max } => Self::from_error(Code::LimitReached, &error)
+                .with("limit", "topics")
+                .with("max", max),
             MessageError::SeveralPartitions => Self::from_error(Code::InvalidRequest, &error),
             MessageError::Fenced { fenced, .. } => match fenced {
                 Fenced::Stale { known } => {

@@ -96,6 +96,7 @@ impl From<MessageError> for Fault {
             | MessageError::Priority(_)
             | MessageError::Fenced { .. }
             | MessageError::SeveralPartitions
+            | MessageError::TooManyTopics { .. }
             | MessageError::Future { .. } => Self::new(Code::InvalidParameterValue, error),
             MessageError::QueueFull { .. } | MessageError::TooManyWaiting { .. } => {
                 Self::new(Code::RequestThrottled, error)
