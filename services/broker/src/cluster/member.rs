@@ -59,7 +59,7 @@ impl Member {
         };
         let groups = Groups::open(settings(context), host).map_err(StartError::from_error)?;
         groups.introduce(info.clone(), None).await;
-        context.peers.open(crate::route::router(late, groups.peer_service()));
+        context.peers.open(crate::handlers::peers::router(late, groups.peer_service()));
         let founders = founders(&groups, &info, &config.cluster, &check).await?;
         let catalog = catalog::start(&groups, founders, (context, &check)).await?;
         let status = catalog.status().await.map_err(StartError::from_error)?;

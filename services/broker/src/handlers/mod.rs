@@ -9,6 +9,7 @@ mod settings;
 mod cluster;
 mod consume;
 mod messages;
+pub(crate) mod peers;
 mod queues;
 mod sqs;
 mod subjects;
@@ -38,7 +39,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(consume::router())
         .merge(sqs::router())
         .merge(cluster::router())
-        .layer(axum::middleware::from_fn(crate::route::name_who_answered))
+        .layer(axum::middleware::from_fn(peers::name_who_answered))
         .with_state(broker)
 }
 

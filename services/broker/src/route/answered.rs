@@ -3,11 +3,6 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
-use http::{HeaderName, HeaderValue};
-
 tokio::task_local! {
     static ANSWERED: RefCell<Answered>;
 }
@@ -33,17 +28,13 @@ pub(super) fn note(name: &Arc<str>) {
     });
 }
 
-/// Puts the name of the broker that answered into the response. Without one it is this one.
-pub(crate) async fn name_who_answered(request: Request, next: Next) -> Response {
-    let work = async {
-        let response = next.run(request).await;
-        (response, ANSWERED.with(RefCell::take))
+/// Does some work, and says which broker answered if it was a single one.
+pub(crate) async fn who_answers<T>(work: impl Future<Output = T>) -> (T, Option<Arc<str>>) {
+    let work = async { (work.await, ANSWERED.with(RefCell::take)) };
+    let (done, answered) = ANSWERED.scope(RefCell::default(), work).await;
+    let one = match answered {
+        Answered::One(name) => Some(name),
+        Answered::Nobody | Answered::Several => None,
     };
-    let (mut response, answered) = ANSWERED.scope(RefCell::default(), work).await;
-    if let Answered::One(name) = answered
-        && let Ok(name) = HeaderValue::from_str(&name)
-    {
-        response.headers_mut().insert(HeaderName::from_static(api::headers::NODE), name);
-    }
-    response
+    (done, one)
 }

@@ -20,13 +20,14 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use answered::name_who_answered;
+pub(crate) use answered::who_answers;
 pub(crate) use late::Late;
 pub(crate) use op::{At, By, Handle, Kind, Op};
 pub(crate) use peer::Peers;
 pub(crate) use port::{Here, Led, Moment, Port, Route, Unserved};
 pub(crate) use propose::propose_leading;
-pub(crate) use serve::router;
+pub(crate) use serve::serve;
+pub(crate) use wire::{MAX_BYTES, MEDIA_TYPE, PATH};
 
 use crate::broker::Broker;
 use crate::error::{LogError, MessageError};

@@ -1,15 +1,8 @@
 //! Operations that other brokers ask for.
 
 use api::problem::Code;
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::post;
 use chassis::problem::Problem;
 use consensus::GroupId;
-use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue};
-use raft_node::PeerService;
 
 use super::propose::Propose;
 use super::wire::{self, Head};
@@ -20,25 +13,12 @@ use crate::error::{LogError, MessageError};
 use crate::host::Whole;
 use crate::{admin, pull, read, receive, redrive, settle, stats};
 
-type Answer = ([(HeaderName, HeaderValue); 1], Vec<u8>);
-
-/// Where members of groups talk to each other.
-const MEMBERS: &str = "/peer/v1/{*path}";
-
-/// What other brokers reach.
-pub(crate) fn router(late: &Late, members: PeerService) -> Router {
-    Router::new()
-        .route(wire::PATH, post(serve))
-        .layer(DefaultBodyLimit::max(wire::MAX_BYTES))
-        .with_state(late.clone())
-        .route_service(MEMBERS, members)
-}
-
-async fn serve(State(late): State<Late>, body: Bytes) -> Result<Answer, Problem> {
+/// Carries out what another broker asks for, and encodes the answer.
+pub(crate) async fn serve(late: &Late, body: &[u8]) -> Result<Vec<u8>, Problem> {
     let Some(broker) = late.get() else {
         return Err(Problem::new(Code::Unavailable, "this broker is starting; repeat shortly"));
     };
-    let Some((head, op)) = wire::decode_head(&body) else {
+    let Some((head, op)) = wire::decode_head(body) else {
         return Err(refused("this is no call between brokers of this version"));
     };
     check(broker, &head)?;
@@ -65,8 +45,7 @@ async fn serve(State(late): State<Late>, body: Bytes) -> Result<Answer, Problem>
         Kind::WholeQueue => run::<Whole<QueueHandle>>(broker, group, op).await,
         Kind::WholePartition => run::<Whole<PartitionHandle>>(broker, group, op).await,
     };
-    let answer = answer.ok_or_else(|| refused("this operation is not understood here"))?;
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static(wire::MEDIA_TYPE))], answer))
+    answer.ok_or_else(|| refused("this operation is not understood here"))
 }
 
 fn check(broker: &Broker, head: &Head) -> Result<(), Problem> {

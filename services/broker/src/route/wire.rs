@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::Kind;
 
 /// Where brokers call each other, on the peer listener.
-pub(super) const PATH: &str = "/peer/v1/broker";
+pub(crate) const PATH: &str = "/peer/v1/broker";
 /// What calls and answers are.
-pub(super) const MEDIA_TYPE: &str = "application/vnd.quartet.broker.v1+postcard";
+pub(crate) const MEDIA_TYPE: &str = "application/vnd.quartet.broker.v1+postcard";
 /// The version of [`Head`] and of what follows it.
 pub(super) const VERSION: u8 = 1;
 /// The longest call or answer, in bytes.
-pub(super) const MAX_BYTES: usize = 64 << 20;
+pub(crate) const MAX_BYTES: usize = 64 << 20;
 
 /// What stands before an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

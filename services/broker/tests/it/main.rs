@@ -9,6 +9,7 @@ mod queues;
 mod restart;
 mod server;
 mod sqs;
+mod subjects;
 mod topics;
 mod trace;
 mod trio;
