@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::room::ByAge;
 use super::table::{Removed, Table};
-use super::{IDEMPOTENCY_WINDOW_MS, Outgoing, Queue, QueueCommand, SOURCE_WINDOW_MS, Source};
+use super::{
+    IDEMPOTENCY_WINDOW_MS, MoveTask, Outgoing, Queue, QueueCommand, SOURCE_WINDOW_MS, Source,
+};
 use super::{Stored, Why};
 use crate::bits::Bits;
 use crate::config::QueueConfig;
@@ -66,6 +68,12 @@ pub enum QueueReply {
     Settled(Vec<SettleReply>),
     /// How many messages a purge removed.
     Purged(u64),
+    /// A task as it is now.
+    Move(MoveTask),
+    /// No task was begun: this one runs.
+    Moving(MoveTask),
+    /// There is no such task.
+    NoMove,
     /// Done.
     Done,
     /// The entry is not a command of this version; nothing was done.
@@ -88,6 +96,9 @@ impl Queue {
             QueueCommand::Delivered { progress } => self.delivered(&progress),
             QueueCommand::Settle { why, items } => QueueReply::Settled(self.settle(why, &items)),
             QueueCommand::Purge => self.purge(),
+            QueueCommand::BeginMove(order) => self.begin_move(order),
+            QueueCommand::CancelMove(id) => self.cancel_move(id),
+            QueueCommand::AdvanceMove(step) => self.advance_move(step),
         }
     }
 
@@ -218,7 +229,7 @@ impl Queue {
         QueueReply::Done
     }
 
-    fn settle(&mut self, why: Why, items: &[(u64, u32)]) -> Vec<SettleReply> {
+    pub(super) fn settle(&mut self, why: Why, items: &[(u64, u32)]) -> Vec<SettleReply> {
         let replies = items.iter().map(|(id, delivery)| {
             let Some(slot) = self.state.table.get(*id) else { return SettleReply::Unknown };
             let known = slot.attempts();

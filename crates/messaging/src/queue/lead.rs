@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Queue, Stored};
+use super::{Queue, RESERVED_MS, Stored};
 use crate::ack::AckId;
 use crate::config::Policy;
 use crate::dispatch::{Doomed, NotLeading, Progress, Release, Taken, Verdict};
@@ -155,8 +155,6 @@ impl Queue {
         max: usize,
         group: Option<u64>,
     ) -> Result<Vec<(MessageId, u32, Stored)>, NotLeading> {
-        /// Longer than any request takes.
-        const RESERVED_MS: u64 = 120_000;
         self.epoch.ok_or(NotLeading)?;
         self.advance(now);
         let Self { state, dispatcher, .. } = self;

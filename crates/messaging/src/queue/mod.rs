@@ -12,6 +12,7 @@ mod apply;
 mod lead;
 mod room;
 mod table;
+mod tasks;
 
 use std::ops::RangeInclusive;
 
@@ -28,6 +29,9 @@ use table::Table;
 
 pub use apply::{QueueReply, Refused, SendReply};
 pub use lead::{Receipt, Received};
+pub use tasks::{
+    MAX_RATE, MAX_TASKS, MoveBatch, MoveOrder, MoveState, MoveStep, MoveTask, NextMove,
+};
 
 /// Most dedup ids remembered at once, per queue; then the oldest go early.
 pub const MAX_DEDUP_IDS: usize = 1_000_000;
@@ -37,6 +41,9 @@ pub const MAX_IDEMPOTENCY_KEYS: usize = 100_000;
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 300_000;
 /// How long a queue remembers what was dead-lettered or redriven into it.
 pub const SOURCE_WINDOW_MS: u64 = 3_600_000;
+
+/// How long messages stay reserved that are being moved: longer than any request takes.
+const RESERVED_MS: Millis = 120_000;
 
 /// What is logged in a queue's group. Variants are only ever added, at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +76,12 @@ pub enum QueueCommand {
     },
     /// Removes every message.
     Purge,
+    /// Begins to move messages to other queues.
+    BeginMove(MoveOrder),
+    /// Ends a task of this identity.
+    CancelMove(u64),
+    /// Messages of a task are moved.
+    AdvanceMove(MoveStep),
 }
 
 /// One message to be stored.
@@ -179,6 +192,8 @@ struct State {
     dedup: Window<MessageId>,
     results: Window<Vec<apply::Run>>,
     counters: Counters,
+    /// At most [`MAX_TASKS`], by identity; at most one runs.
+    tasks: Vec<MoveTask>,
 }
 
 /// See the module.
@@ -192,6 +207,8 @@ pub struct Queue {
     ages: Option<room::ByAge>,
     /// The life in which this node leads, if it does.
     epoch: Option<Epoch>,
+    /// The leader's own: before then no message is moved.
+    move_due: Millis,
 }
 
 impl Default for Queue {
@@ -214,15 +231,17 @@ impl Queue {
             dedup: Window::new(MAX_DEDUP_IDS),
             results: Window::new(MAX_IDEMPOTENCY_KEYS),
             counters: Counters::default(),
+            tasks: Vec::new(),
         };
         let (dispatcher, live) = (Dispatcher::default(), Bits::default());
-        Self { state, dispatcher, live, ages: None, epoch: None }
+        Self { state, dispatcher, live, ages: None, epoch: None, move_due: 0 }
     }
 
     /// From now on this node hands out messages, and `epoch` names this life of it. Call it once
     /// the machine has caught up with the log.
     pub fn lead(&mut self, epoch: Epoch) {
         self.epoch = Some(epoch);
+        self.move_due = 0;
     }
 
     /// This node leads no more. What it knew alone is forgotten: its deliveries that were not

@@ -180,9 +180,12 @@ impl Table {
 
     /// All messages, by id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Slot)> + '_ {
-        self.chunks.iter().flat_map(|(key, chunk)| {
-            chunk.iter().map(move |slot| ((key << CHUNK_BITS) + u64::from(slot.low), slot))
-        })
+        self.chunks.iter().flat_map(numbered)
+    }
+
+    /// Messages from this id on.
+    pub(super) fn from(&self, id: u64) -> impl Iterator<Item = (u64, &Slot)> + '_ {
+        self.chunks.range(id >> CHUNK_BITS..).flat_map(numbered).skip_while(move |(at, _)| *at < id)
     }
 
     fn last_before(&self, key: u64) -> Option<Index> {
@@ -194,6 +197,12 @@ impl Table {
         let (_, chunk) = self.chunks.get_next(&(key + 1))?;
         chunk.first().map(Slot::index)
     }
+}
+
+fn numbered<'a>(
+    (key, chunk): (&'a u64, &'a Arc<Vec<Slot>>),
+) -> impl Iterator<Item = (u64, &'a Slot)> + use<'a> {
+    chunk.iter().map(move |slot| ((key << CHUNK_BITS) + u64::from(slot.low), slot))
 }
 
 const fn low(id: u64) -> u8 {

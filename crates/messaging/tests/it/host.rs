@@ -6,7 +6,7 @@ use messaging::ack::AckId;
 use messaging::dispatch::{Depth, Verdict};
 use messaging::frame::{self, Envelope, Records};
 use messaging::ids::{Epoch, MessageId, Millis};
-use messaging::queue::{Outgoing, Queue, QueueCommand, QueueReply, Receipt, Why};
+use messaging::queue::{Outgoing, Queue, QueueCommand, QueueReply, Receipt, Stored, Why};
 use messaging::subscription::SettleReply;
 
 /// A queue over its log.
@@ -55,7 +55,10 @@ impl QueueHost {
 
     /// The body a receipt points at, read back from the log.
     pub(crate) fn body(&self, receipt: &Receipt) -> u64 {
-        let stored = &receipt.stored;
+        self.body_of(&receipt.stored)
+    }
+
+    pub(crate) fn body_of(&self, stored: &Stored) -> u64 {
         let payload = &self.log[usize::try_from(stored.index.0).unwrap() - 1];
         let record = frame::record(payload, stored.at as usize, stored.size).unwrap();
         std::str::from_utf8(&record.body).unwrap().parse().unwrap()

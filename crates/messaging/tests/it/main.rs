@@ -13,3 +13,4 @@ mod plan_model;
 mod queue_model;
 mod replay;
 mod simulation;
+mod tasks;
