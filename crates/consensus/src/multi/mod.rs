@@ -445,6 +445,31 @@ mod tests {
     }
 
     #[test]
+    fn founders_that_hurry_have_a_leader_before_an_election_timeout() {
+        let first = NodeId(2);
+        let mut cluster = Cluster::of(3, 1);
+        let hurry = |cluster: &mut Cluster, node: NodeId| {
+            let raft = cluster.nodes.get_mut(&node).unwrap().touch(GROUP).unwrap();
+            raft.hurry(node == first);
+        };
+        NODES.into_iter().for_each(|node| hurry(&mut cluster, node));
+        cluster.run(HEARTBEAT_MS);
+        assert_eq!(cluster.leader(), Some(first));
+        let term = cluster.raft(first).term();
+        // Once there has been a leader, nothing is hurried.
+        NODES.into_iter().for_each(|node| hurry(&mut cluster, node));
+        cluster.run(2 * ELECTION_MS);
+        assert_eq!((cluster.leader(), cluster.raft(first).term()), (Some(first), term));
+
+        // Without the first one, the others do not wait for long either.
+        let mut cluster = Cluster::of(3, 1);
+        cluster.dead.insert(first);
+        NODES.into_iter().filter(|node| *node != first).for_each(|node| hurry(&mut cluster, node));
+        cluster.run(ELECTION_MS - HEARTBEAT_MS);
+        assert!(cluster.leader().is_some());
+    }
+
+    #[test]
     fn a_dead_leader_is_replaced_and_comes_back_as_a_follower() {
         let mut cluster = Cluster::of(3, 1);
         cluster.run(3 * ELECTION_MS);

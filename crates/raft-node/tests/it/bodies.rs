@@ -264,6 +264,35 @@ pub(crate) async fn lagging() {
     cluster.end().await;
 }
 
+/// What only the leader of a term may say is said by nobody else, and in no other term.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_a_term_are_placed_in_it_or_not_at_all() {
+    let (cluster, groups) = Cluster::of(0).await;
+    let old = leader(&groups).await;
+    let term = old.leading().await.expect("it leads");
+    let command = Bytes::from_static(b"body");
+    old.propose_leading(term, command.clone(), false).await.unwrap();
+    for other in groups.iter().filter(|group| !group.leadership().borrow().is_here) {
+        assert_eq!(other.leading().await, None);
+        let refused = other.propose_leading(term, command.clone(), false).await;
+        assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+    }
+    let at = groups.iter().position(|group| group.leadership().borrow().is_here).unwrap();
+    cluster.groups(at).resign_all().await;
+    until("another one leads", async || !groups[at].leadership().borrow().is_here).await;
+    let new = leader(&groups).await;
+    let refused = old.propose_leading(term, command.clone(), true).await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+    let next = new.leading().await.expect("it leads");
+    assert!(term < next);
+    let refused = new.propose_leading(term, command.clone(), false).await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+    new.propose_leading(next, command, false).await.unwrap();
+    let kept = new.query(|shelf| shelf.places.len()).await.unwrap();
+    assert_eq!(kept, 2, "nothing that was refused is there");
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn members_that_are_added_or_come_back_read_every_body_that_is_kept() {
     let (cluster, groups) = Cluster::of(1).await;
