@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 mod cluster;
 mod messages;
 mod queues;
+mod redrives;
 mod settle;
 mod subscriptions;
 mod topics;
@@ -21,6 +22,7 @@ pub use queues::{
     Capacity, DEFAULT_MAX_PRIORITY, MAX_PRIORITY, Overflow, Peeked, PeekedMessage, PriorityDepth,
     Purged, QueueList, QueueSpec, QueueStats, QueueView, RedriveRequest, Redriven,
 };
+pub use redrives::{BeginRedrive, MAX_REDRIVE_RATE, RedriveList, RedriveState, RedriveView};
 pub use settle::{
     AckOutcome, AckRequest, AckResult, ExtendRequest, NackRequest, PullRequest, Settled,
 };
@@ -84,6 +86,10 @@ pub const PEEK: &str = "/v1/queues/{queue}/peek";
 pub const PURGE: &str = "/v1/queues/{queue}/purge";
 /// Bring dead-lettered messages back.
 pub const REDRIVE: &str = "/v1/queues/{queue}/redrive";
+/// Bring them back little by little, as tasks.
+pub const REDRIVES: &str = "/v1/queues/{queue}/redrives";
+/// One of these tasks.
+pub const REDRIVE_TASK: &str = "/v1/queues/{queue}/redrives/{id}";
 
 /// Longest name of a topic, subscription or queue, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;

@@ -5,7 +5,7 @@
 //! message is never in neither queue.
 
 use messaging::dispatch::{Doomed, Reason};
-use messaging::frame::{self, DeadLetterNote, Record, Records};
+use messaging::frame::{DeadLetterNote, Record};
 use messaging::ids::{Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
 use messaging::queue::{self, Outgoing, QueueCommand, Source, Stored};
@@ -16,7 +16,7 @@ use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::MessageError;
 use crate::log::{self, Want};
 use crate::route::{At, propose_leading};
-use crate::send;
+use crate::send::{self, Moved};
 
 /// Most earlier moves that a message remembers.
 const MAX_HISTORY: usize = 16;
@@ -140,9 +140,8 @@ async fn store(broker: &Broker, target: &Name, moves: Vec<Move>) -> Result<(), M
     }
     let target = broker.directory().queue(target)?;
     let now = broker.now_ms();
-    let mut records = Records::default();
     let max_priority = target.entry.config.max_priority;
-    let messages = moves.into_iter().map(|moved| {
+    let moved = moves.into_iter().map(|moved| {
         let Record { mut envelope, body } = moved.record;
         let earlier = envelope.dead_letter.take();
         let mut history = earlier.as_ref().map_or_else(Vec::new, |note| note.history.clone());
@@ -157,18 +156,14 @@ async fn store(broker: &Broker, target: &Name, moves: Vec<Move>) -> Result<(), M
             moved_ms: now,
             history,
         }));
-        records.push(&envelope, &body);
-        Outgoing {
-            size: *records.sizes.last().expect("one has just been pushed"),
+        let outgoing = Outgoing {
             priority: moved.priority.min(max_priority),
             group: moved.group,
             source: Some(moved.from),
             dead_lettered: true,
             ..Outgoing::default()
-        }
+        };
+        Moved { record: Record { envelope, body }, outgoing }
     });
-    let messages = messages.collect();
-    let command = QueueCommand::Send { idempotency_key: None, messages };
-    send::propose(broker, &target, frame::encode(now, &command, &records)).await?;
-    Ok(())
+    send::store_moved(broker, &target, moved.collect()).await
 }

@@ -225,6 +225,22 @@ pub(crate) enum MessageError {
         /// The limit.
         max: usize,
     },
+    /// No task was begun: one runs.
+    #[error("messages of queue `{queue}` are being moved by task {id}; wait for it or cancel it")]
+    MoveRuns {
+        /// The queue that the messages leave.
+        queue: Name,
+        /// The task.
+        id: u64,
+    },
+    /// No such task.
+    #[error("queue `{queue}` has no task {id}, or not any more")]
+    NoMove {
+        /// The queue that messages would leave.
+        queue: Name,
+        /// As asked.
+        id: u64,
+    },
     /// Too many requests wait for messages.
     #[error("{max} requests are waiting for messages here already; repeat shortly")]
     TooManyWaiting {

@@ -18,7 +18,7 @@ use crate::error::MessageError;
 use crate::host::{Keep, Next};
 use crate::route::{At, propose_leading};
 use crate::state_machine::{PartitionMachine, QueueMachine};
-use crate::{admin, dead_letter};
+use crate::{admin, dead_letter, moves};
 
 /// Most messages reported in one log entry.
 const MAX_PROGRESS: usize = 1_000;
@@ -113,7 +113,10 @@ async fn tend_queue(at: &At<QueueHandle>) -> Result<Next, MessageError> {
         dead_letter::give_up_jobs(at, &dropped, None).await?;
         dead_letter::give_up_jobs(at, &letters, look.dead_letter.as_ref()).await?;
     }
-    Ok(if more { Next::Now } else { Next::Due(look.next_due) })
+    Ok(match moves::tend(at).await? {
+        Next::Due(due) if !more => Next::Due(look.next_due.into_iter().chain(due).min()),
+        Next::Due(_) | Next::Now => Next::Now,
+    })
 }
 
 struct PartitionLook {

@@ -44,6 +44,7 @@ mod wait;
 
 mod dead_letter;
 mod keeper;
+mod moves;
 mod redrive;
 mod trace;
 

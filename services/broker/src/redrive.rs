@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use consensus::GroupId;
-use messaging::frame::{self, Record, Records};
+use messaging::frame::Record;
 use messaging::ids::{MessageId, Name};
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Source, Stored, Why};
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::broker::Broker;
 use crate::directory::{Directory, QueueHandle};
 use crate::error::{LogError, MessageError};
+use crate::log;
 use crate::route::{At, By, Kind, Op, propose_leading};
+use crate::send::{self, Moved};
 use crate::state_machine::QueueMachine;
-use crate::{log, send};
 
 /// Messages moved at a time.
 const BATCH: usize = 100;
@@ -43,7 +44,11 @@ pub(crate) struct Peeked {
     pub record: Record,
 }
 
-type Reserved = (MessageId, u32, Stored);
+/// Why a message is left that is to go where it came from.
+pub(crate) const NOWHERE: &str =
+    "its queue no longer exists, or it came from no queue; say where `to`";
+
+pub(crate) type Reserved = (MessageId, u32, Stored);
 
 impl Broker {
     /// The next messages of a queue in the order they would be delivered.
@@ -61,25 +66,16 @@ impl Broker {
         }
     }
 
-    /// Moves dead letters back: those of `queue` from its dead-letter queue, or, if it has none,
-    /// those it holds to where they came from; with `to`, there instead.
+    /// Moves dead letters back at once: as [`Self::way_back`] says.
     pub(crate) async fn redrive(
         &self,
         queue: &Name,
         to: Option<&Name>,
         max: usize,
     ) -> Result<Redriven, MessageError> {
-        let directory = self.directory();
-        let queue = directory.queue(queue)?;
-        let to = to.map(|to| directory.queue(to)).transpose()?;
-        let (from, only, to) = match &queue.entry.config.dead_letter {
-            Some(dead) => {
-                let to = to.unwrap_or_else(|| queue.clone());
-                (directory.queue(dead)?, Some(queue.port.id.0), Some(to))
-            }
-            None => (queue, None, to),
-        };
-        self.run(&from, Redrive { to: to.map(|to| to.name.clone()), max, only }).await
+        let (from, order) = self.way_back(queue, to)?;
+        let from = self.directory().queue(&from)?;
+        self.run(&from, Redrive { to: order.to, max, only: order.only }).await
     }
 }
 
@@ -191,22 +187,14 @@ impl Mover {
         let mut done = Redriven::default();
         let mut targets: BTreeMap<Name, (Arc<QueueHandle>, Vec<Reserved>)> = BTreeMap::new();
         for reserved in batch {
-            let source = reserved.2.source.as_ref();
-            let home = source.and_then(|source| match source.subscription {
-                0 => self.directory.queue_in(GroupId(source.group)),
-                _ => None,
-            });
-            match self.to.clone().or(home) {
+            match self.to.clone().or_else(|| home(&self.directory, &reserved.2)) {
                 Some(target) => {
                     let entry = targets.entry(target.name.clone());
                     entry.or_insert_with(|| (target, Vec::new())).1.push(reserved);
                 }
                 None => {
                     done.left += 1;
-                    done.reason = Some(
-                        "its queue no longer exists, or it came from no queue; say where `to`"
-                            .into(),
-                    );
+                    done.reason = Some(NOWHERE.into());
                 }
             }
         }
@@ -223,33 +211,47 @@ impl Mover {
         Ok(done)
     }
 
-    /// Stored there before it is removed here, and stored there once.
+    /// Stored there before it is removed here.
     async fn move_to(
         &self,
         target: &Arc<QueueHandle>,
         messages: &[Reserved],
     ) -> Result<(), MessageError> {
         let At { broker, group, .. } = &self.at;
-        let stored: Vec<_> = messages.iter().map(|(.., stored)| stored).collect();
-        let bodies = log::stored(group, &stored).await?;
-        let mut records = Records::default();
-        let max_priority = target.entry.config.max_priority;
-        let outgoing = messages.iter().zip(bodies).map(|((id, _, stored), record)| {
-            records.push(&record.envelope, &record.body);
-            Outgoing {
-                size: *records.sizes.last().expect("one has just been pushed"),
-                priority: stored.priority.min(max_priority),
-                group: stored.group,
-                source: Some(Source { group: group.id().0, subscription: 0, message: id.0 }),
-                ..Outgoing::default()
-            }
-        });
-        let messages_out = outgoing.collect();
-        let command = QueueCommand::Send { idempotency_key: None, messages: messages_out };
-        send::propose(broker, target, frame::encode(broker.now_ms(), &command, &records)).await?;
+        store_in(&self.at, target, messages).await?;
         let items = messages.iter().map(|(id, attempts, _)| (id.0, *attempts)).collect();
         let settle = broker.payload(&QueueCommand::Settle { why: Why::Redriven, items });
         propose_leading(group, self.at.term()?, (settle, true)).await?;
         Ok(())
     }
+}
+
+/// The queue that a message was dead-lettered from.
+pub(crate) fn home(directory: &Directory, stored: &Stored) -> Option<Arc<QueueHandle>> {
+    match stored.source? {
+        Source { group, subscription: 0, .. } => directory.queue_in(GroupId(group)),
+        _ => None,
+    }
+}
+
+/// Stores messages of a queue in another one, each once.
+pub(crate) async fn store_in(
+    at: &At<QueueHandle>,
+    target: &Arc<QueueHandle>,
+    messages: &[Reserved],
+) -> Result<(), MessageError> {
+    let At { broker, group, .. } = at;
+    let stored: Vec<_> = messages.iter().map(|(.., stored)| stored).collect();
+    let bodies = log::stored(group, &stored).await?;
+    let max_priority = target.entry.config.max_priority;
+    let moved = messages.iter().zip(bodies).map(|((id, _, stored), record)| {
+        let outgoing = Outgoing {
+            priority: stored.priority.min(max_priority),
+            group: stored.group,
+            source: Some(Source { group: group.id().0, subscription: 0, message: id.0 }),
+            ..Outgoing::default()
+        };
+        Moved { record, outgoing }
+    });
+    send::store_moved(broker, target, moved.collect()).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use messaging::frame::{self, Records};
+use messaging::frame::{self, Record, Records};
 use messaging::ids::{Name, stable_hash};
 use messaging::queue::{Outgoing, QueueCommand, QueueReply, Refused, SendReply};
 use telemetry::trace::{InSpan as _, TraceContext};
@@ -106,4 +106,36 @@ pub(crate) async fn propose(
         }
         _ => Err(LogError::Misunderstood.into()),
     }
+}
+
+/// A message that is moved here from elsewhere.
+pub(crate) struct Moved {
+    pub record: Record,
+    /// Its size is found out here.
+    pub outgoing: Outgoing,
+}
+
+/// Stores messages that are moved from elsewhere: in as many commands as their bytes need. Those
+/// that name their source are stored once, however often this is repeated.
+pub(crate) async fn store_moved(
+    broker: &Broker,
+    target: &Arc<QueueHandle>,
+    moved: Vec<Moved>,
+) -> Result<(), MessageError> {
+    /// A command ends with the message that reaches so many bytes.
+    const MAX_BYTES: usize = 1 << 20;
+    let mut moved = moved.into_iter().peekable();
+    while moved.peek().is_some() {
+        let (mut records, mut messages) = (Records::default(), Vec::new());
+        while records.len() < MAX_BYTES
+            && let Some(Moved { record, outgoing }) = moved.next()
+        {
+            records.push(&record.envelope, &record.body);
+            let size = *records.sizes.last().expect("one has just been pushed");
+            messages.push(Outgoing { size, ..outgoing });
+        }
+        let command = QueueCommand::Send { idempotency_key: None, messages };
+        propose(broker, target, frame::encode(broker.now_ms(), &command, &records)).await?;
+    }
+    Ok(())
 }

@@ -113,7 +113,7 @@ pub struct MoveBatch {
     /// The messages, each with its last delivery. There may be none.
     pub messages: Vec<(MessageId, u32, Stored)>,
     /// Messages passed over as a consumer holds them.
-    pub held: u64,
+    pub held: Vec<MessageId>,
     /// Everything before it has been looked at.
     pub through: MessageId,
 }
@@ -211,7 +211,7 @@ impl Queue {
             task: id,
             to,
             messages: Vec::new(),
-            held: 0,
+            held: Vec::new(),
             through: MessageId(last.0 + 1),
         };
         let here = state.table.from(next.0).take_while(|(id, _)| *id <= last.0);
@@ -228,7 +228,7 @@ impl Queue {
                 bytes += slot.size().total();
                 batch.messages.push((MessageId(id), dispatcher.attempts(id), slot.stored()));
             } else {
-                batch.held += 1;
+                batch.held.push(MessageId(id));
             }
         }
         if let Some(rate) = rate {

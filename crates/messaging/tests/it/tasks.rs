@@ -103,8 +103,8 @@ impl Run {
         let step = MoveStep {
             task: batch.task,
             moved: batch.messages.iter().map(|(id, attempts, _)| (id.0, *attempts)).collect(),
-            left: batch.held,
-            reason: (0 < batch.held).then(|| "held".to_owned()),
+            left: batch.held.len() as u64,
+            reason: (!batch.held.is_empty()).then(|| "held".to_owned()),
             through: batch.through,
             failed: false,
         };

@@ -11,6 +11,7 @@ mod consume;
 mod messages;
 pub(crate) mod peers;
 mod queues;
+mod redrives;
 mod sqs;
 mod subjects;
 mod subscriptions;
@@ -36,6 +37,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(subjects::router())
         .merge(subscriptions::router())
         .merge(queues::router())
+        .merge(redrives::router())
         .merge(consume::router())
         .merge(sqs::router())
         .merge(cluster::router())
@@ -50,6 +52,7 @@ pub(crate) fn openapi() -> OpenApi {
     document.merge(subjects::Api::openapi());
     document.merge(subscriptions::Api::openapi());
     document.merge(queues::Api::openapi());
+    document.merge(redrives::Api::openapi());
     document.merge(consume::Api::openapi());
     document.merge(sqs::Api::openapi());
     document.merge(cluster::Api::openapi());

@@ -126,6 +126,10 @@ impl From<MessageError> for Problem {
                     .with("max", MAX_PRODUCERS),
             },
             MessageError::Future { .. } => Self::from_error(Code::RangeNotSatisfiable, &error),
+            MessageError::MoveRuns { id, .. } => {
+                Self::from_error(Code::Conflict, &error).with("task", id)
+            }
+            MessageError::NoMove { .. } => Self::from_error(Code::NotFound, &error),
             MessageError::TooManyWaiting { .. } => Self::from_error(Code::Overloaded, &error),
             MessageError::QueueFull { ref queue, refused } => {
                 let problem =

@@ -68,6 +68,7 @@ pub(crate) enum Kind {
     Locate,
     WholeQueue,
     WholePartition,
+    Moves,
 }
 
 /// Who can carry out an operation.

@@ -130,6 +130,11 @@ const CASES: &[Case] = &[
         "invalid-request",
     ),
     ("POST", "/v1/queues/q/redrive", JSON, b"{\"to\":\"n o\"}", 400, "invalid-request"),
+    ("POST", "/v1/queues/q/redrives", JSON, b"{\"rate_per_second\":0}", 400, "invalid-request"),
+    ("POST", "/v1/queues/q/redrives", JSON, b"{\"max\":0}", 400, "invalid-request"),
+    ("POST", "/v1/queues/q/redrives", JSON, b"{\"to\":\"none\"}", 404, "queue-not-found"),
+    ("GET", "/v1/queues/q/redrives/x", JSON, b"", 400, "invalid-request"),
+    ("GET", "/v1/queues/q/redrives/1", JSON, b"", 404, "not-found"),
     ("GET", "/v1/queues/q/peek?limit=x", JSON, b"", 400, "invalid-request"),
     ("POST", "/v1/topics/t/subscriptions/s/seek", JSON, b"{\"to\":\"x\"}", 400, "invalid-request"),
 ];

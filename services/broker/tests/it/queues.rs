@@ -267,3 +267,111 @@ async fn a_queue_holds_back_what_names_no_delay_of_its_own() {
     assert_eq!(data(&broker.take(RECEIVE, 9, 0.0).await), ["now"]);
     broker.stop().await;
 }
+
+/// A queue whose messages fail at once, and so many of them in its dead-letter queue.
+async fn dead_letters(count: usize) -> Broker {
+    let broker = Broker::start().await;
+    broker.put("/v1/queues/dead", json!({})).await;
+    broker.put("/v1/queues/q", json!({ "max_deliveries": 1, "dead_letter": "dead" })).await;
+    let bodies: Vec<String> = (0..count).map(|at| at.to_string()).collect();
+    broker.send("q", &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let taken = broker.take(RECEIVE, 1_000, 0.0).await;
+    broker.settle(NACK, &taken, json!({})).await;
+    broker.until("/v1/queues/q", |queue| queue["stats"]["dead_lettered"] == count).await;
+    broker
+}
+
+#[tokio::test]
+async fn a_redrive_goes_on_by_itself_and_tells_how_far_it_is() {
+    let broker = dead_letters(5).await;
+    broker.send("dead", &["sent here"]).await;
+    let request = json!({ "max": 2 });
+    let begun = broker.request(Method::POST, "/v1/queues/q/redrives").json(&request).send().await;
+    let begun = begun.unwrap();
+    assert_eq!(
+        (begun.status(), &begun.headers()["location"]),
+        (202.try_into().unwrap(), &"/v1/queues/q/redrives/1".parse().unwrap())
+    );
+    let begun = read(begun).await;
+    assert_eq!(
+        (&begun["from"], &begun["to"], &begun["max"]),
+        (&json!("dead"), &json!("q"), &json!(2))
+    );
+    broker.until("/v1/queues/q/redrives/1", |task| task["state"] == "done").await;
+    assert_eq!(data(&broker.take(RECEIVE, 9, 0.0).await), ["0", "1"]);
+
+    broker.post("/v1/queues/dead/redrives", json!({})).await;
+    broker.until("/v1/queues/dead/redrives/2", |task| task["state"] == "done").await;
+    let task = broker.get("/v1/queues/dead/redrives/2").await;
+    assert_eq!(
+        (&task["moved"], &task["left"], &task["remaining"]),
+        (&json!(3), &json!(1), &json!(0))
+    );
+    assert!(task["reason"].is_string() && task["ended_at"].is_string(), "{task}");
+    assert_eq!(broker.take(RECEIVE, 9, 0.0).await.len(), 3);
+    assert_eq!(
+        broker.get("/v1/queues/dead/redrives").await["redrives"].as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(broker.get("/v1/queues/q/redrives").await["redrives"].as_array().unwrap().len(), 1);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_redrive_can_be_slow_is_alone_goes_on_after_a_restart_and_ends_when_told_to() {
+    let broker = dead_letters(300).await;
+    let slow = json!({ "rate_per_second": 10 });
+    broker.post("/v1/queues/q/redrives", slow).await;
+    let second = broker.request(Method::POST, "/v1/queues/dead/redrives").send().await.unwrap();
+    let refused = problem(second, 409).await;
+    assert_eq!((&refused["code"], &refused["task"]), (&json!("conflict"), &json!(1)));
+    let moved = |task: &Value| task["moved"].as_u64().unwrap();
+    broker.until("/v1/queues/q/redrives/1", |task| 0 < moved(task)).await;
+
+    let broker = broker.restart().await;
+    let before = moved(&broker.get("/v1/queues/q/redrives/1").await);
+    broker.until("/v1/queues/q/redrives/1", |task| before < moved(task)).await;
+    let path = "/v1/queues/q/redrives/1";
+    let task = broker.call(Method::DELETE, path, json!({})).await;
+    assert_eq!(task["state"], "cancelled");
+    assert!(moved(&task) < 300, "{task}");
+    let none = broker.request(Method::DELETE, "/v1/queues/q/redrives/7").send().await.unwrap();
+    assert_eq!(problem(none, 404).await["code"], "not-found");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_redrive_waits_for_room_and_fails_without_its_target() {
+    let broker = dead_letters(3).await;
+    broker.put("/v1/queues/small", json!({ "capacity": { "messages": 1 } })).await;
+    broker.send("small", &["in the way"]).await;
+    broker.post("/v1/queues/q/redrives", json!({ "to": "small" })).await;
+    let path = "/v1/queues/q/redrives/1";
+    broker.until(path, |task| task["reason"].as_str().is_some_and(|it| it.contains("small"))).await;
+    let task = broker.get(path).await;
+    assert_eq!(
+        (&task["state"], &task["moved"], &task["left"]),
+        (&json!("running"), &json!(0), &json!(0))
+    );
+    broker.put("/v1/queues/small", json!({ "capacity": { "messages": 10 } })).await;
+    broker.until(path, |task| task["state"] == "done").await;
+    assert_eq!(broker.get(path).await["moved"], 3);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_that_are_large_together_are_moved_one_command_after_the_other() {
+    let broker = Broker::start().await;
+    broker.put("/v1/queues/dead", json!({})).await;
+    broker.put("/v1/queues/q", json!({ "max_deliveries": 1, "dead_letter": "dead" })).await;
+    let large = "x".repeat(100_000);
+    broker.send("q", &[large.as_str(); 30]).await;
+    for _ in 0..3 {
+        let taken = broker.take(RECEIVE, 10, 0.0).await;
+        broker.settle(NACK, &taken, json!({})).await;
+    }
+    broker.until("/v1/queues/q", |queue| queue["stats"]["dead_lettered"] == 30).await;
+    broker.post("/v1/queues/q/redrives", json!({})).await;
+    broker.until("/v1/queues/q/redrives/1", |task| task["moved"] == 30).await;
+    broker.stop().await;
+}

@@ -98,6 +98,8 @@ impl From<MessageError> for Fault {
             | MessageError::SeveralPartitions
             | MessageError::TooManyTopics { .. }
             | MessageError::Future { .. } => Self::new(Code::InvalidParameterValue, error),
+            MessageError::MoveRuns { .. } => Self::new(Code::UnsupportedOperation, error),
+            MessageError::NoMove { .. } => Self::new(Code::ResourceNotFoundException, error),
             MessageError::QueueFull { .. } | MessageError::TooManyWaiting { .. } => {
                 Self::new(Code::RequestThrottled, error)
             }
