@@ -463,6 +463,62 @@ def dead_letters():
     return url, dead
 
 
+def moves():
+    dead, home = queue("letters"), queue("sender", {"MaxMessages": "1000"})
+    policy = {"deadLetterTargetArn": arn(dead), "maxReceiveCount": 1}
+    sqs.set_queue_attributes(QueueUrl=home, Attributes={"RedrivePolicy": json.dumps(policy)})
+    start, cancel = sqs.start_message_move_task, sqs.cancel_message_move_task
+    listed = sqs.list_message_move_tasks
+    check("no tasks", listed(SourceArn=arn(dead))["Results"] == [])
+    missing = ("ResourceNotFoundException", "ResourceNotFoundException")
+    for call in [start, listed]:
+        refused(*missing, call, status=404, SourceArn=arn(dead) + "-none")
+        refused("InvalidParameterValue", None, call, SourceArn="letters")
+    refused(*missing, start, status=404, SourceArn=arn(dead), DestinationArn=arn(dead) + "-none")
+    refused("InvalidParameterValue", None, start, SourceArn=arn(home))
+    refused("InvalidParameterValue", None, start, SourceArn=arn(dead), DestinationArn=arn(dead))
+    refused("InvalidParameterValue", None, start, SourceArn=arn(dead),
+            MaxNumberOfMessagesPerSecond=501)
+    refused("InvalidParameterValue", None, cancel, TaskHandle="bogus")
+
+    def bury(count):
+        """So many messages become dead letters."""
+        for n in range(0, count, 10):
+            sqs.send_message_batch(QueueUrl=home, Entries=[
+                {"Id": str(m), "MessageBody": f"m{m}"} for m in range(n, n + 10)])
+            got = receive(home, MaxNumberOfMessages=10, WaitTimeSeconds=5)
+            sqs.change_message_visibility_batch(QueueUrl=home, Entries=[
+                {"Id": str(at), "ReceiptHandle": m["ReceiptHandle"], "VisibilityTimeout": 0}
+                for at, m in enumerate(got)])
+        until("they are dead letters", lambda: counts(dead) == (count, 0, 0))
+
+    bury(20)
+    handle = start(SourceArn=arn(dead))["TaskHandle"]
+    until("it ends", lambda: listed(SourceArn=arn(dead))["Results"][0]["Status"] == "COMPLETED")
+    [task] = listed(SourceArn=arn(dead))["Results"]
+    check("all are back", counts(dead) == (0, 0, 0) and counts(home) == (20, 0, 0))
+    check("what is told", task["ApproximateNumberOfMessagesMoved"] == 20
+          and task["ApproximateNumberOfMessagesToMove"] == 20 and task["SourceArn"] == arn(dead)
+          and "TaskHandle" not in task and abs(task["StartedTimestamp"] / 1000 - time.time()) < 60)
+    refused(OLD + "UnsupportedOperation", "UnsupportedOperation", cancel, TaskHandle=handle)
+    sqs.purge_queue(QueueUrl=home)
+
+    bury(20)
+    other = queue("elsewhere")
+    handle = start(SourceArn=arn(dead), DestinationArn=arn(other),
+                   MaxNumberOfMessagesPerSecond=1)["TaskHandle"]
+    refused(OLD + "UnsupportedOperation", "UnsupportedOperation", start, SourceArn=arn(dead))
+    until("one is moved", lambda: counts(other)[0])
+    [task] = listed(SourceArn=arn(dead))["Results"]
+    check("it runs", task["Status"] == "RUNNING" and task["TaskHandle"] == handle
+          and task["MaxNumberOfMessagesPerSecond"] == 1 and task["DestinationArn"] == arn(other))
+    moved = cancel(TaskHandle=handle)["ApproximateNumberOfMessagesMoved"]
+    tasks = listed(SourceArn=arn(dead), MaxResults=10)["Results"]
+    check("it is cancelled", [task["Status"] for task in tasks] == ["CANCELLED", "COMPLETED"])
+    check("at its rate", 1 <= moved < 20)
+    check("nothing is lost", counts(dead)[0] + counts(other)[0] == 20)
+
+
 def extensions():
     url = queue("extended", {"MaxPriority": "9", "MaxMessages": "3"})
 
@@ -538,7 +594,7 @@ def protocol():
           and got[1]["MessageAttributes"]["Quartet-Encoding"]["StringValue"] == "base64")
 
 
-for part in [queues, messages, waiting, batches, fifo, dead_letters, extensions, protocol]:
+for part in [queues, messages, waiting, batches, fifo, dead_letters, moves, extensions, protocol]:
     part()
     print(f"  {part.__name__.replace('_', ' ')}: as expected")
 print(f"  {checked} checks with boto3 {boto3.__version__}, botocore {botocore.__version__}")

@@ -21,6 +21,7 @@ mod outgoing;
 mod policy;
 mod settings;
 mod system;
+mod task;
 mod text;
 
 pub(crate) use attempts::{Attempts, Remembered};
@@ -35,4 +36,5 @@ pub(crate) use outgoing::{Entry, Prepared, prepare};
 pub(crate) use policy::{grant, revoke};
 pub(crate) use settings::{COUNTS, Settings, TIMES};
 pub(crate) use system::{System, SystemNames};
+pub(crate) use task::Task;
 pub(crate) use text::check_token;

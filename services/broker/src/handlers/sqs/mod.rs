@@ -6,6 +6,7 @@
 mod answer;
 mod call;
 mod faults;
+mod moves;
 mod permissions;
 mod queues;
 mod receive;
@@ -102,6 +103,9 @@ async fn dispatch(call: &Call, action: &str, body: &Bytes) -> Result<Value, Faul
         "DeleteMessageBatch" => settle::delete_batch(call, parse(body)?).await,
         "ChangeMessageVisibility" => settle::change(call, parse(body)?).await,
         "ChangeMessageVisibilityBatch" => settle::change_batch(call, parse(body)?).await,
+        "StartMessageMoveTask" => moves::start(call, parse(body)?).await,
+        "CancelMessageMoveTask" => moves::cancel(call, parse(body)?).await,
+        "ListMessageMoveTasks" => moves::list(call, parse(body)?).await,
         "TagQueue" => tags::tag(call, parse(body)?).await,
         "UntagQueue" => tags::untag(call, parse(body)?).await,
         "ListQueueTags" => tags::list(call, parse(body)?),
