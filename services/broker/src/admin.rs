@@ -83,7 +83,7 @@ impl Broker {
         config: QueueConfig,
         notes: String,
     ) -> Result<Changed, AdminError> {
-        let copies = Copies::default();
+        let copies = Copies { asked: None, default: self.limits().default_replicas };
         self.change(CatalogCommand::PutQueueAs { name, seen, config, notes, copies }).await
     }
 
