@@ -14,6 +14,10 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+pub use run::Run;
+
+mod run;
+
 /// A comment is sent after this much silence, so that proxies in between keep the stream open and
 /// a client that is gone is noticed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -116,10 +120,14 @@ impl Event {
     }
 
     fn write(&self, text: &mut BytesMut) {
+        self.write_id(text);
+        self.content.write(text);
+    }
+
+    fn write_id(&self, text: &mut BytesMut) {
         if let Some(id) = &self.id {
             write_field(text, "id", id);
         }
-        self.content.write(text);
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::Member;
 use crate::config::{Cluster, Config, Limits};
 use crate::directory::Directory;
+use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::route::Peers;
 use crate::state_machine::CatalogMachine;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     /// The other brokers.
     pub(crate) peers: Peers,
+    /// What is read live.
+    pub(crate) hub: Hub,
     /// Changes of the catalog that may wait.
     pub(crate) admin_places: Semaphore,
     /// Why the directory is behind the catalog, if it is: tried again until it is not.
@@ -67,6 +70,7 @@ impl Broker {
             directory: watch::Sender::new(Arc::default()),
             name: context.node.as_str().into(),
             peers: Peers::new(context.config.cluster.id()),
+            hub: Hub::default(),
             admin_places: Semaphore::new(MAX_ADMIN_WAITING),
             behind: watch::Sender::new(None),
             limits: context.config.broker.clone(),

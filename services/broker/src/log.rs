@@ -10,6 +10,7 @@ use raft_node::{Entry, Group};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LogError;
+use crate::hub::Place;
 use crate::state_machine::{PartitionMachine, QueueMachine};
 
 /// Bytes asked of the log at once.
@@ -56,6 +57,38 @@ pub(crate) async fn published(
         }
     }
     Ok(found)
+}
+
+/// Reads messages of a span from a place on, about so many bytes of them, and the place behind
+/// them. A place that is not in the span's log is found by counting from its beginning.
+pub(crate) async fn read_on(
+    group: &Group<PartitionMachine>,
+    span: &Span,
+    from: Place,
+    bytes: usize,
+) -> Result<(Vec<Published>, Place), LogError> {
+    let is_within =
+        span.first.0 < from.offset && (span.first_index..=span.last_index).contains(&from.index);
+    let (mut walk, mut index) = if is_within {
+        (Walk { offset: from.offset, at_ms: from.at_ms }, from.index)
+    } else {
+        (Walk { offset: span.first.0, at_ms: span.first_ms }, span.first_index)
+    };
+    let mut found = Vec::new();
+    let mut want = |offset| if offset < from.offset { Want::Skip } else { Want::Take };
+    while index <= span.last_index && found.is_empty() {
+        let back = group.read(index, bytes).await?;
+        if back.next == index || back.gap.is_some_and(|gap| gap <= span.last_index) {
+            break;
+        }
+        // What comes after the span may be in it later.
+        index = back.next.min(span.last_index.next());
+        for entry in back.entries.iter().take_while(|entry| entry.index <= span.last_index) {
+            walk.entry(&entry.payload, &mut want, &mut found)?;
+        }
+    }
+    let offset = walk.offset.max(from.offset);
+    Ok((found, Place { offset, index, at_ms: walk.at_ms }))
 }
 
 /// What to do with a message on the way.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::broker::Broker;
 use crate::directory::{PartitionHandle, TopicHandle};
 use crate::error::{MessageError, NotFound};
+use crate::hub::Live;
 use crate::log::{self, Published, Want};
 use crate::receive::MAX_ANSWER_BYTES;
 use crate::route::{At, By, Kind, Moment, Op};
@@ -114,12 +115,17 @@ impl Reader {
     pub(crate) fn positions(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.positions.iter().map(|at| (at.partition, at.offset))
     }
+
+    /// From here on as it is published.
+    pub(crate) fn live(self) -> Result<Live, MessageError> {
+        Live::new(&self.broker, &self.topic, self.positions())
+    }
 }
 
 /// Where something is in a partition, by any member.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Locate {
-    from: Start,
+    pub(crate) from: Start,
 }
 
 impl Op for Locate {
@@ -141,14 +147,14 @@ impl Op for Locate {
 /// The next messages of one partition, by any member.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Page {
-    from: u64,
-    max: usize,
+    pub(crate) from: u64,
+    pub(crate) max: usize,
 }
 
 /// See [`Page`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Paged {
-    messages: Vec<Published>,
+    pub(crate) messages: Vec<Published>,
     seen: Moment,
 }
 
@@ -261,8 +267,8 @@ impl Source for Reader {
 }
 
 impl Reader {
-    /// Waits for the next messages; for live streams, which end with their connection.
-    pub(crate) async fn next(&mut self) -> Result<Vec<ReadMessage>, MessageError> {
+    /// Waits for the next messages.
+    async fn next(&mut self) -> Result<Vec<ReadMessage>, MessageError> {
         loop {
             let looked = self.take().await?;
             if !looked.messages.is_empty() {

@@ -1,7 +1,7 @@
 //! Live reading of every topic whose name matches a pattern, also of those that are made later.
 //!
-//! Each topic has a reader of its own; none is asked for more before what it brought is sent on, so
-//! a slow client holds at most one page of each.
+//! What is published is read once for all who listen: see [`hub`](crate::hub). No topic is asked for
+//! more before what it brought is sent on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,23 +16,22 @@ use tokio::sync::watch;
 use crate::broker::Broker;
 use crate::directory::Directory;
 use crate::error::MessageError;
-use crate::read::{From, ReadMessage, Reader};
+use crate::hub::{Live, Part};
+use crate::read::From;
 
 /// Most topics that one stream follows.
 pub(crate) const MAX_TOPICS: usize = 1_000;
-/// Messages of a topic that are read at a time.
-const PAGE: usize = 100;
 /// Readers opened at a time.
 const OPENING: usize = 32;
 
-/// Where a reader is in each partition of a topic.
+/// Where a stream is in each partition of a topic.
 pub(crate) type Positions = BTreeMap<u32, u64>;
 
-/// A message with the topic it is of.
+/// Messages with the topic they are of.
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) topic: Name,
-    pub(crate) message: ReadMessage,
+    pub(crate) part: Part,
 }
 
 /// See the module.
@@ -40,9 +39,10 @@ pub(crate) struct Listener {
     broker: Broker,
     pattern: Pattern,
     directory: watch::Receiver<Arc<Directory>>,
-    readers: SelectAll<BoxStream<'static, (Name, Vec<ReadMessage>)>>,
-    /// By topic, as far as was read.
+    topics: SelectAll<BoxStream<'static, Heard>>,
+    /// By topic, as far as was noted.
     positions: BTreeMap<Name, Positions>,
+    partitions: usize,
 }
 
 impl Broker {
@@ -56,9 +56,14 @@ impl Broker {
     ) -> Result<Listener, MessageError> {
         let mut directory = self.shared.directory.subscribe();
         let now = directory.borrow_and_update().clone();
-        let (readers, positions) = (SelectAll::new(), BTreeMap::new());
-        let broker = self.clone();
-        let mut listener = Listener { broker, pattern, directory, readers, positions };
+        let mut listener = Listener {
+            broker: self.clone(),
+            pattern,
+            directory,
+            topics: SelectAll::new(),
+            positions: BTreeMap::new(),
+            partitions: 0,
+        };
         let place = |name: &Name| match known.get(name) {
             Some(known) => From::Offsets(known.clone().into_iter().collect()),
             // What is not in it was made since.
@@ -72,15 +77,10 @@ impl Broker {
 
 impl Listener {
     /// The next messages of some topic. An error ends it.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Heard>, MessageError> {
+    pub(crate) async fn next(&mut self) -> Result<Heard, MessageError> {
         loop {
             tokio::select! {
-                Some((topic, messages)) = self.readers.next() => {
-                    let at = self.positions.entry(topic.clone()).or_default();
-                    at.extend(messages.iter().map(|it| (it.partition, it.message.offset + 1)));
-                    let heard = |message| Heard { topic: topic.clone(), message };
-                    return Ok(messages.into_iter().map(heard).collect());
-                }
+                Some(heard) = self.topics.next() => return Ok(heard),
                 changed = self.directory.changed() => {
                     if changed.is_err() {
                         return Err(crate::error::LogError::Stopped.into());
@@ -93,9 +93,22 @@ impl Listener {
         }
     }
 
-    /// Where it is before the messages that [`next`](Self::next) brought last, and in all others.
+    /// A message was sent on, and this one comes next.
+    pub(crate) fn note(&mut self, topic: &Name, partition: u32, next: u64) {
+        // A topic may be deleted while its last messages are sent.
+        if let Some(at) = self.positions.get_mut(topic) {
+            at.insert(partition, next);
+        }
+    }
+
+    /// Where it is, as far as was [noted](Self::note).
     pub(crate) fn positions(&self) -> &BTreeMap<Name, Positions> {
         &self.positions
+    }
+
+    /// How many partitions it follows.
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
     }
 
     async fn follow(
@@ -113,7 +126,7 @@ impl Listener {
         let broker = self.broker.clone();
         let open = |name: Name| {
             let (broker, from) = (broker.clone(), place(&name));
-            async move { broker.reader(&name, None, &from, PAGE).await.map(|it| (name, it)) }
+            async move { broker.reader(&name, None, &from, 1).await.map(|it| (name, it)) }
         };
         let opened = stream::iter(names).map(open).buffer_unordered(OPENING);
         // A topic that was deleted meanwhile matches nothing.
@@ -123,20 +136,21 @@ impl Listener {
         });
         for (name, reader) in there.try_collect::<Vec<_>>().await? {
             self.positions.insert(name.clone(), reader.positions().collect());
-            self.readers.push(messages(name, reader));
+            self.topics.push(parts(name, reader.live()?));
         }
+        self.partitions = self.positions.values().map(BTreeMap::len).sum();
         Ok(())
     }
 }
 
 /// Until the topic is deleted.
-fn messages(name: Name, reader: Reader) -> BoxStream<'static, (Name, Vec<ReadMessage>)> {
-    let next = async |(name, mut reader): (Name, Reader)| match reader.next().await {
-        Ok(messages) => Some(((name.clone(), messages), (name, reader))),
+fn parts(name: Name, live: Live) -> BoxStream<'static, Heard> {
+    let next = async |(topic, mut live): (Name, Live)| match live.next().await {
+        Ok(part) => Some((Heard { topic: topic.clone(), part }, (topic, live))),
         Err(error) => {
-            tracing::debug!(topic = %name, %error, "a topic is followed no more");
+            tracing::debug!(%topic, %error, "a topic is followed no more");
             None
         }
     };
-    stream::unfold((name, reader), next).boxed()
+    stream::unfold((name, live), next).boxed()
 }

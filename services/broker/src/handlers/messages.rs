@@ -14,7 +14,7 @@ use axum::routing::post;
 use chassis::deadline::Deadline;
 use chassis::extract::{Body, Json, Path, Query};
 use chassis::problem::Problem;
-use chassis::sse::{self, Event};
+use chassis::sse::{self, Event, Piece};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use messaging::ids::Name;
@@ -22,8 +22,9 @@ use serde::Deserialize;
 
 use super::{incoming, outgoing, position, settings, traceparent};
 use crate::broker::Broker;
+use crate::hub::Part;
 use crate::publish::{Batch, Receipt};
-use crate::read::{From, ReadMessage};
+use crate::read::From;
 use crate::wait::Patience;
 
 /// `from` of the page after an NDJSON page, which has no place for it in its body.
@@ -135,25 +136,25 @@ async fn live(
         Some(id) => after(id)?,
         None => position::from(query.from.as_deref().unwrap_or("latest"))?,
     };
-    let chunk = query.limit.unwrap_or(DEFAULT_READ).min(DEFAULT_READ) as usize;
-    let reader = broker.reader(&topic, query.partition, &from, chunk).await?;
+    let reader = broker.reader(&topic, query.partition, &from, 1).await?;
     let ids = Ids { at: reader.positions().collect() };
-    let events = stream::unfold(Some((reader, ids, query.limit)), |state| async {
-        let (mut reader, mut ids, left) = state?;
-        let mut messages = match reader.next().await {
-            Ok(messages) => messages,
+    let live = reader.live()?;
+    let pieces = stream::unfold(Some((live, ids, query.limit)), |state| async {
+        let (mut live, mut ids, left) = state?;
+        let mut part = match live.next().await {
+            Ok(part) => part,
             Err(error) => {
                 tracing::debug!(%error, "a live stream ends");
                 return None;
             }
         };
-        messages.truncate(left.map_or(usize::MAX, |left| left as usize));
-        let left = left.map(|left| left - messages.len() as u32);
-        let events: Vec<_> = messages.into_iter().map(|message| ids.event(message)).collect();
-        let more = (left != Some(0)).then_some((reader, ids, left));
-        Some((stream::iter(events), more))
+        part.keep(left);
+        let left = left.map(|left| left - part.range.len() as u32);
+        let pieces = ids.pieces(&part);
+        let more = (left != Some(0)).then_some((live, ids, left));
+        Some((stream::iter(pieces), more))
     });
-    Ok(sse::response(futures_util::StreamExt::flatten(events), broker.draining()))
+    Ok(sse::response(futures_util::StreamExt::flatten(pieces), broker.draining()))
 }
 
 /// Where a stream is, after each of its events.
@@ -162,20 +163,21 @@ struct Ids {
 }
 
 impl Ids {
-    /// The id of an event is the offset of its message; in a stream of several partitions it is
-    /// the next offset of each, as only that says what was seen.
-    fn event(&mut self, read: ReadMessage) -> Event {
-        let (partition, offset) = (read.partition, read.message.offset);
-        self.at.insert(partition, offset + 1);
-        let id = match self.at.len() {
-            1 => offset.to_string(),
-            _ => {
-                let next = self.at.iter().map(|(partition, next)| format!("{partition}:{next}"));
-                next.collect::<Vec<_>>().join(",")
-            }
+    /// The id of an event is the offset of its message, as all streams of one partition have it;
+    /// in a stream of several partitions it is the next offset of each, as only that says what was
+    /// seen.
+    fn pieces(&mut self, part: &Part) -> Vec<Piece> {
+        let Part { partition, run, range } = part;
+        if self.at.len() == 1 {
+            return vec![Piece::Written(run.events().written(range.clone()))];
+        }
+        let event = |at| {
+            self.at.insert(*partition, run.offset(at) + 1);
+            let next = self.at.iter().map(|(partition, next)| format!("{partition}:{next}"));
+            let id = next.collect::<Vec<_>>().join(",");
+            Event::from(run.events().encoded(at)).id(id).into()
         };
-        let text = serde_json::to_string(&outgoing::message(read));
-        Event::new(text.expect("a message is strings and numbers")).id(id)
+        range.clone().map(event).collect()
     }
 }
 

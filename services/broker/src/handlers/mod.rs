@@ -1,7 +1,7 @@
 //! HTTP: a request becomes a call of the broker in its first lines, and an answer in its last.
 
 mod incoming;
-mod outgoing;
+pub(crate) mod outgoing;
 mod position;
 mod problems;
 mod settings;

@@ -45,6 +45,11 @@ pub(super) fn message(read: ReadMessage) -> Message {
     }
 }
 
+/// The same as JSON.
+pub(crate) fn text(read: ReadMessage) -> String {
+    serde_json::to_string(&message(read)).expect("a message is strings and numbers")
+}
+
 /// A message of a subscription.
 pub(super) fn delivered(delivered: Delivered) -> Delivery {
     let Delivered { ack_id, partition, taken, at_ms, record } = delivered;

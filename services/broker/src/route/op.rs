@@ -69,6 +69,7 @@ pub(crate) enum Kind {
     WholeQueue,
     WholePartition,
     Moves,
+    Feed,
 }
 
 /// Who can carry out an operation.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod cluster;
 mod consumers;
+mod live;
 mod queues;
 mod restart;
 mod server;

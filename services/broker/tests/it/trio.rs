@@ -147,9 +147,18 @@ impl Trio {
 
     /// The index of the broker that leads this queue.
     pub(crate) async fn leader_of(&self, node: usize, queue: &str) -> Option<usize> {
+        self.leader(node, ("queue", queue)).await
+    }
+
+    /// The index of the broker that leads the only partition of this topic.
+    pub(crate) async fn leader_of_topic(&self, node: usize, topic: &str) -> Option<usize> {
+        self.leader(node, ("topic", topic)).await
+    }
+
+    async fn leader(&self, node: usize, (kind, name): (&str, &str)) -> Option<usize> {
         let groups = self.get(node, "/v1/cluster/groups").await;
         let groups = groups["groups"].as_array().unwrap().clone();
-        let group = groups.into_iter().find(|group| group["queue"] == queue)?;
+        let group = groups.into_iter().find(|group| group[kind] == name)?;
         self.nodes.iter().position(|node| group["leader"] == node.name.as_str())
     }
 }
