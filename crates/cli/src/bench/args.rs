@@ -9,6 +9,8 @@ use clap::{Args, Subcommand, ValueEnum};
 pub(crate) enum BenchCommand {
     /// Three coordinators against three etcd servers, with the same load.
     Coordinator(CoordinatorArgs),
+    /// Brokers against RabbitMQ, NATS JetStream and Redis Streams, each through its usual client.
+    Broker(super::broker::args::BrokerArgs),
 }
 
 /// What can be measured alone.

@@ -5,8 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::bail;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
+
+use crate::output::say;
 
 /// Of `/proc/<pid>/stat`. The kernel reports them in this unit on every architecture.
 const TICKS_PER_SECOND: u64 = 100;
@@ -104,9 +107,26 @@ impl Machine {
         }
     }
 
-    /// Where fsync means nothing.
-    pub(crate) fn keeps_data_in_memory(&self) -> bool {
-        self.file_system.ends_with(" tmpfs") || self.file_system.ends_with(" ramfs")
+    /// Fails where fsync means nothing.
+    pub(crate) fn check(&self, data: &Path) -> anyhow::Result<()> {
+        if self.file_system.ends_with(" tmpfs") || self.file_system.ends_with(" ramfs") {
+            bail!(
+                "{} is on {}, where fsync costs nothing; name a directory on a disk with --data",
+                data.display(),
+                self.file_system
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn print(&self) {
+        say!(
+            "{} cores, Linux {}, data on {}, load average before: {}",
+            self.cores,
+            self.kernel,
+            self.file_system,
+            self.load_average.map_or_else(|| "unknown".to_owned(), |load| load.to_string())
+        );
     }
 }
 

@@ -13,21 +13,53 @@
 
 pub(crate) mod args;
 
+mod events;
 mod load;
 mod v3;
 
+mod cpu;
 mod host;
 mod systems;
 
+mod bar;
 mod report;
 
+mod broker;
 mod coordinator;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::output::Output;
+use crate::output::{Output, say};
 use anyhow::Context;
 use args::BenchCommand;
+use systems::{Cluster, System};
+
+/// What was measured, of which version, and what its acknowledgements promise.
+#[derive(Clone, PartialEq, serde::Serialize)]
+struct SystemInfo {
+    system: System,
+    version: String,
+    durability: &'static str,
+}
+
+impl SystemInfo {
+    fn remember(cluster: &Cluster, known: &mut Vec<Self>) {
+        let info = Self {
+            system: cluster.system,
+            version: cluster.version.clone(),
+            durability: cluster.system.durability(),
+        };
+        if !known.contains(&info) {
+            known.push(info);
+        }
+    }
+
+    fn print(all: &[Self]) {
+        for info in all {
+            say!("{} {}: {}", info.system.name(), info.version, info.durability);
+        }
+    }
+}
 
 /// Measures until done, or until Ctrl-C or SIGTERM.
 pub(crate) async fn run(
@@ -45,5 +77,6 @@ pub(crate) async fn run(
     };
     match command {
         BenchCommand::Coordinator(args) => coordinator::run(args, port_offset, output, stop).await,
+        BenchCommand::Broker(args) => broker::run(args, port_offset, output, stop).await,
     }
 }

@@ -31,6 +31,17 @@ pub(crate) struct CpuPerRequest {
     pub(crate) generator: Option<f64>,
 }
 
+/// What a generator found in a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    pub(crate) requests: f64,
+    pub(crate) length: Duration,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    /// Not a number where it does not say.
+    pub(crate) max_ms: f64,
+}
+
 /// CPU time spent in a window.
 #[derive(Clone, Debug)]
 pub(crate) struct CpuSpent {
@@ -56,28 +67,40 @@ impl CpuPerRequest {
 
 impl Sample {
     pub(crate) fn new(tally: &Tally, window: Window, spent: &CpuSpent) -> Self {
-        let per_request = |spent: Duration| spent.as_secs_f64() * 1e6 / tally.answered as f64;
-        let any = 0 < tally.answered;
-        let servers = spent.servers.as_ref().filter(|_| any);
-        Self {
-            requests_per_second: tally.answered as f64 / window.length().as_secs_f64(),
+        let counted = Counted {
+            requests: tally.answered as f64,
+            length: window.length(),
             p50_ms: tally.quantile_ms(0.5),
             p99_ms: tally.quantile_ms(0.99),
             max_ms: tally.max_ms(),
-            errors: tally.errors,
-            first_error: tally.first_error.clone(),
+        };
+        let (errors, first_error) = (tally.errors, tally.first_error.clone());
+        Self { errors, first_error, ..Self::of_client(&counted, spent) }
+    }
+
+    /// What another generator than ours has counted. It ends at the first error.
+    pub(crate) fn of_client(counted: &Counted, spent: &CpuSpent) -> Self {
+        let per_request = |spent: Duration| spent.as_secs_f64() * 1e6 / counted.requests;
+        let any = 0.0 < counted.requests;
+        let servers = spent.servers.as_ref().filter(|_| any);
+        let seconds = counted.length.as_secs_f64();
+        Self {
+            requests_per_second: counted.requests / seconds,
+            p50_ms: counted.p50_ms,
+            p99_ms: counted.p99_ms,
+            max_ms: counted.max_ms,
+            errors: 0,
+            first_error: None,
             cpu_us_per_request: CpuPerRequest {
                 servers: servers.map(|all| all.iter().copied().map(per_request).collect()),
                 generator: spent.generator.filter(|_| any).map(per_request),
             },
-            other_cores: spent
-                .by_others()
-                .map(|others| others.as_secs_f64() / window.length().as_secs_f64()),
+            other_cores: spent.by_others().map(|others| others.as_secs_f64() / seconds),
         }
     }
 
     /// Figure by figure; the largest maximum, and all errors.
-    fn of_runs(runs: &[Self]) -> Self {
+    pub(crate) fn of_runs(runs: &[Self]) -> Self {
         let figure = |of: fn(&Self) -> f64| median(runs.iter().map(of));
         let cpu = |of: &dyn Fn(&CpuPerRequest) -> Option<f64>| {
             let known: Option<Vec<f64>> =
@@ -216,7 +239,7 @@ pub(crate) fn print(rows: &[Row]) {
 }
 
 /// `96 = 52+23+21`, the leader first.
-fn servers(cpu: &CpuPerRequest) -> String {
+pub(crate) fn servers(cpu: &CpuPerRequest) -> String {
     let (Some(servers), Some(total)) = (&cpu.servers, cpu.total()) else { return String::new() };
     let each: Vec<String> = servers.iter().map(|cpu| format!("{cpu:.0}")).collect();
     if each.len() == 1 {
@@ -225,7 +248,7 @@ fn servers(cpu: &CpuPerRequest) -> String {
     format!("{total:.0} = {}", each.join("+"))
 }
 
-fn times(ratio: Option<f64>) -> String {
+pub(crate) fn times(ratio: Option<f64>) -> String {
     ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}x"))
 }
 

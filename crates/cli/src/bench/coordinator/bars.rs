@@ -1,20 +1,10 @@
 //! What has to be reached, and whether it was. Of what was not measured, nothing is said.
 
-use serde::Serialize;
-
+use super::super::bar::{Bar, none};
 use super::super::report::Row;
 use super::super::systems::System;
 use super::Report;
 use super::operations::Operation;
-use crate::output::Table;
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Bar {
-    what: String,
-    wanted: String,
-    measured: String,
-    met: bool,
-}
 
 const PUT_RATIO: f64 = 4.0;
 const GET_RATIO: f64 = 4.0;
@@ -106,24 +96,6 @@ fn nginx(rows: &[Row], bars: &mut Vec<Bar>) {
 fn name(row: &Row) -> String {
     let connections = if row.connections == 1 { "connection" } else { "connections" };
     format!("{}, {} {connections}, {}", row.operation, row.connections, row.api)
-}
-
-fn none(what: &str, count: u64) -> Bar {
-    Bar {
-        what: what.to_owned(),
-        wanted: "0".to_owned(),
-        measured: count.to_string(),
-        met: count == 0,
-    }
-}
-
-pub(super) fn print(bars: &[Bar]) {
-    let mut table = Table::new(["BAR", "WANTED", "MEASURED", ""]);
-    for bar in bars {
-        let verdict = if bar.met { "met" } else { "MISSED" };
-        table.row([bar.what.clone(), bar.wanted.clone(), bar.measured.clone(), verdict.to_owned()]);
-    }
-    table.print();
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 mod bars;
 mod capacity;
 mod dataset;
-mod events;
 mod failover;
 mod operations;
 mod throughput;
@@ -11,10 +10,12 @@ mod watchers;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Serialize;
 
+use super::SystemInfo;
 use super::args::{Against, CoordinatorArgs, Part};
+use super::bar::{self, Bar};
 use super::host::Machine;
 use super::load::Target;
 use super::report::{self, Row};
@@ -32,14 +33,7 @@ struct Report {
     failover: Vec<failover::Failover>,
     watchers: Vec<watchers::Watching>,
     capacity: Vec<capacity::Capacity>,
-    bars: Vec<bars::Bar>,
-}
-
-#[derive(Clone, PartialEq, Serialize)]
-struct SystemInfo {
-    system: System,
-    version: String,
-    durability: &'static str,
+    bars: Vec<Bar>,
 }
 
 /// Where the systems come from.
@@ -126,19 +120,14 @@ impl Source {
         if !args.endpoints.is_empty() {
             return Ok(Self::Running(args.endpoints.clone()));
         }
-        if machine.keeps_data_in_memory() {
-            bail!(
-                "{} is on {}, where fsync costs nothing; name a directory on a disk with --data",
-                directory.display(),
-                machine.file_system
-            );
-        }
+        machine.check(&directory)?;
         let ports = cluster::Cluster::new(&directory, port_offset)?;
         let nodes: Vec<Node> =
             Node::all().filter(|node| node.service == Service::Coordinator).collect();
         cluster::ports::check_free(&ports, &nodes)?;
-        let (etcd, nginx) = (args.etcd.clone(), args.nginx.clone());
-        Ok(Self::Launched(Launcher { directory, port_offset, etcd, nginx }))
+        let programs =
+            [(System::Etcd, args.etcd.clone()), (System::Nginx, args.nginx.clone())].into();
+        Ok(Self::Launched(Launcher { directory, port_offset, programs }))
     }
 
     /// What is measured, in turns.
@@ -159,7 +148,7 @@ impl Source {
                 Cluster::attach(system, urls.iter().map(member).collect::<Result<_, _>>()?).await?
             }
         };
-        remember(&cluster, known);
+        SystemInfo::remember(&cluster, known);
         Ok(cluster)
     }
 
@@ -171,39 +160,19 @@ impl Source {
     ) -> anyhow::Result<Option<Cluster>> {
         let Self::Launched(launcher) = self else { return Ok(None) };
         if !launcher.has_nginx() {
-            note!("{} is not there: no yardstick for reads", launcher.nginx.display());
+            note!("there is no nginx: no yardstick for reads");
             return Ok(None);
         }
         let cluster = launcher.start_nginx(content).await?;
-        remember(&cluster, known);
+        SystemInfo::remember(&cluster, known);
         Ok(Some(cluster))
-    }
-}
-
-fn remember(cluster: &Cluster, known: &mut Vec<SystemInfo>) {
-    let info = SystemInfo {
-        system: cluster.system,
-        version: cluster.version.clone(),
-        durability: cluster.system.durability(),
-    };
-    if !known.contains(&info) {
-        known.push(info);
     }
 }
 
 impl Report {
     fn print(&self) {
-        let machine = &self.machine;
-        say!(
-            "{} cores, Linux {}, data on {}, load average before: {}",
-            machine.cores,
-            machine.kernel,
-            machine.file_system,
-            machine.load_average.map_or_else(|| "unknown".to_owned(), |load| load.to_string())
-        );
-        for info in &self.systems {
-            say!("{} {}: {}", info.system.name(), info.version, info.durability);
-        }
+        self.machine.print();
+        SystemInfo::print(&self.systems);
         if !self.throughput.is_empty() {
             say!(
                 "\nPuts and gets: {}-byte values, closed loop; CPU time of all servers = leader + followers; \
@@ -226,7 +195,7 @@ impl Report {
         }
         if !self.bars.is_empty() {
             say!("");
-            bars::print(&self.bars);
+            bar::print(&self.bars);
         }
     }
 }

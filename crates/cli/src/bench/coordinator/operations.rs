@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::json;
 
+use super::super::events::Shape;
 use super::super::load::Requests;
 use super::super::systems::{System, nginx};
 use super::super::v3;
@@ -52,7 +53,7 @@ impl Api {
         match system {
             System::Quartet => &[Self::V3, Self::V1],
             System::Etcd => &[Self::V3],
-            System::Nginx => &[],
+            System::Nginx | System::RabbitMq | System::Nats | System::Redis => &[],
         }
     }
 
@@ -60,6 +61,14 @@ impl Api {
         match self {
             Self::V3 => "/v3/watch",
             Self::V1 => "/v1/watch",
+        }
+    }
+
+    /// Of what it sends then.
+    pub(super) const fn shape(self) -> Shape {
+        match self {
+            Self::V3 => Shape::EtcdWatch,
+            Self::V1 => Shape::Watch,
         }
     }
 

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep_until;
-
 use super::super::args::{CoordinatorArgs, Part};
-use super::super::host;
+use super::super::cpu;
 use super::super::load::{self, Load, Requests, Window};
-use super::super::report::{self, CpuSpent, Row, Sample};
+use super::super::report::{self, Row, Sample};
 use super::super::systems::{Cluster, System};
 use super::operations::{Api, Operation, static_file};
 use super::{Source, SystemInfo, dataset};
@@ -121,27 +119,8 @@ async fn sample(
         threads: args.threads.into(),
         seed: 1,
     };
-    let (tally, spent) = tokio::join!(load::drive(load), spent(cluster, leader, window));
+    let (tally, spent) = tokio::join!(load::drive(load), cpu::spent(cluster, leader, window));
     Ok(Sample::new(&tally?, window, &spent))
-}
-
-/// CPU time of everybody from the beginning of the window to its end.
-async fn spent(cluster: &Cluster, leader: usize, window: Window) -> CpuSpent {
-    let now = || {
-        let generator = host::cpu_time(std::process::id());
-        (cluster.cpu_times(leader), generator, host::busy_time())
-    };
-    let since = |then: Option<Duration>, now: Option<Duration>| Some(now?.saturating_sub(then?));
-    sleep_until(window.begin).await;
-    let before = now();
-    sleep_until(window.end).await;
-    let after = now();
-    let servers = before.0.zip(after.0).map(|(before, after)| {
-        let pairs = before.into_iter().zip(after);
-        pairs.map(|(before, after)| after.saturating_sub(before)).collect()
-    });
-    let (generator, machine) = (since(before.1, after.1), since(before.2, after.2));
-    CpuSpent { servers, generator, machine }
 }
 
 fn rows(samples: Samples) -> Vec<Row> {

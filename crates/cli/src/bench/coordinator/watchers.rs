@@ -19,11 +19,11 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::args::CoordinatorArgs;
+use super::super::events::{Scanner, TIME_DIGITS};
 use super::super::host;
 use super::super::load::{Connection, Space, Stream, Tally, Target};
 use super::super::systems::{Cluster, System};
 use super::super::v3;
-use super::events::{Scanner, TIME_DIGITS};
 use super::operations::Api;
 use super::{Source, SystemInfo, dataset};
 use crate::output::{Table, note, say};
@@ -313,7 +313,7 @@ async fn watch_one(
 ) -> anyhow::Result<Infallible> {
     let target = &job.targets[number % job.targets.len()];
     let mut stream = Stream::open(target, &job.watch()).await?;
-    let mut scanner = Scanner::new(job.api);
+    let mut scanner = Scanner::new(job.api.shape());
     // What is sent before the first put, until it says that the watch is open.
     let mut greeting = Some(Vec::new());
     loop {

@@ -34,6 +34,10 @@ impl Target {
         Ok(Self { authority: authority.to_owned(), host })
     }
 
+    pub(crate) fn host_and_port(&self) -> (&str, &str) {
+        self.authority.rsplit_once(':').expect("`parse` has seen the colon")
+    }
+
     pub(crate) async fn connect(&self) -> anyhow::Result<TcpStream> {
         let stream = TcpStream::connect(&self.authority).await.context("cannot connect")?;
         stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;

@@ -25,7 +25,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use connection::{Answer, Connection, Target};
-use exchange::Exchange;
+pub(crate) use exchange::{Exchange, Written};
 pub(crate) use requests::Requests;
 pub(crate) use stream::{Space, Stream};
 pub(crate) use tally::Tally;
@@ -63,6 +63,30 @@ impl Window {
     pub(crate) fn length(self) -> Duration {
         self.end - self.begin
     }
+}
+
+/// Runs `work` on a thread and a runtime of its own, which no other work slows down.
+pub(crate) async fn on_thread<T, F>(name: &str, work: F) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start a runtime")?;
+        LocalSet::new().block_on(&runtime, work())
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // Nobody listens any more after Ctrl-C.
+            let _ = sender.send(run());
+        })
+        .context("cannot start a thread")?;
+    receiver.await.context("a thread of the generator panicked")?
 }
 
 /// Sends until the window ends, on threads of its own.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::process::Spec;
-use super::{Launcher, Member, NODES, Process};
+use super::{Launcher, Member, NODES, Process, System};
 use crate::bench::load::Target;
 use crate::cluster::{Cluster, Node, Service};
 
@@ -52,10 +52,11 @@ fn member(launcher: &Launcher, ports: &Cluster, node: Node, peers: &str) -> anyh
     ]
     .map(|(flag, value)| format!("--{flag}={value}"));
     let process = Process::start(Spec {
-        binary: launcher.etcd.clone(),
+        binary: launcher.program(System::Etcd)?,
         arguments: flags.to_vec(),
         log: ports.data.join(format!("{name}.log")),
         pid_file: launcher.pid_file(&name),
+        environment: Vec::new(),
         directory,
         name,
     })?;

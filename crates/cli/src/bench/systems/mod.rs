@@ -3,10 +3,15 @@
 //! **Invariant:** whatever was started here is gone when its [`Cluster`] is dropped.
 
 mod etcd;
+mod nats;
 pub(crate) mod nginx;
 mod process;
 mod quartet;
+mod rabbitmq;
+mod ready;
+mod redis;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,13 +22,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::host;
 use super::load::Target;
 use super::v3;
+use crate::cluster::Service;
 pub(crate) use process::Process;
+use ready::Greeting;
 
 /// A start elects a leader, on a machine that may be busy.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
-/// One question during that.
-const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
 const NODES: u16 = 3;
 
@@ -34,14 +39,23 @@ pub(crate) enum System {
     Etcd,
     /// A yardstick for reads, not a store.
     Nginx,
+    RabbitMq,
+    Nats,
+    Redis,
 }
 
 impl System {
+    const ALL: [Self; 6] =
+        [Self::Quartet, Self::Etcd, Self::Nginx, Self::RabbitMq, Self::Nats, Self::Redis];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Quartet => "quartet",
             Self::Etcd => "etcd",
             Self::Nginx => "nginx",
+            Self::RabbitMq => "rabbitmq",
+            Self::Nats => "nats",
+            Self::Redis => "redis",
         }
     }
 
@@ -55,15 +69,27 @@ impl System {
                 "a majority has it on disk (fdatasync) before it is acknowledged; started without --unsafe-no-fsync"
             }
             Self::Nginx => "one worker serves a file of the same size",
+            Self::RabbitMq => {
+                "quorum queue: a majority has it on disk (fdatasync) before the confirm"
+            }
+            Self::Nats => {
+                "JetStream with sync_interval: always: a majority has it on disk (fsync) before it is acknowledged"
+            }
+            Self::Redis => {
+                "stream, appendfsync always: the primary has it on disk (fdatasync) before it answers; replicas follow later"
+            }
         }
     }
 }
 
-/// Three nodes of one system.
+/// The nodes of one system.
 pub(crate) struct Cluster {
     pub(crate) system: System,
     pub(crate) version: String,
     pub(crate) members: Vec<Member>,
+    greeting: Greeting,
+    /// What the members need, and nobody measures.
+    helpers: Vec<Process>,
 }
 
 pub(crate) struct Member {
@@ -78,24 +104,57 @@ pub(crate) struct Launcher {
     /// Holds everything the processes write.
     pub(crate) directory: PathBuf,
     pub(crate) port_offset: u16,
-    pub(crate) etcd: PathBuf,
-    pub(crate) nginx: PathBuf,
+    /// Not those of Quartet, which lie beside this one.
+    pub(crate) programs: BTreeMap<System, PathBuf>,
 }
 
 impl Launcher {
-    /// A new cluster without data, ready to serve.
+    /// A new cluster of three coordinators or etcd servers without data, ready to serve.
     pub(crate) async fn start(&self, system: System) -> anyhow::Result<Cluster> {
         let directory = self.prepare(system)?;
         let members = match system {
-            System::Quartet => quartet::start(self, &directory)?,
+            System::Quartet => quartet::start(self, &directory, Service::Coordinator, NODES)?,
             System::Etcd => etcd::start(self, &directory)?,
-            System::Nginx => bail!("nginx is no store"),
+            _ => bail!("{} is no store of this kind", system.name()),
         };
         Cluster::attach(system, members).await
     }
 
+    /// One or three brokers without data, ready to serve.
+    pub(crate) async fn start_brokers(
+        &self,
+        system: System,
+        nodes: u16,
+    ) -> anyhow::Result<Cluster> {
+        let directory = self.prepare(system)?;
+        let mut helpers = Vec::new();
+        let (greeting, members) = match system {
+            System::Quartet => {
+                (Greeting::Broker, quartet::start(self, &directory, Service::Broker, nodes)?)
+            }
+            System::RabbitMq => {
+                let started = rabbitmq::start(self, &directory, nodes)?;
+                helpers.push(started.epmd);
+                (Greeting::Amqp, started.members)
+            }
+            System::Nats => (Greeting::Nats, nats::start(self, &directory, nodes)?),
+            System::Redis => (Greeting::Redis, redis::start(self, &directory, nodes)?),
+            System::Etcd | System::Nginx => bail!("{} is no broker", system.name()),
+        };
+        let version = String::new();
+        let mut cluster = Cluster { system, version, members, greeting, helpers };
+        cluster.version = cluster.wait_ready().await?;
+        Ok(cluster)
+    }
+
+    fn program(&self, system: System) -> anyhow::Result<PathBuf> {
+        let known = self.programs.get(&system).cloned();
+        known.with_context(|| format!("nobody says where {} is", system.name()))
+    }
+
     pub(crate) fn has_nginx(&self) -> bool {
-        let asked = std::process::Command::new(&self.nginx).arg("-v").output();
+        let Ok(nginx) = self.program(System::Nginx) else { return false };
+        let asked = std::process::Command::new(nginx).arg("-v").output();
         asked.is_ok_and(|output| output.status.success())
     }
 
@@ -129,7 +188,7 @@ impl Launcher {
     }
 
     fn remove_all(&self) -> anyhow::Result<()> {
-        for system in [System::Quartet, System::Etcd, System::Nginx] {
+        for system in System::ALL {
             remove(&self.directory.join(system.name()))?;
         }
         remove(&self.directory.join("run"))
@@ -143,7 +202,9 @@ impl Launcher {
 impl Cluster {
     /// Waits until every member knows a leader.
     pub(crate) async fn attach(system: System, members: Vec<Member>) -> anyhow::Result<Self> {
-        let mut cluster = Self { system, version: String::new(), members };
+        let greeting = Greeting::Etcd;
+        let mut cluster =
+            Self { system, version: String::new(), members, greeting, helpers: Vec::new() };
         cluster.version = cluster.wait_ready().await?;
         if system == System::Quartet {
             let own = v3::own_version(&cluster.members[0].target).await?;
@@ -152,12 +213,16 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Waits until every member knows a leader, and says which version they are of.
+    /// Waits until every member serves, and says which version they are of.
     pub(crate) async fn wait_ready(&mut self) -> anyhow::Result<String> {
         let deadline = Instant::now() + READY_TIMEOUT;
         let mut version = String::new();
         for member in &mut self.members {
-            while let Err(problem) = member.ready(&mut version).await {
+            loop {
+                let problem = match self.greeting.version(&member.target).await {
+                    Ok(its_version) => break version = its_version,
+                    Err(problem) => problem,
+                };
                 if let Some(process) = &mut member.process {
                     process.check()?;
                 }
@@ -218,20 +283,16 @@ impl Cluster {
                 process.stop().await?;
             }
         }
+        for helper in self.helpers {
+            helper.stop().await?;
+        }
         Ok(())
     }
 }
 
 impl Member {
     async fn status(&self) -> anyhow::Result<v3::Status> {
-        timeout(POLL_TIMEOUT, v3::status(&self.target)).await.context("no answer")?
-    }
-
-    async fn ready(&self, version: &mut String) -> anyhow::Result<()> {
-        let status = self.status().await?;
-        *version = status.version;
-        status.leader.context("it knows no leader")?;
-        Ok(())
+        timeout(ready::TIMEOUT, v3::status(&self.target)).await.context("no answer")?
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::process::Spec;
-use super::{Cluster, Launcher, Member, POLL, Process, READY_TIMEOUT, System};
+use super::{Cluster, Greeting, Launcher, Member, POLL, Process, READY_TIMEOUT, System};
 use crate::bench::load::{Connection, Target};
 use crate::cluster::{self, Node, Service};
 
@@ -27,12 +27,14 @@ pub(super) async fn start(
         .and_then(|()| fs::write(directory.join(&PATH[1..]), content))
         .and_then(|()| fs::write(directory.join("nginx.conf"), configuration(directory, port)))
         .with_context(|| format!("cannot write into {}", directory.display()))?;
+    let nginx = launcher.program(System::Nginx)?;
     let mut process = Process::start(Spec {
         name: "nginx".to_owned(),
-        binary: launcher.nginx.clone(),
+        binary: nginx.clone(),
         arguments: ["-p", &directory.to_string_lossy(), "-e", "error.log", "-c", "nginx.conf"]
             .map(str::to_owned)
             .to_vec(),
+        environment: Vec::new(),
         directory: directory.to_owned(),
         log: directory.join("nginx.log"),
         pid_file: launcher.pid_file("nginx"),
@@ -46,9 +48,10 @@ pub(super) async fn start(
         }
         sleep(POLL).await;
     }
-    let version = version(&launcher.nginx).await?;
+    let version = version(&nginx).await?;
     let members = vec![Member { target, process: Some(process) }];
-    Ok(Cluster { system: System::Nginx, version, members })
+    let (greeting, helpers) = (Greeting::Etcd, Vec::new());
+    Ok(Cluster { system: System::Nginx, version, members, greeting, helpers })
 }
 
 /// One process, so that all of its CPU time is seen; no log, and files stay open.

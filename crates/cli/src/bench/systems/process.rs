@@ -20,6 +20,8 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) binary: PathBuf,
     pub(crate) arguments: Vec<String>,
+    /// Besides what we have ourselves.
+    pub(crate) environment: Vec<(&'static str, String)>,
     /// Everything it keeps.
     pub(crate) directory: PathBuf,
     pub(crate) log: PathBuf,
@@ -39,6 +41,7 @@ impl Process {
         let log = log.with_context(|| format!("cannot open {}", spec.log.display()))?;
         let child = Command::new(&spec.binary)
             .args(&spec.arguments)
+            .envs(spec.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the log file")?)
             .stderr(log)

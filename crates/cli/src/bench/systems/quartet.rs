@@ -1,4 +1,4 @@
-//! Three coordinators, configured as `quartet up --nodes 3` does.
+//! Coordinators or brokers, configured as `quartet up` does.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,18 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::process::Spec;
-use super::{Launcher, Member, NODES, Process};
+use super::{Launcher, Member, Process};
 use crate::bench::load::Target;
 use crate::cluster::{Cluster, Node, Service, config, up};
 
-pub(super) fn start(launcher: &Launcher, directory: &Path) -> anyhow::Result<Vec<Member>> {
+pub(super) fn start(
+    launcher: &Launcher,
+    directory: &Path,
+    service: Service,
+    nodes: u16,
+) -> anyhow::Result<Vec<Member>> {
     let cluster = Cluster::new(directory, launcher.port_offset)?;
-    let binary = cluster.binary(Service::Coordinator);
+    let binary = cluster.binary(service);
     if !binary.exists() {
         bail!(
             "{} is missing: `quartet` starts the services that lie beside it; scripts/bench builds both",
@@ -23,7 +28,7 @@ pub(super) fn start(launcher: &Launcher, directory: &Path) -> anyhow::Result<Vec
         fs::create_dir_all(directory.join(name))
             .with_context(|| format!("cannot create {}", directory.join(name).display()))?;
     }
-    let plan = up::Plan::new(NODES, None, &[Service::Coordinator])?;
+    let plan = up::Plan::new(nodes, None, &[service])?;
     plan.nodes.iter().map(|&node| member(launcher, &cluster, node, &plan)).collect()
 }
 
@@ -41,6 +46,7 @@ fn member(
             "--config".to_owned(),
             cluster.config_file(node).to_string_lossy().into_owned(),
         ],
+        environment: Vec::new(),
         directory: cluster.data_dir(node),
         log: cluster.log_file(node),
         pid_file: launcher.pid_file(&node.name()),

@@ -1,30 +1,40 @@
-//! Finds events in what a watch sends, at the least possible cost: a thousand watchers get a
+//! Finds events in what a stream sends, at the least possible cost: a thousand watchers get a
 //! million events a second, and parsing JSON would measure the parser.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem::{self, Finder};
 
-use super::operations::Api;
-
 /// A value begins with its time of sending, in so many digits. Divisible by three, so that base64
 /// keeps it apart from the rest.
-pub(super) const TIME_DIGITS: usize = 12;
+pub(crate) const TIME_DIGITS: usize = 12;
 
-/// One put, as a watcher sees it.
+/// What a stream looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) revision: u64,
+pub(crate) enum Shape {
+    /// `/v1/watch` of a coordinator.
+    Watch,
+    /// `/v3/watch` of etcd, with values in base64.
+    EtcdWatch,
+    /// A topic of a broker as SSE.
+    Topic,
+}
+
+/// One put, or one message, as a reader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// Or the offset: it grows.
+    pub(crate) revision: u64,
     /// The time in the value.
-    pub(super) sent_us: u64,
+    pub(crate) sent_us: u64,
 }
 
 /// So much is added to what was cut off, to find the rest of its event.
 const STEP_BYTES: usize = 512;
 
 /// Takes a stream apart whose parts end anywhere.
-pub(super) struct Scanner {
-    api: Api,
+pub(crate) struct Scanner {
+    shape: Shape,
     revision: Finder<'static>,
     value: Finder<'static>,
     /// What was read, but not understood yet: less than one event.
@@ -32,27 +42,34 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    pub(super) fn new(api: Api) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         // What stands first in an event, and in nothing else.
-        let revision: &[u8] = match api {
-            Api::V1 => b"event: put\ndata: {\"revision\":",
-            Api::V3 => b"\"mod_revision\":\"",
+        let revision: &[u8] = match shape {
+            Shape::Watch => b"event: put\ndata: {\"revision\":",
+            Shape::EtcdWatch => b"\"mod_revision\":\"",
+            Shape::Topic => b"\"offset\":",
         };
-        let (revision, value) = (Finder::new(revision), Finder::new(b"\"value\":\""));
-        Self { api, revision, value, rest: Vec::new() }
+        let value: &[u8] = match shape {
+            Shape::Watch | Shape::EtcdWatch => b"\"value\":\"",
+            Shape::Topic => b"\"data\":\"",
+        };
+        let (revision, value) = (Finder::new(revision), Finder::new(value));
+        Self { shape, revision, value, rest: Vec::new() }
     }
 
     /// Whether the watch is open, by all that it has sent so far.
-    pub(super) fn opens(&self, text: &[u8]) -> bool {
-        let sign: &[u8] = match self.api {
-            Api::V1 => b"event: bookmark",
-            Api::V3 => b"\"created\":true",
+    pub(crate) fn opens(&self, text: &[u8]) -> bool {
+        let sign: &[u8] = match self.shape {
+            Shape::Watch => b"event: bookmark",
+            Shape::EtcdWatch => b"\"created\":true",
+            // It begins where it was asked to begin, whenever that is.
+            Shape::Topic => return true,
         };
         memmem::find(text, sign).is_some()
     }
 
     /// Hands over every event that `part` completes.
-    pub(super) fn feed(&mut self, mut part: &[u8], mut seen: impl FnMut(Event)) {
+    pub(crate) fn feed(&mut self, mut part: &[u8], mut seen: impl FnMut(Event)) {
         while !self.rest.is_empty() && !part.is_empty() {
             let (before, (step, _)) = (self.rest.len(), part.split_at(STEP_BYTES.min(part.len())));
             self.rest.extend_from_slice(step);
@@ -76,14 +93,14 @@ impl Scanner {
     fn next(&self, text: &[u8]) -> Option<(Event, usize)> {
         let revision = self.revision.find(text)? + self.revision.needle().len();
         let value = revision + self.value.find(&text[revision..])? + self.value.needle().len();
-        let digits = match self.api {
-            Api::V1 => TIME_DIGITS,
-            Api::V3 => TIME_DIGITS / 3 * 4,
+        let digits = match self.shape {
+            Shape::Watch | Shape::Topic => TIME_DIGITS,
+            Shape::EtcdWatch => TIME_DIGITS / 3 * 4,
         };
         let sent = text.get(value..value + digits)?;
-        let sent_us = match self.api {
-            Api::V1 => number(sent),
-            Api::V3 => {
+        let sent_us = match self.shape {
+            Shape::Watch | Shape::Topic => number(sent),
+            Shape::EtcdWatch => {
                 let mut decoded = [0; TIME_DIGITS];
                 STANDARD.decode_slice(sent, &mut decoded).ok()?;
                 number(&decoded)
@@ -103,33 +120,38 @@ fn number(text: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn scan(api: Api, text: &str, chunk: usize) -> Vec<Event> {
-        let (mut scanner, mut events) = (Scanner::new(api), Vec::new());
+    fn scan(shape: Shape, text: &str, chunk: usize) -> Vec<Event> {
+        let (mut scanner, mut events) = (Scanner::new(shape), Vec::new());
         for chunk in text.as_bytes().chunks(chunk) {
             scanner.feed(chunk, |event| events.push(event));
         }
         events
     }
 
-    fn check(api: Api, text: &str) {
+    fn check(shape: Shape, text: &str) {
         let expected = [Event { revision: 5, sent_us: 77 }, Event { revision: 16, sent_us: 123 }];
         for chunk in [1, 7, 50, text.len()] {
-            assert_eq!(scan(api, text, chunk), expected, "{api:?} in chunks of {chunk}");
+            assert_eq!(scan(shape, text, chunk), expected, "{shape:?} in chunks of {chunk}");
         }
     }
 
     #[test]
     fn events_are_found_wherever_a_chunk_ends() {
         check(
-            Api::V1,
+            Shape::Watch,
             "id: 4\nevent: bookmark\ndata: {\"revision\":4}\n\n\
              id: 5\nevent: put\ndata: {\"revision\":5,\"key\":\"k\",\"value\":\"000000000077x\",\"create_revision\":5}\n\n\
              id: 9\nevent: bookmark\ndata: {\"revision\":9}\n\n\
              id: 16\nevent: put\ndata: {\"revision\":16,\"key\":\"k\",\"value\":\"000000000123y\",\"create_revision\":5}\n\n",
         );
+        check(
+            Shape::Topic,
+            "id: 5\ndata: {\"partition\":0,\"offset\":5,\"data\":\"000000000077x\",\"attributes\":{}}\n\n: alive\n\n\
+             id: 16\ndata: {\"partition\":0,\"offset\":16,\"data\":\"000000000123y\"}\n\n",
+        );
         let value = |text: &str| STANDARD.encode(text);
         check(
-            Api::V3,
+            Shape::EtcdWatch,
             &format!(
                 "{{\"result\":{{\"header\":{{\"revision\":\"16\"}},\"events\":[\
                  {{\"kv\":{{\"create_revision\":\"5\",\"mod_revision\":\"5\",\"value\":\"{}\"}}}},\
