@@ -10,6 +10,7 @@ mod cluster;
 mod messages;
 mod queues;
 mod redrives;
+mod requests;
 mod settle;
 mod subscriptions;
 mod topics;
@@ -23,6 +24,10 @@ pub use queues::{
     Purged, QueueList, QueueSpec, QueueStats, QueueView, RedriveRequest, Redriven,
 };
 pub use redrives::{BeginRedrive, MAX_REDRIVE_RATE, RedriveList, RedriveState, RedriveView};
+pub use requests::{
+    CORRELATION_ID, DEFAULT_REPLY_SECONDS, REPLY_QUEUE, REPLY_SECONDS, REPLY_TO, Replied,
+    ReplyRequest, Requested,
+};
 pub use settle::{
     AckOutcome, AckRequest, AckResult, ExtendRequest, NackRequest, PullRequest, Settled,
 };
@@ -82,6 +87,10 @@ pub const QUEUE_NACK: &str = "/v1/queues/{queue}/nack";
 pub const QUEUE_EXTEND: &str = "/v1/queues/{queue}/extend";
 /// Look at messages without taking them.
 pub const PEEK: &str = "/v1/queues/{queue}/peek";
+/// Questions to whoever receives from a queue.
+pub const REQUESTS: &str = "/v1/queues/{queue}/requests";
+/// Their answers.
+pub const REPLIES: &str = "/v1/queues/{queue}/replies";
 /// Remove every message of a queue.
 pub const PURGE: &str = "/v1/queues/{queue}/purge";
 /// Bring dead-lettered messages back.

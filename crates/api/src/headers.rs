@@ -37,6 +37,8 @@ pub const DELAY_MS: &str = "x-delay-ms";
 pub const TTL_MS: &str = "x-ttl-ms";
 /// Broker: identity of a message for deduplication.
 pub const DEDUP_ID: &str = "x-dedup-id";
+/// Broker: what a message answers; it is found by that.
+pub const CORRELATION_ID: &str = "x-correlation-id";
 /// Broker: messages of one group are delivered one at a time, in order.
 pub const GROUP: &str = "x-group";
 /// Broker: who publishes and numbers its publishes; with [`PRODUCER_EPOCH`] and [`PRODUCER_SEQ`].

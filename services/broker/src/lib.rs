@@ -47,6 +47,7 @@ mod dead_letter;
 mod keeper;
 mod moves;
 mod redrive;
+mod replies;
 mod trace;
 
 mod cluster;

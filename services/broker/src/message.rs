@@ -1,5 +1,6 @@
 //! A message on its way in, the same for topics and queues.
 
+use api::broker::CORRELATION_ID;
 use bytes::Bytes;
 use messaging::frame::Envelope;
 use telemetry::trace::TraceContext;
@@ -26,6 +27,19 @@ impl NewMessage {
     /// The context of the span that made the message, if its publisher says so.
     pub(crate) fn creation_context(&self) -> Option<TraceContext> {
         creation_context(&self.attributes)
+    }
+
+    /// Says what it answers, whatever it said of that itself.
+    pub(crate) fn note_correlation(&mut self, id: Option<String>) {
+        if let Some(id) = id {
+            self.set(CORRELATION_ID, id);
+        }
+    }
+
+    /// Sets an attribute.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        self.attributes.retain(|(other, _)| other != name);
+        self.attributes.push((name.to_owned(), value));
     }
 
     /// What is stored with the body. A message that names no context was made by `creator`.

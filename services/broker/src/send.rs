@@ -27,6 +27,8 @@ pub(crate) struct NewJob {
     pub ttl_ms: Option<u64>,
     /// Stored once within the queue's window.
     pub dedup_id: Option<String>,
+    /// What it answers.
+    pub correlation_id: Option<String>,
 }
 
 /// A batch for one queue.
@@ -74,7 +76,9 @@ impl Broker {
     }
 }
 
-fn outgoing(job: NewJob, creator: &Creator, records: &mut Records) -> Outgoing {
+fn outgoing(mut job: NewJob, creator: &Creator, records: &mut Records) -> Outgoing {
+    let correlation = job.correlation_id.as_deref().map(|id| stable_hash(id.as_bytes()));
+    job.message.note_correlation(job.correlation_id);
     let group = job.message.key.as_deref().map(|group| stable_hash(group.as_bytes()));
     let (envelope, body) = job.message.envelope(creator);
     records.push(&envelope, &body);
@@ -87,6 +91,7 @@ fn outgoing(job: NewJob, creator: &Creator, records: &mut Records) -> Outgoing {
         group,
         source: None,
         dead_lettered: false,
+        correlation,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::replies::Waiters;
 use consensus::Index;
 use messaging::catalog::{Catalog, CatalogReply};
 use messaging::ids::Epoch;
@@ -19,7 +20,7 @@ pub(crate) struct PartitionMachine(pub Partition);
 
 /// One queue.
 #[derive(Debug, Default)]
-pub(crate) struct QueueMachine(pub Queue);
+pub(crate) struct QueueMachine(pub Queue, pub Waiters);
 
 /// A machine whose leader hands out messages.
 pub(crate) trait Hosted: StateMachine + Default {
@@ -81,7 +82,11 @@ impl StateMachine for QueueMachine {
     type Reply = QueueReply;
 
     fn apply(&mut self, entry: &Entry) -> QueueReply {
-        self.0.apply(entry.index, &entry.payload)
+        let reply = self.0.apply(entry.index, &entry.payload);
+        for answered in self.0.take_answered() {
+            self.1.wake(answered);
+        }
+        reply
     }
 
     fn snapshot(&self) -> Encode {
@@ -105,6 +110,8 @@ impl Hosted for QueueMachine {
 
     fn follow(&mut self) {
         self.0.follow();
+        // They look for the next leader.
+        self.1.clear();
     }
 }
 

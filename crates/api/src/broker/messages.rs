@@ -55,6 +55,10 @@ pub struct SendLine {
     /// A second message with the same id within the queue's window is not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup_id: Option<String>,
+    /// What it answers: `GET …/peek?correlation_id=` finds it. Kept as the attribute
+    /// `correlation-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
     /// Messages of one group are delivered one at a time, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,

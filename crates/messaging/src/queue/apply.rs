@@ -6,6 +6,7 @@ use bytes::Bytes;
 use consensus::Index;
 use serde::{Deserialize, Serialize};
 
+use super::replies::Replies;
 use super::room::ByAge;
 use super::table::{Removed, Table};
 use super::{
@@ -87,6 +88,7 @@ impl Queue {
             return QueueReply::NotUnderstood;
         };
         self.state.now = self.state.now.max(stamp);
+        self.answered.clear();
         match command {
             QueueCommand::Send { idempotency_key, messages } => {
                 let place = Place { index, at: records };
@@ -169,7 +171,7 @@ impl Queue {
     }
 
     fn store_one(&mut self, place: Place, message: &Outgoing) -> MessageId {
-        let Self { state, dispatcher, ages, live, .. } = self;
+        let Self { state, dispatcher, ages, live, answered, .. } = self;
         let (id, now) = (state.next, state.now);
         // What is moved here has been waited for already.
         let delay = if message.source.is_some() { 0 } else { state.config.delay_ms };
@@ -196,6 +198,11 @@ impl Queue {
         state.next = MessageId(id.0 + 1);
         state.bytes += message.size.total();
         state.counters.sent += 1;
+        if let Some(correlation) = message.correlation
+            && state.replies.insert(correlation, id.0)
+        {
+            answered.push(correlation);
+        }
         if let Some(key) = dedup_key(message) {
             let window = match message.source {
                 Some(_) => SOURCE_WINDOW_MS,
@@ -255,6 +262,7 @@ impl Queue {
     pub(super) fn remove(&mut self, id: MessageId) {
         let Some(Removed { slot, alone }) = self.state.table.remove(id.0) else { return };
         self.state.bytes -= slot.size().total();
+        self.state.replies.remove(id.0);
         self.dispatcher.forget(id.0);
         if alone {
             self.live.remove(slot.index().0);
@@ -267,6 +275,7 @@ impl Queue {
     fn purge(&mut self) -> QueueReply {
         let removed = self.len();
         self.state.table = Table::default();
+        self.state.replies = Replies::default();
         self.live = Bits::default();
         self.state.bytes = 0;
         self.ages = ByAge::of(&self.state.config, &self.state.table);

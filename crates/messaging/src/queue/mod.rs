@@ -10,6 +10,7 @@
 
 mod apply;
 mod lead;
+mod replies;
 mod room;
 mod table;
 mod tasks;
@@ -103,6 +104,8 @@ pub struct Outgoing {
     pub source: Option<Source>,
     /// It is moved here because it was given up there, and may be brought back.
     pub dead_lettered: bool,
+    /// The hash of what it answers: it is found by that.
+    pub correlation: Option<u64>,
 }
 
 /// A message in another group.
@@ -194,6 +197,7 @@ struct State {
     counters: Counters,
     /// At most [`MAX_TASKS`], by identity; at most one runs.
     tasks: Vec<MoveTask>,
+    replies: replies::Replies,
 }
 
 /// See the module.
@@ -209,6 +213,8 @@ pub struct Queue {
     epoch: Option<Epoch>,
     /// The leader's own: before then no message is moved.
     move_due: Millis,
+    /// Correlations that the last command brought.
+    answered: Vec<u64>,
 }
 
 impl Default for Queue {
@@ -232,9 +238,10 @@ impl Queue {
             results: Window::new(MAX_IDEMPOTENCY_KEYS),
             counters: Counters::default(),
             tasks: Vec::new(),
+            replies: replies::Replies::default(),
         };
         let (dispatcher, live) = (Dispatcher::default(), Bits::default());
-        Self { state, dispatcher, live, ages: None, epoch: None, move_due: 0 }
+        Self { state, dispatcher, live, ages: None, epoch: None, move_due: 0, answered: Vec::new() }
     }
 
     /// From now on this node hands out messages, and `epoch` names this life of it. Call it once
@@ -327,6 +334,7 @@ impl Queue {
         self.state = crate::snapshot::decode(snapshot)?;
         self.ages = room::ByAge::of(&self.state.config, &self.state.table);
         self.live = Bits::default();
+        self.answered.clear();
         self.dispatcher.clear();
         for (id, slot) in self.state.table.iter() {
             self.live.insert(slot.index().0);

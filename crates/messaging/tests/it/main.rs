@@ -12,5 +12,6 @@ mod partition_model;
 mod plan_model;
 mod queue_model;
 mod replay;
+mod replies;
 mod simulation;
 mod tasks;

@@ -1,6 +1,6 @@
 //! Messages as requests bring them: a raw body with headers, or a batch of JSON lines.
 
-use api::broker::{PublishLine, SendLine};
+use api::broker::{PublishLine, ReplyRequest, SendLine};
 use api::headers;
 use api::problem::Code;
 use base64::Engine as _;
@@ -59,6 +59,7 @@ pub(super) fn jobs(
         delay_ms: number(request, headers::DELAY_MS)?,
         ttl_ms: number(request, headers::TTL_MS)?,
         dedup_id: text(request, headers::DEDUP_ID)?,
+        correlation_id: text(request, headers::CORRELATION_ID)?,
     };
     if !is_batch(request) {
         let message = NewMessage { body: not_empty(body)?, ..defaults.message };
@@ -74,9 +75,27 @@ pub(super) fn jobs(
             delay_ms: line.delay_ms.or(defaults.delay_ms),
             ttl_ms: line.ttl_ms.or(defaults.ttl_ms),
             dedup_id: line.dedup_id.or_else(|| defaults.dedup_id.clone()),
+            correlation_id: line.correlation_id.or_else(|| defaults.correlation_id.clone()),
         };
         checked_job(job, limits)
     })
+}
+
+/// The only message of a request.
+pub(super) fn job(request: &HeaderMap, body: Bytes, limits: &Limits) -> Result<NewJob, Problem> {
+    if is_batch(request) {
+        return Err(invalid("a request is one message: its body, with its own content-type"));
+    }
+    let job = jobs(request, body, limits)?.pop();
+    job.ok_or_else(|| invalid("the body is the message"))
+}
+
+/// An answer to a message.
+pub(super) fn reply(reply: ReplyRequest, limits: &Limits) -> Result<NewMessage, Problem> {
+    let ReplyRequest { data, data_base64, content_type, attributes, .. } = reply;
+    let (body, content_type) = payload(data, data_base64, content_type)?;
+    let attributes = attributes.into_iter().collect();
+    checked(NewMessage { key: None, content_type, attributes, body }, limits)
 }
 
 /// The key under which a repeat answers the first result.
@@ -242,6 +261,10 @@ fn checked(message: NewMessage, limits: &Limits) -> Result<NewMessage, Problem> 
 fn checked_job(job: NewJob, limits: &Limits) -> Result<NewJob, Problem> {
     let message = checked(job.message, limits)?;
     short("the dedup id", job.dedup_id.as_deref())?;
+    short("the correlation id", job.correlation_id.as_deref())?;
+    if job.correlation_id.as_deref() == Some("") {
+        return Err(invalid("the correlation id is empty; leave it out instead"));
+    }
     if job.dedup_id.as_deref() == Some("") {
         return Err(invalid("the dedup id is empty; leave it out instead"));
     }

@@ -12,6 +12,7 @@ mod messages;
 pub(crate) mod peers;
 mod queues;
 mod redrives;
+mod requests;
 mod sqs;
 mod subjects;
 mod subscriptions;
@@ -38,6 +39,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(subscriptions::router())
         .merge(queues::router())
         .merge(redrives::router())
+        .merge(requests::router())
         .merge(consume::router())
         .merge(sqs::router())
         .merge(cluster::router())
@@ -53,6 +55,7 @@ pub(crate) fn openapi() -> OpenApi {
     document.merge(subscriptions::Api::openapi());
     document.merge(queues::Api::openapi());
     document.merge(redrives::Api::openapi());
+    document.merge(requests::Api::openapi());
     document.merge(consume::Api::openapi());
     document.merge(sqs::Api::openapi());
     document.merge(cluster::Api::openapi());

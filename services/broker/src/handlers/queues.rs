@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put as put_method};
+use chassis::deadline::Deadline;
 use chassis::extract::{Body, Json, Path, Query};
 use chassis::problem::Problem;
 use http::{HeaderMap, StatusCode};
@@ -23,6 +24,7 @@ use super::{age_seconds, copies, created, incoming, outgoing, settings, tracepar
 use crate::broker::Broker;
 use crate::directory::QueueHandle;
 use crate::send::Batch;
+use crate::wait::Patience;
 
 /// Messages one redrive moves when it names no `max`, and at most.
 const REDRIVE_MAX: (u32, u32) = (1_000, 10_000);
@@ -91,7 +93,8 @@ async fn delete(
 #[utoipa::path(post, path = "/v1/queues/{queue}/messages", tag = "queues",
     params(("queue" = String, Path), ("x-priority" = Option<u8>, Header),
         ("x-delay-ms" = Option<u64>, Header), ("x-ttl-ms" = Option<u64>, Header),
-        ("x-dedup-id" = Option<String>, Header), ("x-group" = Option<String>, Header),
+        ("x-dedup-id" = Option<String>, Header),
+        ("x-correlation-id" = Option<String>, Header), ("x-group" = Option<String>, Header),
         ("idempotency-key" = Option<String>, Header)),
     request_body(content((Vec<u8> = "application/octet-stream"),
         (SendLine = "application/x-ndjson"))),
@@ -122,16 +125,33 @@ async fn send(
 struct PeekQuery {
     /// Most messages, 1 to 1,000. 10 if absent.
     limit: Option<u32>,
+    /// Only the first message with this correlation id.
+    correlation_id: Option<String>,
+    /// How long to wait for that, 0 to 60.
+    wait_seconds: Option<f64>,
 }
 
-/// The next messages in the order they would be delivered. Nothing is taken or counted.
+/// The next messages in the order they would be delivered, or the one that was sent with this
+/// `x-correlation-id`, which `wait_seconds` waits for. Nothing is taken or counted.
 #[utoipa::path(get, path = "/v1/queues/{queue}/peek", tag = "queues",
-    params(("queue" = String, Path), ("limit" = Option<u32>, Query)), responses((status = 200, body = Peeked)))]
+    params(("queue" = String, Path), ("limit" = Option<u32>, Query),
+        ("correlation_id" = Option<String>, Query), ("wait_seconds" = Option<f64>, Query)),
+    responses((status = 200, body = Peeked)))]
 async fn peek(
     State(broker): State<Broker>,
     Path(queue): Path<Name>,
     Query(query): Query<PeekQuery>,
+    deadline: Option<Deadline>,
 ) -> Result<Json<Peeked>, Problem> {
+    let wait = settings::wait(query.wait_seconds)?;
+    if let Some(id) = query.correlation_id {
+        let found = broker.answer(&queue, &id, (Patience { wait, deadline }, true)).await?;
+        return Ok(Json(Peeked { messages: found.into_iter().map(outgoing::peeked).collect() }));
+    }
+    if !wait.is_zero() {
+        let detail = "a peek waits for a correlation_id only; to wait for messages, receive them";
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
     let max = settings::count("limit", query.limit, (DEFAULT_RECEIVE, MAX_RECEIVE))?;
     let peeked = broker.peek(&queue, max).await?;
     Ok(Json(Peeked { messages: peeked.into_iter().map(outgoing::peeked).collect() }))

@@ -70,6 +70,8 @@ pub(crate) enum Kind {
     WholePartition,
     Moves,
     Feed,
+    Answer,
+    Question,
 }
 
 /// Who can carry out an operation.

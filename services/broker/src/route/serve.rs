@@ -11,7 +11,7 @@ use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle};
 use crate::error::{LogError, MessageError};
 use crate::host::Whole;
-use crate::{admin, hub, moves, pull, read, receive, redrive, settle, stats};
+use crate::{admin, hub, moves, pull, read, receive, redrive, replies, settle, stats};
 
 /// Carries out what another broker asks for, and encodes the answer.
 pub(crate) async fn serve(late: &Late, body: &[u8]) -> Result<Vec<u8>, Problem> {
@@ -45,6 +45,8 @@ pub(crate) async fn serve(late: &Late, body: &[u8]) -> Result<Vec<u8>, Problem> 
         Kind::WholeQueue => run::<Whole<QueueHandle>>(broker, group, op).await,
         Kind::WholePartition => run::<Whole<PartitionHandle>>(broker, group, op).await,
         Kind::Moves => run::<moves::Moves>(broker, group, op).await,
+        Kind::Answer => run::<replies::Answer>(broker, group, op).await,
+        Kind::Question => run::<replies::Question>(broker, group, op).await,
         Kind::Feed => run::<hub::Feed>(broker, group, op).await,
     };
     answer.ok_or_else(|| refused("this operation is not understood here"))

@@ -96,6 +96,7 @@ pub(crate) fn prepare(entry: Entry, queue: &Settings) -> Result<Prepared, Fault>
             delay_ms,
             ttl_ms: ttl.map(|seconds| seconds.saturating_mul(1_000)),
             dedup_id,
+            correlation_id: None,
         },
     })
 }
@@ -266,7 +267,7 @@ mod tests {
             }),
         )
         .unwrap();
-        let NewJob { message, priority, delay_ms, ttl_ms, dedup_id } = prepared.job;
+        let NewJob { message, priority, delay_ms, ttl_ms, dedup_id, .. } = prepared.job;
         assert_eq!((priority, delay_ms, ttl_ms, dedup_id), (7, Some(5_000), Some(60_000), None));
         assert_eq!(message.key, None, "a tenant blocks nothing");
         assert!(message.attributes.contains(&(System::GROUP.to_owned(), "tenant".to_owned())));

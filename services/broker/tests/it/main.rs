@@ -7,6 +7,7 @@ mod cluster;
 mod consumers;
 mod live;
 mod queues;
+mod requests;
 mod restart;
 mod server;
 mod sqs;
