@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ use super::super::systems::Cluster;
 
 /// Copies are made within this time.
 const COPIES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Nobody has too much to do for longer.
+const OVERLOAD_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 /// So many different payloads are sent.
 pub(super) const PAYLOADS: usize = 64;
@@ -107,8 +109,32 @@ pub(super) async fn create_queue(
 async fn create(cluster: &Cluster, path: &str, settings: &Value) -> anyhow::Result<()> {
     let mut connection = Connection::open(&cluster.members[0].target).await?;
     let request = request(Method::PUT, path, "application/json", settings.to_string());
-    call(&mut connection, request).await?;
+    until_taken(&mut connection, &request).await?;
     Ok(())
+}
+
+/// Sends it again while the broker says that it has too much to do, as clients are told to. Returns
+/// how often it said so.
+pub(super) async fn until_taken(
+    connection: &mut Connection,
+    request: &Request<Bytes>,
+) -> anyhow::Result<u64> {
+    let began = Instant::now();
+    for refusals in 0.. {
+        let answer = connection.send(request.clone()).await?;
+        if answer.status.is_success() {
+            return Ok(refusals);
+        }
+        let is_over = OVERLOAD_MAX < began.elapsed();
+        ensure!(
+            answer.status == StatusCode::SERVICE_UNAVAILABLE && !is_over,
+            "{} {} answers {answer}",
+            request.method(),
+            request.uri()
+        );
+        sleep(POLL).await;
+    }
+    unreachable!("there is always a next number")
 }
 
 /// Which member leads the topic or queue, once all copies are there.

@@ -115,8 +115,7 @@ async fn fill(target: &Target, messages: usize) -> anyhow::Result<()> {
     try_join_all((0..FILLERS).map(async |filler| {
         let mut connection = Connection::open(target).await?;
         for _ in (filler * BATCH..messages).step_by(FILLERS * BATCH) {
-            let answer = connection.send(request.clone()).await?;
-            ensure!(answer.status.is_success(), "sending answers {answer}");
+            api::until_taken(&mut connection, &request).await?;
         }
         anyhow::Ok(())
     }))

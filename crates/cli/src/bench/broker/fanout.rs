@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use http::Request;
 use http::header::ACCEPT;
 use serde::Serialize;
@@ -26,6 +27,8 @@ use super::{Source, api};
 use crate::output::{Table, note, say};
 
 const PER_SECOND: u64 = 100;
+/// Enough that a message waits for its moment, not for the one before it.
+const PUBLISHERS: u64 = 16;
 const SIZE: usize = 256;
 const TOPIC: &str = "fanout";
 /// After the last message is acknowledged, readers get so long for what is still on its way.
@@ -108,17 +111,21 @@ async fn read_all(args: &BrokerArgs, cluster: &Cluster) -> anyhow::Result<Fanout
     })
 }
 
-/// By timetable: a message that is late is sent at once.
+/// Each publisher keeps its own timetable; one that is late sends at once.
 async fn publish(target: &Target, messages: u64, epoch: Instant) -> anyhow::Result<()> {
-    let mut connection = Connection::open(target).await?;
-    let (path, payload) = (api::messages_of(TOPIC), api::payload(0, SIZE));
+    let (path, payload) = (&api::messages_of(TOPIC), &api::payload(0, SIZE));
     let begin = Instant::now();
-    for number in 0..messages {
-        sleep_until(begin + Duration::from_micros(number * 1_000_000 / PER_SECOND)).await;
-        let sent_us = epoch.elapsed().as_micros() as u64;
-        let answer = connection.send(api::publish(&path, api::timed(sent_us, &payload))).await?;
-        ensure!(answer.status.is_success(), "publishing answers {answer}");
-    }
+    try_join_all((0..PUBLISHERS).map(async |publisher| {
+        let mut connection = Connection::open(target).await?;
+        for number in (publisher..messages).step_by(PUBLISHERS as usize) {
+            sleep_until(begin + Duration::from_micros(number * 1_000_000 / PER_SECOND)).await;
+            let sent_us = epoch.elapsed().as_micros() as u64;
+            let answer = connection.send(api::publish(path, api::timed(sent_us, payload))).await?;
+            ensure!(answer.status.is_success(), "publishing answers {answer}");
+        }
+        anyhow::Ok(())
+    }))
+    .await?;
     Ok(())
 }
 
