@@ -138,6 +138,17 @@ pub fn encode(stamp: Millis, command: &impl Serialize, records: &Records) -> Byt
     Bytes::from(bytes)
 }
 
+/// The payload of a log entry that brings bytes of no further form: the command, then these.
+pub fn encode_with(stamp: Millis, command: &impl Serialize, body: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(HEAD + 64 + body.len());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&stamp.to_le_bytes());
+    let mut bytes =
+        postcard::to_extend(command, bytes).expect("a command is plain data, a vector grows");
+    bytes.extend_from_slice(body);
+    Bytes::from(bytes)
+}
+
 /// What a payload holds besides its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded<C> {

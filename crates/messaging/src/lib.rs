@@ -1,4 +1,4 @@
-//! Topics, subscriptions and queues as deterministic state machines.
+//! Topics, subscriptions, queues and streams as deterministic state machines.
 //!
 //! A machine is fed log entries, in order, through its `apply`. The same entries always make the
 //! same state and the same replies: there is no clock, no randomness and no I/O in here, and time
@@ -10,6 +10,7 @@
 //! | [`catalog::Catalog`] | one for the cluster | what exists, and in which group it lives |
 //! | [`partition::Partition`] | one per partition of a topic | offsets, retention, subscriptions |
 //! | [`queue::Queue`] | one per queue | messages, priorities, dedup window |
+//! | [`stream::Streams`] | a fixed number of them | streams of bytes, by path |
 //!
 //! # What is promised
 //!
@@ -56,6 +57,7 @@ pub mod placement;
 
 pub mod partition;
 pub mod queue;
+pub mod stream;
 pub mod subject;
 pub mod subscription;
 

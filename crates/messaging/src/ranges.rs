@@ -48,6 +48,21 @@ impl Ranges {
         }
     }
 
+    /// Takes out all of `first..=last` that is in it.
+    pub fn remove(&mut self, first: u64, last: u64) {
+        let reaching = self.0.range(..=last).rev().take_while(|(_, end)| first <= **end);
+        let reaching: Vec<_> = reaching.map(|(start, end)| (*start, *end)).collect();
+        for (start, end) in reaching {
+            self.0.remove(&start);
+            if start < first {
+                self.0.insert(start, first - 1);
+            }
+            if last < end {
+                self.0.insert(last + 1, end);
+            }
+        }
+    }
+
     /// Forgets everything below `number`. Returns how many numbers that were.
     pub fn remove_below(&mut self, number: u64) -> u64 {
         let mut removed = 0;
@@ -96,6 +111,7 @@ mod tests {
         fn it_is_a_set_of_numbers(
             inserts in proptest::collection::vec((0_u64..60, 0_u64..8), 0..40),
             cut in 0_u64..70,
+            (hole, wide) in (0_u64..70, 0_u64..20),
         ) {
             let (mut ranges, mut model) = (Ranges::default(), BTreeSet::new());
             for (first, more) in inserts {
@@ -105,6 +121,8 @@ mod tests {
             let below = model.range(..cut).count() as u64;
             prop_assert_eq!(ranges.remove_below(cut), below);
             model = model.split_off(&cut);
+            ranges.remove(hole, hole + wide);
+            model.retain(|n| !(hole..=hole + wide).contains(n));
             for n in 0..80 {
                 prop_assert_eq!(ranges.contains(n), model.contains(&n));
                 let gap = (n..).find(|m| !model.contains(m)).unwrap();

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version of snapshots that this code writes and reads.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 pub(crate) fn encode(state: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(state, vec![VERSION]).expect("state is plain data, a vector grows")

@@ -92,7 +92,7 @@ impl Broker {
         self.change(CatalogCommand::DeleteQueue { name }).await
     }
 
-    async fn change(&self, command: CatalogCommand) -> Result<Changed, AdminError> {
+    pub(crate) async fn change(&self, command: CatalogCommand) -> Result<Changed, AdminError> {
         let Ok(_place) = self.shared.admin_places.try_acquire() else {
             return Err(AdminError::Overloaded);
         };
@@ -112,7 +112,7 @@ impl Broker {
     }
 
     /// Waits until this broker serves what the catalog held at this revision.
-    async fn reach(&self, revision: u64) -> Result<(), LogError> {
+    pub(crate) async fn reach(&self, revision: u64) -> Result<(), LogError> {
         let mut directory = self.shared.directory.subscribe();
         let reached = directory.wait_for(|directory| revision <= directory.revision);
         match tokio::time::timeout(PATIENCE, reached).await {

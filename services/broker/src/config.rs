@@ -33,6 +33,8 @@ pub struct Limits {
     pub max_waiters: usize,
     /// How the broker looks to clients of SQS.
     pub sqs: Sqs,
+    /// Streams of `/streams/`.
+    pub streams: Streams,
     /// How many copies a topic or queue gets that does not say so. With fewer brokers there are
     /// fewer, and more as soon as there are more brokers.
     pub default_replicas: u8,
@@ -46,7 +48,28 @@ impl Default for Limits {
             max_waiters: 1_024,
             default_replicas: 3,
             sqs: Sqs::default(),
+            streams: Streams::default(),
         }
+    }
+}
+
+/// Streams of `/streams/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Streams {
+    /// How long a reader with `live=long-poll` waits for more, in seconds.
+    pub long_poll_seconds: u64,
+    /// Origins, such as `https://app.example.com`, whose pages may read and write streams in a
+    /// browser. `*`: of any.
+    pub origins: Vec<String>,
+}
+
+/// Stands for every origin.
+pub(crate) const ANY: &str = "*";
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { long_poll_seconds: 30, origins: vec![ANY.to_owned()] }
     }
 }
 
@@ -96,6 +119,7 @@ impl ServiceConfig for Config {
             max_waiters,
             default_replicas,
             ref sqs,
+            ref streams,
         } = self.broker;
         if !(1..=8 << 20).contains(&max_message_bytes) {
             return Err("broker.max_message_bytes must be 1 to 8388608".to_owned());
@@ -105,6 +129,15 @@ impl ServiceConfig for Config {
         }
         if !(1..=1_000_000).contains(&max_waiters) {
             return Err("broker.max_waiters must be 1 to 1000000".to_owned());
+        }
+        if !(1..=60).contains(&streams.long_poll_seconds) {
+            return Err("broker.streams.long_poll_seconds must be 1 to 60".to_owned());
+        }
+        if let Some(wrong) = streams.origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(format!(
+                "broker.streams.origins: {wrong:?} must be an origin such as \
+                 https://app.example.com, without a path, or *"
+            ));
         }
         if sqs.account.len() != 12 || !sqs.account.bytes().all(|c| c.is_ascii_digit()) {
             return Err("broker.sqs.account must be twelve digits, in quotes".to_owned());
@@ -118,6 +151,16 @@ impl ServiceConfig for Config {
         }
         self.cluster.validate(&self.base.node)
     }
+}
+
+/// Scheme, host and perhaps port, as browsers write it.
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_host = |rest: &str| {
+        !rest.is_empty()
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte))
+    };
+    text == ANY || rest.is_some_and(is_host)
 }
 
 #[cfg(test)]

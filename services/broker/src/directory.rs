@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use consensus::{GroupId, NodeId};
 use imbl::OrdMap;
-use messaging::catalog::{QueueEntry, SubscriptionEntry, Topic};
+use messaging::catalog::{QueueEntry, StreamsEntry, SubscriptionEntry, Topic};
 use messaging::dispatch::Taken;
 use messaging::ids::{Epoch, Name, SubscriptionId};
 use tokio::sync::Semaphore;
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::error::NotFound;
 use crate::metrics::Destination;
 use crate::route::Port;
-use crate::state_machine::{PartitionMachine, QueueMachine};
+use crate::state_machine::{PartitionMachine, QueueMachine, StreamsMachine};
 
 /// Everything that exists. A clone shares what it can, and costs next to nothing.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Directory {
     pub(crate) next_subscription: SubscriptionId,
     pub(crate) topics: OrdMap<Name, Arc<TopicHandle>>,
     pub(crate) queues: OrdMap<Name, Arc<QueueHandle>>,
+    /// Where streams live: by the hash of their path in one of these. None before there is one.
+    pub(crate) streams: Arc<[Arc<StreamsHandle>]>,
     /// What lives in each group.
     pub(crate) groups: OrdMap<GroupId, Home>,
 }
@@ -37,6 +39,7 @@ pub(crate) struct Directory {
 pub(crate) enum Home {
     Partition(Arc<PartitionHandle>),
     Queue(Arc<QueueHandle>),
+    Streams(Arc<StreamsHandle>),
 }
 
 /// A topic.
@@ -86,6 +89,16 @@ pub(crate) struct QueueHandle {
     pub(crate) metrics: Destination,
 }
 
+/// Streams, those that live in one group.
+#[derive(Debug)]
+pub(crate) struct StreamsHandle {
+    pub(crate) number: u32,
+    pub(crate) entry: Arc<StreamsEntry>,
+    pub(crate) port: Arc<Port<StreamsMachine>>,
+    /// Live readers that may wait at a time.
+    pub(crate) places: Arc<Semaphore>,
+}
+
 /// Consumers that wait for messages: one of them looks, the others stand behind it.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -115,6 +128,7 @@ impl Directory {
         let reasons = self.groups.values().filter_map(|home| match home {
             Home::Partition(partition) => partition.port.unserved(),
             Home::Queue(queue) => queue.port.unserved(),
+            Home::Streams(streams) => streams.port.unserved(),
         });
         reasons.map(|reason| reason.to_string())
     }
@@ -128,7 +142,7 @@ impl Directory {
     pub(crate) fn queue_in(&self, group: GroupId) -> Option<Arc<QueueHandle>> {
         match self.groups.get(&group)? {
             Home::Queue(queue) => Some(queue.clone()),
-            Home::Partition(_) => None,
+            Home::Partition(_) | Home::Streams(_) => None,
         }
     }
 
@@ -136,7 +150,15 @@ impl Directory {
     pub(crate) fn partition_in(&self, group: GroupId) -> Option<Arc<PartitionHandle>> {
         match self.groups.get(&group)? {
             Home::Partition(partition) => Some(partition.clone()),
-            Home::Queue(_) => None,
+            Home::Queue(_) | Home::Streams(_) => None,
+        }
+    }
+
+    /// The streams that live in this group.
+    pub(crate) fn streams_in(&self, group: GroupId) -> Option<Arc<StreamsHandle>> {
+        match self.groups.get(&group)? {
+            Home::Streams(streams) => Some(streams.clone()),
+            Home::Partition(_) | Home::Queue(_) => None,
         }
     }
 }
@@ -147,6 +169,7 @@ impl Home {
         match self {
             Self::Partition(partition) => partition.port.led().is_some(),
             Self::Queue(queue) => queue.port.led().is_some(),
+            Self::Streams(streams) => streams.port.led().is_some(),
         }
     }
 
@@ -155,6 +178,7 @@ impl Home {
         match self {
             Self::Partition(partition) => partition.port.leader(me),
             Self::Queue(queue) => queue.port.leader(me),
+            Self::Streams(streams) => streams.port.leader(me),
         }
     }
 }
@@ -166,6 +190,7 @@ impl Default for Directory {
             next_subscription: SubscriptionId(0),
             topics: OrdMap::new(),
             queues: OrdMap::new(),
+            streams: Arc::default(),
             groups: OrdMap::new(),
         }
     }

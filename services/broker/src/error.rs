@@ -241,6 +241,12 @@ pub(crate) enum MessageError {
         /// As asked.
         id: u64,
     },
+    /// A command to a stream that was not carried out.
+    #[error(transparent)]
+    Stream(#[from] messaging::stream::StreamRefused),
+    /// A position that this server has not given.
+    #[error("this offset is none of this stream's; read from one that was given, or from `-1`")]
+    NoSuchPosition,
     /// Too many requests wait for messages.
     #[error("{max} requests are waiting for messages here already; repeat shortly")]
     TooManyWaiting {

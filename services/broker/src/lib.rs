@@ -35,6 +35,7 @@ mod publish;
 mod read;
 mod send;
 mod sqs;
+mod streams;
 mod subjects;
 
 mod handed;

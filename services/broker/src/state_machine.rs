@@ -8,7 +8,10 @@ use messaging::catalog::{Catalog, CatalogReply};
 use messaging::ids::Epoch;
 use messaging::partition::{Partition, PartitionReply};
 use messaging::queue::{Queue, QueueReply};
+use messaging::stream::{StreamReply, Streams};
 use raft_node::{Encode, Entry, RestoreError, StateMachine};
+
+use crate::streams::Bells;
 
 /// What exists.
 #[derive(Debug, Default)]
@@ -21,6 +24,13 @@ pub(crate) struct PartitionMachine(pub Partition);
 /// One queue.
 #[derive(Debug, Default)]
 pub(crate) struct QueueMachine(pub Queue, pub Waiters);
+
+/// The streams of one group, and who waits for them on this node.
+#[derive(Debug, Default)]
+pub(crate) struct StreamsMachine {
+    pub streams: Streams,
+    pub bells: Bells,
+}
 
 /// A machine whose leader hands out messages.
 pub(crate) trait Hosted: StateMachine + Default {
@@ -113,6 +123,39 @@ impl Hosted for QueueMachine {
         // They look for the next leader.
         self.1.clear();
     }
+}
+
+impl StateMachine for StreamsMachine {
+    type Reply = StreamReply;
+
+    fn apply(&mut self, entry: &Entry) -> StreamReply {
+        let reply = self.streams.apply(entry.index, &entry.payload);
+        self.bells.ring(self.streams.touched());
+        reply
+    }
+
+    fn snapshot(&self) -> Encode {
+        let encode = self.streams.snapshot();
+        Box::new(move |file| file.write_all(&encode()))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.bells.ring_all();
+        self.streams.restore(snapshot).map_err(unreadable)
+    }
+
+    fn retained(&self) -> Vec<RangeInclusive<Index>> {
+        self.streams.retained()
+    }
+}
+
+impl Hosted for StreamsMachine {
+    fn lead(&mut self, epoch: Epoch) {
+        self.streams.lead(epoch);
+    }
+
+    /// What a former leader heard of readers is of no use to anybody.
+    fn follow(&mut self) {}
 }
 
 fn unreadable(error: messaging::snapshot::SnapshotError) -> RestoreError {

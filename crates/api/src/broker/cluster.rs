@@ -90,6 +90,9 @@ pub struct GroupView {
     /// The queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
+    /// Which of the groups that hold streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<u32>,
     /// Who leads it, by name, as far as the answering broker knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,

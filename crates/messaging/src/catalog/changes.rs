@@ -19,6 +19,8 @@ pub enum Touched {
     Topic(Name),
     /// A queue.
     Queue(Name),
+    /// The groups in which streams live.
+    Streams,
     /// Where a group lives, or which of its copies are to go.
     Group(GroupId),
 }

@@ -165,4 +165,11 @@ pub enum CatalogCommand {
         /// How many copies.
         copies: Copies,
     },
+    /// Makes the groups in which streams live, unless there are some.
+    FoundStreams {
+        /// How many: 1 to [`MAX_STREAM_GROUPS`](super::MAX_STREAM_GROUPS).
+        groups: u32,
+        /// How many copies of each.
+        copies: Copies,
+    },
 }

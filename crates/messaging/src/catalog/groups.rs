@@ -38,6 +38,11 @@ pub enum Kind {
         /// Which.
         name: Name,
     },
+    /// Streams: those whose paths hash to this number.
+    Streams {
+        /// Which of the groups of streams.
+        number: u32,
+    },
 }
 
 /// One copy.

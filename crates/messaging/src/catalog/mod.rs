@@ -36,7 +36,7 @@ pub use changes::{MAX_CHANGES, Touched};
 pub use command::{CatalogCommand, Copies};
 pub use groups::{COMEBACK_MS, MAX_REPLICAS};
 pub use groups::{Duty, Kind, Load, Move, Placement, Replica, Share};
-pub use settings::{QueueEntry, SubscriptionEntry, Topic};
+pub use settings::{QueueEntry, StreamsEntry, SubscriptionEntry, Topic};
 
 /// The catalog's own group.
 pub const CATALOG: GroupId = GroupId(1);
@@ -50,6 +50,8 @@ pub const MAX_SUBSCRIPTIONS: usize = 64;
 pub const MAX_PARTITIONS: u32 = 64;
 /// Most partitions and queues together: each is a group with a log of its own.
 pub const MAX_GROUPS: usize = 20_000;
+/// Most groups in which streams live.
+pub const MAX_STREAM_GROUPS: u32 = 256;
 /// Most bytes of notes on one queue.
 pub const MAX_NOTES: usize = 64 * 1024;
 /// Most groups in one command that says who should lead.
@@ -70,6 +72,7 @@ struct State {
     forgotten: Vector<NodeId>,
     topics: OrdMap<Name, Arc<Topic>>,
     queues: OrdMap<Name, Arc<QueueEntry>>,
+    streams: Option<Arc<StreamsEntry>>,
     groups: OrdMap<GroupId, Arc<Placement>>,
     /// Copies that are to go, each with the generation under which it was told to.
     leaving: OrdMap<GroupId, BTreeMap<NodeId, u64>>,
@@ -87,6 +90,7 @@ impl Default for State {
             forgotten: Vector::new(),
             topics: OrdMap::new(),
             queues: OrdMap::new(),
+            streams: None,
             groups: OrdMap::new(),
             leaving: OrdMap::new(),
         }
@@ -127,6 +131,12 @@ impl Catalog {
     #[must_use]
     pub fn queues(&self) -> &OrdMap<Name, Arc<QueueEntry>> {
         &self.state.queues
+    }
+
+    /// The groups in which streams live; none before there is a stream.
+    #[must_use]
+    pub fn streams(&self) -> Option<&Arc<StreamsEntry>> {
+        self.state.streams.as_ref()
     }
 
     /// Where the groups live.

@@ -59,6 +59,15 @@ impl SubscriptionEntry {
     }
 }
 
+/// Where streams live: by the hash of their path in one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamsEntry {
+    /// As many for ever.
+    pub groups: Vec<GroupId>,
+    /// How many copies of each there should be.
+    pub replicas: u8,
+}
+
 /// A queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueEntry {

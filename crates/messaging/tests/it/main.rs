@@ -14,4 +14,5 @@ mod queue_model;
 mod replay;
 mod replies;
 mod simulation;
+mod stream_model;
 mod tasks;

@@ -95,6 +95,7 @@ impl Mover {
         let advanced = match home {
             Some(Home::Queue(queue)) => self.step(&queue).await,
             Some(Home::Partition(partition)) => self.step(&partition).await,
+            Some(Home::Streams(streams)) => self.step(&streams).await,
             None => Ok(()),
         };
         if let Err(error) = advanced {

@@ -12,11 +12,13 @@ use futures_util::{StreamExt as _, stream};
 use messaging::catalog::{Catalog, CatalogCommand, Duty, Placement, Topic, Touched};
 use messaging::ids::Name;
 use raft_node::{Beginning, Group, StartError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
 use crate::directory::{
-    Directory, Home, Line, PartitionHandle, QueueHandle, SubscriptionHandle, TopicHandle,
+    Directory, Home, Line, PartitionHandle, QueueHandle, StreamsHandle, SubscriptionHandle,
+    TopicHandle,
 };
 use crate::error::AdminError;
 use crate::host::{self, Keep};
@@ -90,6 +92,7 @@ impl Reconcile {
                 Touched::Broker(node) => self.broker(&catalog, *node),
                 Touched::Topic(name) => self.topic(&catalog, &mut directory, name),
                 Touched::Queue(name) => self.queue(&catalog, &mut directory, name),
+                Touched::Streams => self.streams(&catalog, &mut directory),
                 Touched::Group(_) => (),
             }
         }
@@ -140,7 +143,7 @@ impl Reconcile {
                         queue.port.keeper.notify_one();
                     }
                 }
-                Touched::Broker(_) | Touched::Group(_) => (),
+                Touched::Broker(_) | Touched::Streams | Touched::Group(_) => (),
             }
         }
     }
@@ -246,6 +249,25 @@ impl Reconcile {
         directory.queues.insert(queue.name.clone(), queue);
     }
 
+    /// They are founded once.
+    fn streams(&self, catalog: &Catalog, directory: &mut Directory) {
+        let Some(entry) = catalog.streams() else { return };
+        if !directory.streams.is_empty() {
+            return;
+        }
+        let max = self.broker.shared.limits.max_waiters;
+        let handles = (0..).zip(&entry.groups).map(|(number, group)| {
+            let placement = catalog.groups().get(group).cloned();
+            let placement = placement.expect("the catalog places every group it names");
+            let port = Arc::new(Port::new(*group, placement));
+            let places = Arc::new(Semaphore::new(max));
+            let handle = Arc::new(StreamsHandle { number, entry: entry.clone(), port, places });
+            directory.groups.insert(*group, Home::Streams(handle.clone()));
+            handle
+        });
+        directory.streams = handles.collect();
+    }
+
     /// Starts and removes copies.
     async fn groups(
         &mut self,
@@ -304,6 +326,7 @@ impl Reconcile {
             match home {
                 Home::Queue(queue) => start(&broker, queue, &placement, duty).await,
                 Home::Partition(partition) => start(&broker, partition, &placement, duty).await,
+                Home::Streams(streams) => start(&broker, streams, &placement, duty).await,
             }
         }
     }
@@ -360,7 +383,9 @@ fn touched(catalog: &Catalog, before: &Directory) -> Vec<Touched> {
         let groups = catalog.groups().keys().chain(catalog.leaving().keys());
         let groups = groups.chain(before.groups.keys());
         let groups = groups.copied().map(Touched::Group);
-        let all: BTreeSet<_> = brokers.chain(topics).chain(queues).chain(groups).collect();
+        let streams = catalog.streams().map(|_| Touched::Streams);
+        let named = topics.chain(queues).chain(streams);
+        let all: BTreeSet<_> = brokers.chain(named).chain(groups).collect();
         all.into_iter().collect()
     })
 }
@@ -432,6 +457,7 @@ impl Home {
     fn place(&self, placement: Arc<Placement>) {
         match self {
             Self::Queue(queue) => queue.port.place(placement),
+            Self::Streams(streams) => streams.port.place(placement),
             Self::Partition(partition) => partition.port.place(placement),
         }
     }
@@ -439,6 +465,7 @@ impl Home {
     fn end(&self) {
         match self {
             Self::Queue(queue) => queue.port.end(),
+            Self::Streams(streams) => streams.port.end(),
             Self::Partition(partition) => partition.port.end(),
         }
     }
@@ -447,6 +474,7 @@ impl Home {
     fn leave(&self) {
         match self {
             Self::Queue(queue) => queue.port.be(Here::Elsewhere),
+            Self::Streams(streams) => streams.port.be(Here::Elsewhere),
             Self::Partition(partition) => partition.port.be(Here::Elsewhere),
         }
     }

@@ -155,16 +155,21 @@ fn group_view(
     placement: &Placement,
 ) -> GroupView {
     let name = |node: NodeId| name_of(catalog, node);
-    let (topic, partition, queue) = match &placement.kind {
-        Kind::Partition { topic, number } => (Some(topic.to_string()), Some(*number), None),
-        Kind::Queue { name } => (None, None, Some(name.to_string())),
-    };
+    let (mut topic, mut partition, mut queue, mut streams) = (None, None, None, None);
+    match &placement.kind {
+        Kind::Partition { topic: name, number } => {
+            (topic, partition) = (Some(name.to_string()), Some(*number));
+        }
+        Kind::Queue { name } => queue = Some(name.to_string()),
+        Kind::Streams { number } => streams = Some(*number),
+    }
     let leader = broker.directory().groups.get(&group).and_then(|home| home.leader(broker.node()));
     GroupView {
         group: group.0,
         topic,
         partition,
         queue,
+        streams,
         leader: leader.map(name),
         preferred: name(placement.preferred),
         wanted: placement.wanted,

@@ -14,6 +14,7 @@ mod queues;
 mod redrives;
 mod requests;
 mod sqs;
+mod streams;
 mod subjects;
 mod subscriptions;
 mod topics;
@@ -42,6 +43,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(requests::router())
         .merge(consume::router())
         .merge(sqs::router())
+        .merge(streams::router(&broker))
         .merge(cluster::router())
         .layer(axum::middleware::from_fn(peers::name_who_answered))
         .with_state(broker)
@@ -58,14 +60,16 @@ pub(crate) fn openapi() -> OpenApi {
     document.merge(requests::Api::openapi());
     document.merge(consume::Api::openapi());
     document.merge(sqs::Api::openapi());
+    document.merge(streams::Api::openapi());
     document.merge(cluster::Api::openapi());
     document.info.title = "Quartet broker".to_owned();
     document
 }
 
-/// How problems look to clients of other protocols: by which header they are known.
+/// How problems look to clients of other protocols: by which header or path they are known.
 pub(crate) fn faces(faces: &chassis::faces::Faces) {
     faces.set_header(sqs::TARGET, sqs::render);
+    faces.set([(streams::ROOT, streams::render as chassis::faces::Render)]);
 }
 
 /// How many there are now.

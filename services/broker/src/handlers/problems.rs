@@ -130,6 +130,9 @@ impl From<MessageError> for Problem {
                 Self::from_error(Code::Conflict, &error).with("task", id)
             }
             MessageError::NoMove { .. } => Self::from_error(Code::NotFound, &error),
+            MessageError::Stream(_) | MessageError::NoSuchPosition => {
+                Self::from_error(Code::Conflict, &error)
+            }
             MessageError::TooManyWaiting { .. } => Self::from_error(Code::Overloaded, &error),
             MessageError::QueueFull { ref queue, refused } => {
                 let problem =

@@ -12,7 +12,7 @@ use raft_node::{Group, QueryError};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
-use crate::directory::{PartitionHandle, QueueHandle};
+use crate::directory::{PartitionHandle, QueueHandle, StreamsHandle};
 use crate::error::MessageError;
 use crate::route::{At, By, Handle, Kind, Op};
 use crate::state_machine::Hosted;
@@ -85,6 +85,10 @@ impl HasWhole for QueueHandle {
 
 impl HasWhole for PartitionHandle {
     const KIND: Kind = Kind::WholePartition;
+}
+
+impl HasWhole for StreamsHandle {
+    const KIND: Kind = Kind::WholeStreams;
 }
 
 impl<H: HasWhole> Op for Whole<H> {

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::port::{Led, Port};
 use crate::broker::Broker;
-use crate::directory::{Directory, PartitionHandle, QueueHandle};
+use crate::directory::{Directory, PartitionHandle, QueueHandle, StreamsHandle};
 use crate::error::{LogError, MessageError};
-use crate::state_machine::{PartitionMachine, QueueMachine};
+use crate::state_machine::{PartitionMachine, QueueMachine, StreamsMachine};
 
 /// Something that lives in a group.
 pub(crate) trait Handle: Send + Sync + Sized + 'static {
@@ -45,6 +45,18 @@ impl Handle for PartitionHandle {
     }
 }
 
+impl Handle for StreamsHandle {
+    type Machine = StreamsMachine;
+
+    fn port(&self) -> &Arc<Port<StreamsMachine>> {
+        &self.port
+    }
+
+    fn find(directory: &Directory, group: GroupId) -> Option<Arc<Self>> {
+        directory.streams_in(group)
+    }
+}
+
 /// Which operation: as it travels. Numbers are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Kind {
@@ -72,6 +84,11 @@ pub(crate) enum Kind {
     Feed,
     Answer,
     Question,
+    ProposeToStreams,
+    StreamLook,
+    StreamGrown,
+    StreamUsed,
+    WholeStreams,
 }
 
 /// Who can carry out an operation.

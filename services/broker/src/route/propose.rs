@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{At, By, Handle, Kind, Op, Route};
 use crate::broker::Broker;
-use crate::directory::{PartitionHandle, QueueHandle};
+use crate::directory::{PartitionHandle, QueueHandle, StreamsHandle};
 use crate::error::MessageError;
-use crate::state_machine::{PartitionMachine, QueueMachine};
+use crate::state_machine::{PartitionMachine, QueueMachine, StreamsMachine};
 
 /// Proposes what follows from a leader's own knowledge: only while it leads in this term.
 pub(crate) async fn propose_leading<M: StateMachine>(
@@ -58,6 +58,11 @@ impl TakesCommands for QueueHandle {
 impl TakesCommands for PartitionHandle {
     const KIND: Kind = Kind::ProposeToPartition;
     type Reply = <PartitionMachine as StateMachine>::Reply;
+}
+
+impl TakesCommands for StreamsHandle {
+    const KIND: Kind = Kind::ProposeToStreams;
+    type Reply = <StreamsMachine as StateMachine>::Reply;
 }
 
 impl<H: TakesCommands> Op for Propose<H> {

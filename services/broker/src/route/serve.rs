@@ -8,10 +8,10 @@ use super::propose::Propose;
 use super::wire::{self, Head};
 use super::{At, By, Handle as _, Kind, Late, Op, Route};
 use crate::broker::Broker;
-use crate::directory::{PartitionHandle, QueueHandle};
+use crate::directory::{PartitionHandle, QueueHandle, StreamsHandle};
 use crate::error::{LogError, MessageError};
 use crate::host::Whole;
-use crate::{admin, hub, moves, pull, read, receive, redrive, replies, settle, stats};
+use crate::{admin, hub, moves, pull, read, receive, redrive, replies, settle, stats, streams};
 
 /// Carries out what another broker asks for, and encodes the answer.
 pub(crate) async fn serve(late: &Late, body: &[u8]) -> Result<Vec<u8>, Problem> {
@@ -48,6 +48,11 @@ pub(crate) async fn serve(late: &Late, body: &[u8]) -> Result<Vec<u8>, Problem> 
         Kind::Answer => run::<replies::Answer>(broker, group, op).await,
         Kind::Question => run::<replies::Question>(broker, group, op).await,
         Kind::Feed => run::<hub::Feed>(broker, group, op).await,
+        Kind::ProposeToStreams => run::<Propose<StreamsHandle>>(broker, group, op).await,
+        Kind::StreamLook => run::<streams::Look>(broker, group, op).await,
+        Kind::StreamGrown => run::<streams::Grown>(broker, group, op).await,
+        Kind::StreamUsed => run::<streams::Used>(broker, group, op).await,
+        Kind::WholeStreams => run::<Whole<StreamsHandle>>(broker, group, op).await,
     };
     answer.ok_or_else(|| refused("this operation is not understood here"))
 }

@@ -11,6 +11,7 @@ mod requests;
 mod restart;
 mod server;
 mod sqs;
+mod streams;
 mod subjects;
 mod topics;
 mod trace;

@@ -73,6 +73,17 @@ impl Broker {
         tokio::time::timeout(twenty, asking).await.expect("it comes to be within twenty seconds");
     }
 
+    /// Asks until it is answered with this status, for at most twenty seconds.
+    pub(crate) async fn until_status(&self, method: Method, path: &str, status: u16) {
+        let asking = async {
+            while self.request(method.clone(), path).send().await.unwrap().status() != status {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let twenty = std::time::Duration::from_secs(20);
+        tokio::time::timeout(twenty, asking).await.expect("it comes to be within twenty seconds");
+    }
+
     /// Publishes or sends one raw body.
     pub(crate) async fn raw(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let request = self.request(Method::POST, path).body(body.to_owned());

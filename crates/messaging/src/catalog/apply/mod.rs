@@ -6,6 +6,7 @@ mod moves;
 mod places;
 mod queues;
 mod refused;
+mod streams;
 mod topics;
 
 use bytes::Bytes;
@@ -58,6 +59,7 @@ impl Catalog {
                 self.put_queue_as(name, seen, (config, notes), copies)
             }
             CatalogCommand::DeleteQueue { name } => self.delete_queue(name),
+            CatalogCommand::FoundStreams { groups, copies } => self.found_streams(groups, copies),
             CatalogCommand::Announce { node, announced } => self.announce(node, announced),
             CatalogCommand::SetUp { node, up } => self.set_up(node, up),
             CatalogCommand::SetDraining { node, on } => self.set_draining(node, on),

@@ -97,6 +97,8 @@ impl From<MessageError> for Fault {
             | MessageError::Fenced { .. }
             | MessageError::SeveralPartitions
             | MessageError::TooManyTopics { .. }
+            | MessageError::Stream(_)
+            | MessageError::NoSuchPosition
             | MessageError::Future { .. } => Self::new(Code::InvalidParameterValue, error),
             MessageError::MoveRuns { .. } => Self::new(Code::UnsupportedOperation, error),
             MessageError::NoMove { .. } => Self::new(Code::ResourceNotFoundException, error),
