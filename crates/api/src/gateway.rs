@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 
 /// Calls one method.
 pub const RPC: &str = "/v1/rpc";
+/// The answer of an asynchronous call.
+pub const RPC_CALL: &str = "/v1/rpc/{id}";
 /// All methods, built-in ones too.
 pub const METHODS: &str = "/v1/methods";
 /// One registered method.
@@ -163,6 +165,15 @@ pub struct RpcResponse {
     /// When the gateway answered, RFC 3339 in UTC.
     #[schema(example = "2026-01-31T12:00:00.000Z")]
     pub timestamp: String,
+}
+
+/// An asynchronous call that is not answered yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RpcPending {
+    /// Under which its answer will be: `GET /v1/rpc/{id}`.
+    pub id: String,
+    /// `pending`.
+    pub status: String,
 }
 
 /// HTTP methods that RPC methods and routes may name.

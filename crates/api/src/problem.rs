@@ -87,6 +87,7 @@ codes! {
     QueueNotFound = 404 "queue-not-found" "The queue does not exist";
     PartitionNotFound = 404 "partition-not-found" "The topic has no such partition";
     MethodNotFound = 404 "method-not-found" "The method is not registered";
+    CallNotFound = 404 "call-not-found" "No asynchronous call has this id";
     RouteNotFound = 404 "route-not-found" "No route matches";
     /// The path exists, the HTTP method does not; `Allow` lists those that do.
     MethodNotAllowed = 405 "method-not-allowed" "This path does not take this method";

@@ -18,6 +18,7 @@ mod start;
 mod edge;
 mod gateway;
 mod handlers;
+mod later;
 
 mod headers;
 mod table;

@@ -13,6 +13,7 @@ use crate::discovery::{self, Sources};
 use crate::gateway::Gateway;
 use crate::handlers::{self, Description, Registered, State};
 use crate::headers::Pseudonym;
+use crate::later::{Later, Worker};
 use crate::metrics::Metrics;
 use crate::pool::Tasks;
 use crate::registry::Registry;
@@ -68,7 +69,15 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let rpc = Rpc { gateway: gateway.clone(), methods: methods.clone() };
     let services = Registered(services);
     let clock = context.clock.clone();
-    let state = State { gateway, rpc, methods, routes, services, clock };
+    let later = Later::new(rpc.clone());
+    let worker = Worker {
+        later: later.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        draining: context.draining.clone(),
+    };
+    tasks.spawn(worker.run());
+    let state = State { gateway, rpc, later, methods, routes, services, clock };
     Ok(Service {
         public: handlers::router(state),
         peer: None,

@@ -23,6 +23,22 @@ pub(crate) struct TakeArgs {
     ack: bool,
 }
 
+/// What to give back, for both.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NackArgs {
+    #[arg(required = true)]
+    ack_ids: Vec<String>,
+    /// When they may be delivered again.
+    #[arg(long)]
+    delay_ms: Option<u64>,
+    /// Why, for people: the last one goes into the dead letter.
+    #[arg(long, conflicts_with = "untried")]
+    reason: Option<String>,
+    /// They were not tried: nothing counts against them.
+    #[arg(long)]
+    untried: bool,
+}
+
 /// Takes messages at `base` + `verb` and shows them.
 pub(crate) async fn take(
     session: &Session,
@@ -82,16 +98,14 @@ pub(crate) async fn ack(session: &Session, base: &str, ack_ids: Vec<String>) -> 
 }
 
 /// Gives back by id.
-pub(crate) async fn nack(
-    session: &Session,
-    base: &str,
-    ack_ids: Vec<String>,
-    delay_ms: Option<u64>,
-) -> anyhow::Result<()> {
+pub(crate) async fn nack(session: &Session, base: &str, nack: NackArgs) -> anyhow::Result<()> {
+    let NackArgs { ack_ids, delay_ms, reason, untried } = nack;
+    let failed = untried.then_some(false);
     let request = Request::post(format!("{base}/nack")).json(&NackRequest {
         ack_ids,
         delay_ms,
-        ..NackRequest::default()
+        failed,
+        reason,
     });
     settle(session, request).await
 }

@@ -12,6 +12,7 @@ pub(crate) mod topic;
 pub(crate) mod trace;
 
 mod deliveries;
+mod retry;
 
 use std::io::Read;
 use std::path::Path;

@@ -1,11 +1,16 @@
 //! `quartet queue`: work queues.
 
-use api::broker::{
-    Capacity, Peeked, Purged, QueueList, QueueSpec, QueueView, RedriveRequest, Redriven, Sent,
-};
+mod ask;
+mod create;
+mod redrives;
+
+use api::broker::{Peeked, Purged, QueueList, QueueView, RedriveRequest, Redriven, Sent};
 use clap::Subcommand;
 
-use super::deliveries::{self, TakeArgs};
+use self::ask::{AskArgs, ReplyArgs};
+use self::create::CreateArgs;
+use self::redrives::RedrivesCommand;
+use super::deliveries::{self, NackArgs, TakeArgs};
 use super::{Session, content_type, or_dash, payload};
 use crate::cluster::Service;
 use crate::http::{Request, encode, query};
@@ -36,16 +41,21 @@ pub(crate) enum QueueCommand {
     /// Give messages back.
     Nack {
         queue: String,
-        #[arg(required = true)]
-        ack_ids: Vec<String>,
-        #[arg(long)]
-        delay_ms: Option<u64>,
+        #[command(flatten)]
+        nack: NackArgs,
     },
+    /// Ask whoever receives, and wait for the answer.
+    Ask(AskArgs),
+    /// Answer a message that was received, and acknowledge it.
+    Reply(ReplyArgs),
     /// Look at messages without taking them.
     Peek {
         queue: String,
         #[arg(long, default_value = "10")]
         limit: u32,
+        /// Only the one that was sent with this correlation id.
+        #[arg(long, value_name = "ID")]
+        correlation_id: Option<String>,
     },
     /// Remove every message.
     Purge { queue: String },
@@ -58,29 +68,11 @@ pub(crate) enum QueueCommand {
         #[arg(long)]
         max: Option<u32>,
     },
+    /// Bring dead letters back as a task that goes on by itself.
+    #[command(subcommand)]
+    Redrives(RedrivesCommand),
     /// Delete a queue with its messages.
     Rm { queue: String },
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct CreateArgs {
-    queue: String,
-    /// A full queue refuses messages, it drops none.
-    #[arg(long, value_name = "MESSAGES")]
-    capacity: Option<u64>,
-    #[arg(long, value_name = "0..31")]
-    max_priority: Option<u8>,
-    /// How long a message may be held before it is delivered again.
-    #[arg(long, value_name = "SECONDS")]
-    ack_deadline_seconds: Option<f64>,
-    /// Afterwards it goes to the dead-letter queue.
-    #[arg(long, value_name = "N")]
-    max_deliveries: Option<u32>,
-    #[arg(long, value_name = "QUEUE")]
-    dead_letter: Option<String>,
-    /// Messages of one group one at a time, in order.
-    #[arg(long)]
-    fifo: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,6 +91,9 @@ pub(crate) struct SendArgs {
     dedup_id: Option<String>,
     #[arg(long)]
     group: Option<String>,
+    /// What it answers; it is found by that.
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
     /// The input is a batch: one {"data", "priority", …} a line.
     #[arg(long)]
     ndjson: bool,
@@ -122,11 +117,12 @@ pub(crate) async fn run(session: &Session, command: QueueCommand) -> anyhow::Res
         QueueCommand::Ack { queue, ack_ids } => {
             deliveries::ack(session, &of(&queue), ack_ids).await
         }
-        QueueCommand::Nack { queue, ack_ids, delay_ms } => {
-            deliveries::nack(session, &of(&queue), ack_ids, delay_ms).await
-        }
-        QueueCommand::Peek { queue, limit } => {
-            let query = query(&[("limit", Some(limit.to_string()))]);
+        QueueCommand::Nack { queue, nack } => deliveries::nack(session, &of(&queue), nack).await,
+        QueueCommand::Ask(args) => ask::ask(session, &of(&args.queue), args).await,
+        QueueCommand::Reply(args) => ask::reply(session, &of(&args.queue), args).await,
+        QueueCommand::Peek { queue, limit, correlation_id } => {
+            let limit = Some(limit.to_string());
+            let query = query(&[("limit", limit), ("correlation_id", correlation_id)]);
             peek(session, Request::get(of(&queue) + "/peek" + &query)).await
         }
         QueueCommand::Purge { queue } => {
@@ -140,22 +136,9 @@ pub(crate) async fn run(session: &Session, command: QueueCommand) -> anyhow::Res
             redriven.inspect(|done| say!("{} moved, {} left", done.moved, done.left));
             Ok(())
         }
+        QueueCommand::Redrives(command) => redrives::run(session, of, command).await,
         QueueCommand::Rm { queue } => {
             session.tell(Request::delete(of(&queue)), &format!("queue {queue} is deleted")).await
-        }
-    }
-}
-
-impl CreateArgs {
-    fn spec(&self) -> QueueSpec {
-        QueueSpec {
-            capacity: Capacity { messages: self.capacity, bytes: None },
-            max_priority: self.max_priority,
-            ack_deadline_seconds: self.ack_deadline_seconds,
-            max_deliveries: self.max_deliveries,
-            dead_letter: self.dead_letter.clone(),
-            fifo: self.fifo,
-            ..QueueSpec::default()
         }
     }
 }
@@ -169,6 +152,7 @@ async fn send(session: &Session, url: &str, args: SendArgs) -> anyhow::Result<()
         .header_if("x-ttl-ms", args.ttl_ms.map(|value| value.to_string()))
         .header_if("x-dedup-id", args.dedup_id)
         .header_if("x-group", args.group)
+        .header_if("x-correlation-id", args.correlation_id)
         .body(kind, body);
     if let Some(sent) = session.ask::<Sent>(request).await? {
         say!("{} sent, {} already there: {}", sent.count, sent.deduplicated, sent.ids.join(" "));

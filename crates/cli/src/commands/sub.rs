@@ -1,10 +1,13 @@
 //! `quartet sub`: subscriptions of a topic.
 
-use api::broker::{SeekRequest, Sought, SubscriptionList, SubscriptionSpec, SubscriptionView};
+use api::broker::{
+    Condition, SeekRequest, Sought, SubscriptionList, SubscriptionSpec, SubscriptionView,
+};
 use clap::Subcommand;
 
-use super::deliveries::{self, TakeArgs};
-use super::{Session, or_dash};
+use super::deliveries::{self, NackArgs, TakeArgs};
+use super::retry::RetryArgs;
+use super::{Session, or_dash, pair};
 use crate::cluster::Service;
 use crate::http::{Request, encode};
 use crate::output::{Table, say};
@@ -29,6 +32,14 @@ pub(crate) enum SubCommand {
         /// queue/NAME
         #[arg(long, value_name = "QUEUE")]
         dead_letter: Option<String>,
+        #[command(flatten)]
+        retry: RetryArgs,
+        /// Only messages with this attribute, name=value; may be given several times.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+        filter: Vec<(String, String)>,
+        /// Messages of one key one at a time, in order.
+        #[arg(long)]
+        ordered_by_key: bool,
     },
     /// How far a subscription is.
     Show { topic: String, name: String },
@@ -50,10 +61,8 @@ pub(crate) enum SubCommand {
     Nack {
         topic: String,
         name: String,
-        #[arg(required = true)]
-        ack_ids: Vec<String>,
-        #[arg(long)]
-        delay_ms: Option<u64>,
+        #[command(flatten)]
+        nack: NackArgs,
     },
     /// Move to another position: earliest, latest, an offset, or a time.
     Seek { topic: String, name: String, to: String },
@@ -75,12 +84,18 @@ pub(crate) async fn run(session: &Session, command: SubCommand) -> anyhow::Resul
             ack_deadline_seconds,
             max_deliveries,
             dead_letter,
+            retry,
+            filter,
+            ordered_by_key,
         } => {
             let spec = SubscriptionSpec {
                 start,
                 ack_deadline_seconds,
                 max_deliveries,
                 dead_letter,
+                retry: retry.retry(),
+                filter: filter.into_iter().map(|(k, v)| (k, Condition::Equals(v))).collect(),
+                ordered_by_key,
                 ..SubscriptionSpec::default()
             };
             show(session, Request::put(of(&topic, &name)).json(&spec)).await
@@ -92,8 +107,8 @@ pub(crate) async fn run(session: &Session, command: SubCommand) -> anyhow::Resul
         SubCommand::Ack { topic, name, ack_ids } => {
             deliveries::ack(session, &of(&topic, &name), ack_ids).await
         }
-        SubCommand::Nack { topic, name, ack_ids, delay_ms } => {
-            deliveries::nack(session, &of(&topic, &name), ack_ids, delay_ms).await
+        SubCommand::Nack { topic, name, nack } => {
+            deliveries::nack(session, &of(&topic, &name), nack).await
         }
         SubCommand::Seek { topic, name, to } => {
             let request = Request::post(of(&topic, &name) + "/seek").json(&SeekRequest { to });

@@ -17,6 +17,9 @@ pub(crate) enum TopicCommand {
         topic: String,
         #[arg(long)]
         partitions: Option<u32>,
+        /// Copies of every message.
+        #[arg(long, value_name = "N")]
+        replicas: Option<u32>,
         /// Messages older than this may go.
         #[arg(long, value_name = "SECONDS")]
         retention_seconds: Option<u64>,
@@ -67,9 +70,15 @@ pub(crate) async fn run(session: &Session, command: TopicCommand) -> anyhow::Res
     let of = |topic: &str| url(&format!("/{}", encode(topic)));
     match command {
         TopicCommand::Ls => list(session, Request::get(url(""))).await,
-        TopicCommand::Create { topic, partitions, retention_seconds, retention_bytes } => {
+        TopicCommand::Create {
+            topic,
+            partitions,
+            replicas,
+            retention_seconds,
+            retention_bytes,
+        } => {
             let retention = Retention { seconds: retention_seconds, bytes: retention_bytes };
-            let spec = TopicSpec { partitions, replicas: None, retention };
+            let spec = TopicSpec { partitions, replicas, retention };
             show(session, Request::put(of(&topic)).json(&spec)).await
         }
         TopicCommand::Show { topic } => show(session, Request::get(of(&topic))).await,

@@ -20,6 +20,7 @@ use utoipa::OpenApi;
 
 use crate::edge::Edge;
 use crate::gateway::Gateway;
+use crate::later::Later;
 use crate::registry::{Document, Registry, RegistryError, Written};
 use crate::rpc::Rpc;
 
@@ -28,6 +29,7 @@ use crate::rpc::Rpc;
 pub(crate) struct State {
     pub(crate) gateway: Gateway,
     pub(crate) rpc: Rpc,
+    pub(crate) later: Later,
     pub(crate) methods: Registry<MethodSpec>,
     pub(crate) routes: Registry<RouteSpec>,
     pub(crate) services: Registered,
@@ -118,6 +120,7 @@ impl From<RegistryError> for Problem {
     ),
     paths(
         rpc::call,
+        rpc::answer,
         methods::list,
         methods::get_one,
         methods::put,

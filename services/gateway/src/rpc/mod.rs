@@ -111,11 +111,14 @@ impl Rpc {
 }
 
 /// A response that was read to its end.
-type Fetched = Result<(http::response::Parts, Bytes), Problem>;
+pub(crate) type Fetched = Result<(http::response::Parts, Bytes), Problem>;
 
 /// Sends the request and gathers the answer, within the call's time. Boxed: a proxied request is
 /// a large future, and a call is not on the fast path.
-fn fetch(gateway: Gateway, outbound: Outbound) -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
+pub(crate) fn fetch(
+    gateway: Gateway,
+    outbound: Outbound,
+) -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
     Box::pin(async move {
         let service = outbound.upstream.clone();
         let timeout = outbound.policy.timeout;

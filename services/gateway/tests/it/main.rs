@@ -11,6 +11,7 @@ mod control;
 mod discovery;
 mod framing;
 mod headers;
+mod later;
 mod retries;
 mod target;
 mod traces;
