@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::cluster::Cluster;
 use crate::error::OpenError;
 
 /// What may have to go to the log together with a command.
@@ -77,6 +78,13 @@ impl fmt::Debug for Adopt {
 }
 
 impl Config {
+    /// Takes over what a cluster's members have in common.
+    pub fn join(&mut self, cluster: &Cluster) {
+        self.cluster_id = cluster.id();
+        self.heartbeat_ms = cluster.heartbeat_ms;
+        self.election_ms = cluster.election_ms;
+    }
+
     /// Says what cannot work.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let max = self.max_command_bytes;

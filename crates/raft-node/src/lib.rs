@@ -28,8 +28,9 @@
 //! Groups that a catalog places ([`Beginning::Founders`]) need not meet: their nodes know each other
 //! by [`Groups::know`]. A node that leaves one ([`Groups::leave`]) may come back to it.
 //!
-//! Who belongs to a group changes while it runs: see [`Members`]. A new node gets its id before it
-//! has a log ([`join`]), one that was removed is told ([`Members::keep`]).
+//! A node comes to the cluster that its settings ([`Cluster`]) name through its [`Entrance`]. Who
+//! belongs to a group changes while it runs: see [`Members`]. A new node gets its id before it has a
+//! log, one that was removed is told.
 //!
 //! **Invariant:** a command is applied only after it is durable on a majority and here, in index
 //! order, exactly once per life of the process; after a restart the machine is rebuilt from its
@@ -48,6 +49,8 @@ mod machine;
 mod member;
 mod metrics;
 
+mod cluster;
+mod entrance;
 mod join;
 mod members;
 
@@ -72,7 +75,9 @@ mod mutants;
 mod transport;
 
 pub use beginning::Beginning;
+pub use cluster::{Cluster, InitialState};
 pub use config::{Adopt, Config};
+pub use entrance::{Entrance, EntranceError};
 pub use error::{
     ControlError, Failure, OpenError, ProposeError, QueryError, RemoveError, StartError,
 };

@@ -65,11 +65,11 @@ impl Broker {
         let shared = Shared {
             groups: member.groups.clone(),
             catalog: member.catalog.clone(),
-            announced: announced(context, &member.info),
+            announced: announced(context, member.entrance.own()),
             cluster: context.config.cluster.clone(),
             directory: watch::Sender::new(Arc::default()),
             name: context.node.as_str().into(),
-            peers: Peers::new(context.config.cluster.id()),
+            peers: Peers::new(context.config.cluster.members.id()),
             hub: Hub::default(),
             admin_places: Semaphore::new(MAX_ADMIN_WAITING),
             behind: watch::Sender::new(None),

@@ -6,7 +6,7 @@ use chassis::{Base, ServiceConfig};
 use messaging::catalog::MAX_REPLICAS;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Cluster, InitialState};
+pub use cluster::Cluster;
 
 /// Every field has a default, so an empty file is a working single-node broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

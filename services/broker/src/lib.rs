@@ -59,7 +59,8 @@ mod handlers;
 
 use chassis::{Context, Service, StartError};
 
-pub use config::{Cluster, Config, InitialState, Limits};
+pub use config::{Cluster, Config, Limits};
+pub use raft_node::InitialState;
 
 use crate::broker::Broker;
 use crate::cluster::{Member, Mover, Planner, Reconcile};

@@ -1,7 +1,5 @@
 //! Coordinator settings: `deploy/config/coordinator.toml`, then `QUARTET_*` variables, then flags.
 
-use std::collections::BTreeMap;
-
 use chassis::{Base, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
@@ -104,23 +102,13 @@ impl Access {
     }
 }
 
-/// How a cluster comes about. A directory that holds data knows its members; only an empty one
-/// looks here.
+/// How a cluster comes about, and how much of its log is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cluster {
-    /// This node's name among the members; empty: `node`.
-    pub name: String,
-    /// Peer URL of each first member by name, this node too; empty: a cluster of this node alone.
-    pub initial_peers: BTreeMap<String, String>,
-    /// `new`: found the cluster. `existing`: wait to be added to it.
-    pub initial_state: InitialState,
-    /// Keeps nodes of different clusters apart that reach each other by mistake.
-    pub token: String,
-    /// How often a leader is heard from.
-    pub heartbeat_ms: u64,
-    /// Silence after which another leads.
-    pub election_ms: u64,
+    /// What clusters of all services have in common.
+    #[serde(flatten)]
+    pub members: raft_node::Cluster,
     /// Log entries between two snapshots; what is older leaves the log, and whoever lags behind it
     /// gets the snapshot. One is also taken every 16 MiB of log.
     pub snapshot_entries: u64,
@@ -128,63 +116,18 @@ pub struct Cluster {
     pub max_learners: usize,
 }
 
-/// Whether there is a cluster already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InitialState {
-    #[default]
-    New,
-    Existing,
-}
-
 impl Default for Cluster {
     fn default() -> Self {
-        Self {
-            name: String::new(),
-            initial_peers: BTreeMap::new(),
-            initial_state: InitialState::New,
-            token: "quartet".to_owned(),
-            heartbeat_ms: 100,
-            election_ms: 1000,
-            snapshot_entries: 100_000,
-            max_learners: 1,
-        }
+        Self { members: raft_node::Cluster::default(), snapshot_entries: 100_000, max_learners: 1 }
     }
 }
 
 impl Cluster {
     fn validate(&self, node: &str) -> Result<(), String> {
-        let is_url = |url: &str| {
-            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            let port = rest.and_then(|rest| rest.rsplit_once(':')).map(|(_, port)| port);
-            port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| 0 < port))
-        };
-        if let Some((name, url)) = self.initial_peers.iter().find(|(_, url)| !is_url(url)) {
-            return Err(format!(
-                "cluster.initial_peers: {name} = {url:?} must be a URL such as http://10.0.0.1:2380"
-            ));
-        }
-        let name = if self.name.is_empty() { node } else { &self.name };
-        if !self.initial_peers.is_empty() && !self.initial_peers.contains_key(name) {
-            return Err(format!("cluster.initial_peers must name this node too: {name}"));
-        }
-        if self.initial_state == InitialState::Existing && self.initial_peers.len() < 2 {
-            return Err(
-                "cluster.initial_state = \"existing\" needs cluster.initial_peers: the peer \
-                        URLs of this node and of one member at least"
-                    .into(),
-            );
-        }
         if self.snapshot_entries == 0 {
             return Err("cluster.snapshot_entries must be at least 1".into());
         }
-        if !(10..=10_000).contains(&self.heartbeat_ms) {
-            return Err("cluster.heartbeat_ms must be between 10 and 10000".into());
-        }
-        if !(self.heartbeat_ms * 5..=50_000).contains(&self.election_ms) {
-            return Err("cluster.election_ms must be between 5 times heartbeat_ms and 50000".into());
-        }
-        Ok(())
+        self.members.validate(node)
     }
 }
 

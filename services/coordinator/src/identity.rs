@@ -10,6 +10,6 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn new(member: &Member) -> Self {
-        Self { member_id: member.groups.node().0, name: member.info.name.clone() }
+        Self { member_id: member.groups.node().0, name: member.entrance.own().name.clone() }
     }
 }

@@ -1,20 +1,18 @@
 //! This broker as a member of the catalog's group: alone, a founder, or one that was added.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chassis::health::Check;
 use chassis::{Context, StartError};
-use consensus::Membership;
 use messaging::catalog::{CATALOG, MAX_BROKERS};
 use messaging::frame;
-use raft_node::{Adopt, Beginning, Group, Groups, Host, Joining, MemberInfo, Removed};
+use raft_node::{Adopt, Entrance, EntranceError, Group, Groups, Host, Removed};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog;
 use crate::broker::Broker;
-use crate::config::{Cluster, Config, InitialState};
+use crate::config::Config;
 use crate::route::Late;
 use crate::state_machine::CatalogMachine;
 
@@ -29,13 +27,11 @@ const CATCH_UP: Duration = Duration::from_millis(50);
 pub(crate) struct Member {
     pub(crate) groups: Groups,
     pub(crate) catalog: Group<CatalogMachine>,
-    pub(crate) info: MemberInfo,
+    pub(crate) entrance: Entrance,
     /// It is the only voter: it leads as soon as it has started.
     pub(crate) is_alone: bool,
     /// Fails until this broker has everything that was acknowledged before.
     check: Check,
-    /// Peer URLs of others, as configured.
-    known: BTreeSet<String>,
     links: CancellationToken,
 }
 
@@ -45,11 +41,13 @@ impl Member {
     pub(crate) async fn open(context: &Context<Config>, late: &Late) -> Result<Self, StartError> {
         let config = &context.config;
         let check = context.health.check("catalog", "the log is being opened");
-        let info = info(context);
-        let known = others(&config.cluster.initial_peers, &info.name);
-        if config.cluster.initial_state == InitialState::Existing {
-            join(context, &info, &known, &check).await?;
-        }
+        let waits = |what: &str| {
+            tracing::info!(what, "waiting");
+            check.fail(format!("waiting for {what}"));
+        };
+        let entrance = entrance(context).map_err(StartError::from_error)?;
+        let joined = entrance.join(&config.base.data_dir, &context.tasks, waits).await;
+        joined.map_err(StartError::from_error)?;
         let links = CancellationToken::new();
         let host = Host {
             tasks: context.tasks.clone(),
@@ -58,9 +56,9 @@ impl Member {
             metrics: context.metrics.clone(),
         };
         let groups = Groups::open(settings(context), host).map_err(StartError::from_error)?;
-        groups.introduce(info.clone(), None).await;
+        entrance.introduce(&groups).await;
         context.peers.open(crate::handlers::peers::router(late, groups.peer_service()));
-        let founders = founders(&groups, &info, &config.cluster, &check).await?;
+        let founders = entrance.beginning(&groups, waits).await.map_err(StartError::from_error)?;
         let catalog = catalog::start(&groups, founders, (context, &check)).await?;
         let status = catalog.status().await.map_err(StartError::from_error)?;
         let is_alone = status.membership.members().into_iter().eq([groups.node()])
@@ -68,23 +66,12 @@ impl Member {
         if is_alone {
             catalog::lead_alone(&groups, &catalog, (context, &check)).await?;
         }
-        Ok(Self { groups, catalog, info, is_alone, check, known, links })
+        Ok(Self { groups, catalog, entrance, is_alone, check, links })
     }
 
     /// Looks after this broker's membership. What is returned resolves if it is removed.
     pub(crate) fn keep(&self, context: &Context<Config>) -> oneshot::Receiver<Removed> {
-        let (gone, removed) = oneshot::channel();
-        let members = self.groups.members(CATALOG);
-        let keep = members.keep(self.info.clone(), self.known.clone());
-        let stop = context.stop.clone();
-        context.tasks.spawn(async move {
-            if let Some(removed) = stop.run_until_cancelled(keep).await {
-                tracing::error!(%removed, "this broker stops");
-                // The process may be ending already.
-                let _ = gone.send(removed);
-            }
-        });
-        removed
+        self.entrance.keep(&self.groups, (&context.tasks, context.stop.clone()))
     }
 
     /// Ready is who has everything that was acknowledged when it started, and is known to all.
@@ -141,75 +128,21 @@ impl Member {
 fn settings(context: &Context<Config>) -> raft_node::Config {
     let config = &context.config;
     let mut settings = raft_node::Config::new(config.base.data_dir.clone());
-    settings.cluster_id = config.cluster.id();
-    settings.heartbeat_ms = config.cluster.heartbeat_ms;
-    settings.election_ms = config.cluster.election_ms;
+    settings.join(&config.cluster.members);
     settings.max_learners = MAX_BROKERS;
     let clock = context.clock.clone();
     settings.adopt = Adopt::new(move |command| frame::restamp(command, clock.unix_ms()));
     settings
 }
 
-fn info(context: &Context<Config>) -> MemberInfo {
-    let config = &context.config;
-    let advertise = &config.base.advertise;
+fn entrance(context: &Context<Config>) -> Result<Entrance, EntranceError> {
+    let base = &context.config.base;
+    let advertise = &base.advertise;
     let client = if advertise.is_empty() { context.listen.to_string() } else { advertise.clone() };
-    let peer_url = config.cluster.initial_peers.get(&context.node).cloned();
-    MemberInfo {
-        name: context.node.clone(),
-        peer_url: peer_url.unwrap_or_else(|| format!("http://{}", context.peer_listen)),
-        client_urls: vec![format!("http://{client}")],
-        ..MemberInfo::default()
-    }
-}
-
-fn others(peers: &BTreeMap<String, String>, name: &str) -> BTreeSet<String> {
-    let others = peers.iter().filter(|(other, _)| *other != name);
-    others.map(|(_, url)| url.clone()).collect()
-}
-
-/// Waits for the place that somebody makes for this broker in a running cluster.
-async fn join(
-    context: &Context<Config>,
-    info: &MemberInfo,
-    known: &BTreeSet<String>,
-    check: &Check,
-) -> Result<(), StartError> {
-    let joining = Joining {
-        data_dir: context.config.base.data_dir.clone(),
-        cluster_id: context.config.cluster.id(),
-        group: CATALOG,
-        own: info.clone(),
-        peers: known.clone(),
-    };
-    let joined = raft_node::join(&joining, &context.tasks, |reason| {
-        tracing::info!(reason, "waiting to be let into the cluster");
-        check.fail(format!("waiting to be let into the cluster: {reason}"));
-    });
-    joined.await.map_err(StartError::from_error)
-}
-
-/// Who begins the catalog, if it does not exist here yet.
-async fn founders(
-    groups: &Groups,
-    info: &MemberInfo,
-    cluster: &Cluster,
-    check: &Check,
-) -> Result<Beginning, StartError> {
-    if groups.has(CATALOG) || groups.was_added() {
-        return Ok(Beginning::Member);
-    }
-    if cluster.initial_state == InitialState::Existing {
-        return Err(StartError::new(
-            "the data directory was used before and holds no catalog; name an empty one to join a \
-             running cluster",
-        ));
-    }
-    if cluster.initial_peers.len() < 2 {
-        return Ok(Membership::of([(groups.node(), info.encode())]).into());
-    }
-    tracing::info!(brokers = cluster.initial_peers.len(), "waiting for all founders");
-    check.fail("waiting for all founders of the cluster");
-    let met = groups.meet_founders(CATALOG, (info, None), &cluster.initial_peers).await;
-    Ok(met.map_err(StartError::from_error)?.into())
+    Entrance::at(
+        &base.data_dir,
+        (CATALOG, &context.config.cluster.members),
+        &context.node,
+        (&context.peer_listen.to_string(), &client),
+    )
 }

@@ -55,8 +55,8 @@ impl Node {
         config.base.listen = self.listen;
         config.base.peer_listen = self.peer_listen;
         config.base.data_dir = self.dir.path().to_owned();
-        config.cluster.initial_peers.clone_from(&self.peers);
-        config.cluster.initial_state = self.state;
+        config.cluster.members.initial_peers.clone_from(&self.peers);
+        config.cluster.members.initial_state = self.state;
         config.cluster.settle_seconds = 0;
         let running = chassis::testing::start_where_configured(config, broker::start).await;
         self.running = Some(running);
