@@ -63,14 +63,17 @@ impl Mover {
     }
 
     async fn look(&mut self, catalog: &Catalog) {
+        if catalog.brokers().len() < 2 {
+            return;
+        }
         self.asked.retain(|group, _| catalog.moving().contains(group));
         for group in catalog.moving() {
-            self.advance(*group).await;
+            self.advance(*group, catalog).await;
         }
         if REST <= self.rested.elapsed() {
             self.rested = Instant::now();
             for group in self.resting(catalog) {
-                self.advance(group).await;
+                self.advance(group, catalog).await;
             }
         }
     }
@@ -90,12 +93,12 @@ impl Mover {
         strangers.chain(next).collect()
     }
 
-    async fn advance(&mut self, group: GroupId) {
+    async fn advance(&mut self, group: GroupId, catalog: &Catalog) {
         let home = self.broker.directory().groups.get(&group).cloned();
         let advanced = match home {
-            Some(Home::Queue(queue)) => self.step(&queue).await,
-            Some(Home::Partition(partition)) => self.step(&partition).await,
-            Some(Home::Streams(streams)) => self.step(&streams).await,
+            Some(Home::Queue(queue)) => self.step(&queue, catalog).await,
+            Some(Home::Partition(partition)) => self.step(&partition, catalog).await,
+            Some(Home::Streams(streams)) => self.step(&streams, catalog).await,
             None => Ok(()),
         };
         if let Err(error) = advanced {
@@ -103,7 +106,7 @@ impl Mover {
         }
     }
 
-    async fn step<H: Keep>(&mut self, handle: &Arc<H>) -> Result<(), AdminError> {
+    async fn step<H: Keep>(&mut self, handle: &Arc<H>, known: &Catalog) -> Result<(), AdminError> {
         let (port, me) = (handle.port(), self.broker.node());
         let (Some(group), Some(led)) = (port.group(), port.led()) else { return Ok(()) };
         let status = group.status().await.map_err(|_| LogError::Stopped)?;
@@ -111,12 +114,18 @@ impl Mover {
             return Ok(());
         }
         let id = port.id;
-        let look = move |machine: &crate::state_machine::CatalogMachine| {
-            let is_draining = machine.0.brokers().get(&me).is_some_and(|broker| broker.draining);
-            (machine.0.groups().get(&id).cloned(), is_draining)
+        let look = move |catalog: &Catalog| {
+            let is_draining = catalog.brokers().get(&me).is_some_and(|broker| broker.draining);
+            Some((catalog.groups().get(&id)?.clone(), is_draining))
         };
-        let (placement, is_draining) = self.broker.shared.catalog.query(look).await?;
-        let Some(placement) = placement else { return Ok(()) };
+        // What is known here tells whether it is worth asking.
+        let Some((placement, is_draining)) = look(known) else { return Ok(()) };
+        let view = self.view(id, &placement, (&status, led, is_draining));
+        if step(&placement, me, &view) == Step::Wait {
+            return Ok(());
+        }
+        let looked = self.broker.shared.catalog.query(move |machine| look(&machine.0)).await?;
+        let Some((placement, is_draining)) = looked else { return Ok(()) };
         let view = self.view(id, &placement, (&status, led, is_draining));
         let changes = match step(&placement, me, &view) {
             Step::Wait => return Ok(()),
