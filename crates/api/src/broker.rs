@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 mod cluster;
+mod dry_run;
 mod messages;
 mod queues;
 mod redrives;
@@ -16,6 +17,7 @@ mod subscriptions;
 mod topics;
 
 pub use cluster::{Broker, BrokerAddRequest, BrokerAdded, Cluster, GroupMove, GroupView, Groups};
+pub use dry_run::{WouldDeliver, WouldPublish};
 pub use messages::{
     Appended, DeadLetter, Deliveries, Delivery, Message, Messages, PublishLine, SendLine, Sent,
 };

@@ -242,6 +242,11 @@ impl TopicHandle {
     pub(crate) fn next_partition(&self) -> u32 {
         self.turn.fetch_add(1, Ordering::Relaxed) % self.partition_count()
     }
+
+    /// The partition that is next, if nobody takes it.
+    pub(crate) fn coming_partition(&self) -> u32 {
+        self.turn.load(Ordering::Relaxed) % self.partition_count()
+    }
 }
 
 impl SubscriptionHandle {

@@ -29,6 +29,7 @@ mod admin;
 mod broker;
 mod stats;
 
+mod dry_run;
 mod hub;
 mod log;
 mod publish;

@@ -158,6 +158,12 @@ impl Broker {
     }
 }
 
+/// The partition of what has this key.
+pub(crate) fn pick(key: &str, partitions: u32) -> u32 {
+    let partition = stable_hash(key.as_bytes()) % u64::from(partitions);
+    u32::try_from(partition).expect("at most 64 partitions")
+}
+
 /// The records of each partition, in the order they came. Those without a key go by what the
 /// request is remembered under.
 fn split(
@@ -166,10 +172,7 @@ fn split(
     remembered: Option<&str>,
     creator: &Creator,
 ) -> BTreeMap<u32, Records> {
-    let partitions = u64::from(topic.partition_count());
-    let pick = |key: &str| {
-        u32::try_from(stable_hash(key.as_bytes()) % partitions).expect("at most 64 partitions")
-    };
+    let pick = |key: &str| pick(key, topic.partition_count());
     // A repeat must meet the partition that remembers it.
     let keyless = remembered.map_or_else(|| topic.next_partition(), pick);
     let mut parts: BTreeMap<u32, Records> = BTreeMap::new();

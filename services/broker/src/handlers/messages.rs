@@ -34,6 +34,14 @@ pub(super) fn router() -> Router<Broker> {
     Router::new().route(TOPIC_MESSAGES, post(publish).get(read))
 }
 
+/// How to publish.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PublishQuery {
+    /// Only say where the messages would go.
+    dry_run: bool,
+}
+
 /// Publishes one message (the raw body) or a batch (`application/x-ndjson`). Answers once all of
 /// it is on disk. `x-key` chooses the partition; `x-attr-*` and `ce-*` headers are kept.
 ///
@@ -43,8 +51,11 @@ pub(super) fn router() -> Router<Broker> {
 /// ones were) and the newest number in `x-producer-seq`; one that was left out is 409
 /// `producer-gap` with `expected`; an older epoch than the newest is 409 `producer-fenced`. A producer
 /// is remembered for an hour at least after its last publish.
+///
+/// With `dry_run=true` nothing is stored: 200 says of each message in which partition it would be,
+/// on which brokers, and which subscriptions would deliver it.
 #[utoipa::path(post, path = "/v1/topics/{topic}/messages", tag = "topics",
-    params(("topic" = String, Path), ("x-key" = Option<String>, Header),
+    params(("topic" = String, Path), ("dry_run" = Option<bool>, Query), ("x-key" = Option<String>, Header),
         ("idempotency-key" = Option<String>, Header), ("x-producer-id" = Option<String>, Header),
         ("x-producer-epoch" = Option<u64>, Header), ("x-producer-seq" = Option<u64>, Header)),
     request_body(content((Vec<u8> = "application/octet-stream"),
@@ -53,9 +64,17 @@ pub(super) fn router() -> Router<Broker> {
 async fn publish(
     State(broker): State<Broker>,
     Path(topic): Path<Name>,
+    Query(PublishQuery { dry_run }): Query<PublishQuery>,
     request: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
+    if dry_run {
+        let messages = incoming::messages(&request, body, broker.limits())?;
+        let producer = incoming::producer(&request)?.map(|producer| producer.id);
+        let remembered = producer.or(incoming::idempotency_key(&request)?);
+        let would = broker.would_publish(&topic, messages, remembered.as_deref())?;
+        return Ok(Json(would).into_response());
+    }
     let batch = Batch {
         messages: incoming::messages(&request, body, broker.limits())?,
         idempotency_key: incoming::idempotency_key(&request)?,

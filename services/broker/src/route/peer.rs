@@ -61,6 +61,11 @@ impl Peers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
+    /// What a broker is called, if it is known.
+    pub(crate) fn name(&self, node: NodeId) -> Option<Arc<str>> {
+        Some(self.get(node)?.name)
+    }
+
     fn get(&self, node: NodeId) -> Option<Peer> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }

@@ -263,3 +263,40 @@ async fn a_producer_is_told_what_it_may_not_send() {
     assert!(messages.is_empty(), "{messages:?}");
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_dry_run_says_where_messages_go_and_stores_none() {
+    let broker = Broker::start().await;
+    broker.put("/v1/topics/t", json!({ "partitions": 4 })).await;
+    broker.put("/v1/queues/lost", json!({})).await;
+    let red = json!({ "filter": { "colour": "red" }, "dead_letter": "queue/lost" });
+    broker.put("/v1/topics/t/subscriptions/all", json!({})).await;
+    broker.put("/v1/topics/t/subscriptions/red", red).await;
+    let lines = (0..12).map(|number| {
+        let colour = if number % 2 == 0 { "red" } else { "blue" };
+        json!({ "data": number, "key": format!("k{number}"), "attributes": { "colour": colour } })
+    });
+    let lines: Vec<_> = lines.map(|line| line.to_string()).collect();
+    let dry = "/v1/topics/t/messages?dry_run=true";
+    let would = read(broker.raw(dry, &[NDJSON], &lines.join("\n")).await).await;
+    let would = would.as_array().unwrap();
+    assert_eq!(would.len(), 12);
+    let told = json!([{ "name": "all", "wanted": true },
+        { "name": "red", "wanted": false, "dead_letter": "queue/lost" }]);
+    assert_eq!(would[1]["subscriptions"], told);
+    assert_eq!(would[0]["subscriptions"][1]["wanted"], true);
+    assert_eq!(would[0]["by_key"], true);
+    assert_eq!(would[0]["replicas"], json!([would[0]["leader"]]));
+    assert_eq!(page(&broker, "").await.0.len(), 0);
+    // What then happens is what was said.
+    let keyless = read(broker.raw(dry, &[], "x").await).await;
+    let published = read(broker.raw("/v1/topics/t/messages", &[], "x").await).await;
+    assert_eq!(keyless[0]["partition"], published[0]["partition"]);
+    for (line, would) in lines.iter().zip(would) {
+        let published = read(broker.raw("/v1/topics/t/messages", &[NDJSON], line).await).await;
+        assert_eq!(would["partition"], published[0]["partition"]);
+    }
+    problem(broker.raw("/v1/topics/none/messages?dry_run=true", &[], "x").await, 404).await;
+    problem(broker.raw("/v1/topics/t/messages?dry_run=true", &[NDJSON], "{").await, 400).await;
+    broker.stop().await;
+}
