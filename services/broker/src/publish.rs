@@ -189,9 +189,12 @@ fn split(
 /// The span of a publish or send. Messages that bring their own context are linked.
 pub(crate) fn producer<'a>(
     destination: &Name,
-    messages: impl ExactSizeIterator<Item = &'a NewMessage>,
+    messages: impl ExactSizeIterator<Item = &'a NewMessage> + Clone,
 ) -> ActiveSpan {
-    let span = Span::producer("publish").subject(destination.as_str());
+    // Whoever made the messages is their producer; only for those of nobody it is this span.
+    let is_maker = messages.clone().any(|message| message.creation_context().is_none());
+    let span = if is_maker { Span::producer("publish") } else { Span::internal("publish") };
+    let span = span.subject(destination.as_str());
     if !span.is_recorded() {
         return span.start();
     }

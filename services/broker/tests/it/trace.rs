@@ -7,6 +7,7 @@ use telemetry::testing::{RecordedSpan, record};
 use telemetry::trace::{TraceContext, TraceId};
 
 use crate::server::{Broker, read};
+use crate::trio::Trio;
 
 fn trace_of(response: &reqwest::Response) -> TraceId {
     let text = response.headers()["x-trace-id"].to_str().unwrap();
@@ -54,7 +55,10 @@ async fn a_message_that_brings_its_own_context_keeps_it() {
     let broker = Broker::start().await;
     let (publish, pull) = publish_and_pull(&broker, &[("x-attr-traceparent", OWN)]).await;
     let own = TraceContext::parse(OWN.as_bytes()).unwrap();
-    assert_eq!(named(&recorder.trace(publish), "publish t").links, [own]);
+    let spans = recorder.trace(publish);
+    // Made elsewhere: here it only passes by.
+    assert_eq!(named(&spans, "publish t").kind, "internal");
+    assert_eq!(named(&spans, "publish t").links, [own]);
     assert_eq!(named(&recorder.trace(pull), "receive t").links, [own]);
     let message = broker.get("/v1/topics/t/messages").await["messages"][0].clone();
     assert_eq!(message["attributes"]["traceparent"], OWN);
@@ -74,4 +78,26 @@ async fn where_configured_a_delivery_also_shows_in_the_publishers_trace() {
     let pulled = recorder.trace(pull);
     assert_eq!(joined.links, [named(&pulled, "receive t").context]);
     broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hop_to_another_broker_is_in_the_same_trace() {
+    let recorder = record();
+    let trio = Trio::start().await;
+    trio.put(0, "/v1/queues/q", json!({ "replicas": 1 })).await;
+    let mut hops = 0;
+    for node in 0..3 {
+        let sent = trio.send(node, "/v1/queues/q/messages", "x").await;
+        assert_eq!(sent.status(), 201);
+        let is_here = sent.headers()["x-quartet-node"] == trio.nodes[node].name;
+        let spans = recorder.trace(trace_of(&sent));
+        let kinds = |kind: &str| spans.iter().filter(|span| span.kind == kind).count();
+        assert_eq!(named(&spans, "publish q").kind, "producer");
+        // The request; elsewhere also the call and what it asked for.
+        let expected = if is_here { (1, 0) } else { (2, 1) };
+        assert_eq!((kinds("server"), kinds("client")), expected, "{spans:?}");
+        hops += usize::from(!is_here);
+    }
+    assert_eq!(hops, 2);
+    trio.stop().await;
 }
