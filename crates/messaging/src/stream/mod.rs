@@ -198,7 +198,7 @@ impl Stream {
             Err(after) => after.saturating_sub(1),
         };
         while let Some(piece) = self.pieces.get(at)
-            && found.is_empty() | (piece.start.bytes.saturating_sub(from.bytes) < bytes)
+            && (found.is_empty() || piece.start.bytes.saturating_sub(from.bytes) < bytes)
         {
             found.push(*piece);
             at += 1;

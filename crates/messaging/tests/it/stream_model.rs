@@ -380,3 +380,35 @@ fn a_stream_that_is_alone_takes_little_memory() {
     assert_eq!(stream.from(middle, 1)[0].start.appends, 128);
     assert_eq!(stream.from(stream.tail, u64::MAX), []);
 }
+
+/// Between a leader's look and its entry others come in.
+#[test]
+fn what_is_used_after_its_leader_looked_does_not_expire() {
+    let mut world = World::new();
+    let lifetime = Lifetime::Idle(1);
+    let config = StreamConfig { content_type: content_type(true), lifetime };
+    let create = |at: u8| {
+        let config = config.clone();
+        StreamCommand::Create { path: path(at), config, closed: false }
+    };
+    for at in 0..3 {
+        world.apply(&create(at), b"").unwrap();
+    }
+    world.now = 1_000;
+    let (streams, _) = world.machine.overdue(world.now, 9);
+    assert_eq!(streams.len(), 3);
+    let append = StreamCommand::Append {
+        path: path(0),
+        content_type: Some(content_type(true)),
+        seq: None,
+        producer: None,
+        close: false,
+    };
+    world.apply(&append, b"x").unwrap();
+    world.apply(&StreamCommand::Delete { path: path(1) }, b"").unwrap();
+    world.apply(&create(1), b"another").unwrap();
+    let expired = world.apply(&StreamCommand::Expire { streams }, b"");
+    assert_eq!(expired, Ok(StreamDone::Expired(1)));
+    let is_there = |at: u8| world.machine.get(&path(at), world.now).is_some();
+    assert_eq!([0, 1, 2].map(is_there), [true, true, false]);
+}

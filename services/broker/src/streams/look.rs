@@ -144,7 +144,10 @@ impl Op for Look {
                 appends,
             });
         }
-        Err(LogError::Unreadable { source: None }.into())
+        // A copy that is still being filled lacks what others have: that passes.
+        let is_leader = at.handle.port.led().is_some();
+        Err(if is_leader { LogError::Unreadable { source: None } } else { LogError::NotHere }
+            .into())
     }
 }
 
