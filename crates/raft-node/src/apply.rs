@@ -312,7 +312,8 @@ impl Apply {
             tracing::error!(%group, %error, "the leader's snapshot cannot be taken over");
             return self.give_up(group);
         }
-        let needs = Needs::of(&self.wal, group, running.retained(), trusted);
+        let reads = (running.retained(), file.snapshot.index);
+        let needs = Needs::of(&self.wal, group, reads, trusted);
         running.install(file.ticket, trusted, needs);
         running.keep(file, group, &self.snapshotter);
     }

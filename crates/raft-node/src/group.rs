@@ -17,6 +17,7 @@ use crate::driver::{Control, Input, PendingRead, Proposal};
 use crate::error::{ControlError, Failure, ProposeError, QueryError};
 use crate::groups::Shared;
 use crate::machine::StateMachine;
+use crate::needs::below;
 
 /// How long a call waits for somebody to lead.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
@@ -419,8 +420,10 @@ impl<M: StateMachine> Group<M> {
     ///
     /// When the group does not run here.
     pub async fn missing(&self) -> Result<Vec<RangeInclusive<Index>>, QueryError> {
+        // As far as everything is here for sure: the machine may be further by then.
+        let applied = *self.applied().borrow();
         let retained = self.local(|machine| machine.retained()).await?;
-        Ok(self.shared.wal.missing(self.id, &retained))
+        Ok(self.shared.wal.missing(self.id, &below(retained, applied)))
     }
 
     async fn read_all(&self, from: Index, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {

@@ -305,7 +305,8 @@ impl Groups {
             }
             let mut needs = Needs::default();
             if let (Some(trusted), Some(snapshot)) = (trusted, &raft.snapshot) {
-                needs = Needs::of(&wal, group, machine.retained(), trusted);
+                let reads = (machine.retained(), snapshot.index);
+                needs = Needs::of(&wal, group, reads, trusted);
                 let members = raft.memberships.last().map(|(_, newest)| newest.members());
                 // Nobody could give it what is missing.
                 if let Some(first) =

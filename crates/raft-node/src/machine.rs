@@ -37,7 +37,8 @@ pub trait StateMachine: Send + 'static {
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
 
     /// The entries at or below the last applied one whose payloads are still read from the log,
-    /// ascending and disjoint. All others may go once a snapshot covers them.
+    /// ascending and disjoint. All others may go once a snapshot covers them. What reaches beyond
+    /// the last applied one stands for everything up to it, be it a command or not.
     fn retained(&self) -> Vec<RangeInclusive<Index>> {
         Vec::new()
     }

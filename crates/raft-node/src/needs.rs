@@ -23,14 +23,16 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Of a machine that reads these entries, in a log that is known to be committed up to
-    /// `trusted`: what it has behind that may be something else.
+    /// Of a machine as of a snapshot that covers everything `through` there, and that reads these
+    /// entries, in a log that is known to be committed up to `trusted`: what it has behind that
+    /// may be something else.
     pub(crate) fn of(
         wal: &Wal,
         group: GroupId,
-        retained: Vec<RangeInclusive<Index>>,
+        (retained, through): (Vec<RangeInclusive<Index>>, Index),
         trusted: Index,
     ) -> Self {
+        let retained = below(retained, through);
         let keep = below(retained.clone(), trusted);
         let mut missing = wal.missing(group, &keep);
         let behind = retained.into_iter().filter(|range| trusted < *range.end());
@@ -48,7 +50,10 @@ pub(crate) fn kept_by(
 }
 
 /// The part of the ranges up to an index.
-fn below(keep: Vec<RangeInclusive<Index>>, through: Index) -> Vec<RangeInclusive<Index>> {
+pub(crate) fn below(
+    keep: Vec<RangeInclusive<Index>>,
+    through: Index,
+) -> Vec<RangeInclusive<Index>> {
     keep.into_iter()
         .filter(|range| *range.start() <= through)
         .map(|range| *range.start()..=(*range.end()).min(through))

@@ -202,10 +202,12 @@ impl Partition {
         Some(Leading { subscription, available: earliest..next, epoch: self.epoch })
     }
 
-    /// The entries that are read from the log: everything from the oldest message on.
+    /// The entries that are read from the log: everything from the oldest message on, without an
+    /// end. A span may go on behind whatever comes next, and is read from its first entry to its
+    /// last one: an acknowledgement missing in between is not told from a message.
     #[must_use]
     pub fn retained(&self) -> Vec<RangeInclusive<Index>> {
-        self.state.spans.indexes().into_iter().collect()
+        self.state.spans.first_index().map(|first| first..=Index(u64::MAX)).into_iter().collect()
     }
 
     /// A copy of the replicated state, to be encoded later and elsewhere.
@@ -230,4 +232,35 @@ pub struct Leading<'a> {
     pub(crate) subscription: &'a mut Subscription,
     pub(crate) available: std::ops::Range<u64>,
     pub(crate) epoch: Option<Epoch>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{self, Envelope, Records};
+
+    fn publish(partition: &mut Partition, index: u64) {
+        let mut records = Records::default();
+        records.push(&Envelope::default(), b"body");
+        let sizes = records.sizes.clone();
+        let command = PartitionCommand::Publish { idempotency_key: None, sizes };
+        partition.apply(Index(index), &frame::encode(1, &command, &records));
+    }
+
+    #[test]
+    fn what_comes_behind_the_last_message_is_retained_as_the_span_may_go_on_behind_it() {
+        let mut partition = Partition::new();
+        assert!(partition.retained().is_empty());
+        publish(&mut partition, 3);
+        let trim = frame::encode(1, &PartitionCommand::Trim, &Records::default());
+        partition.apply(Index(4), &trim);
+        let is_retained =
+            |partition: &Partition, at| partition.retained().iter().any(|it| it.contains(&at));
+        assert!(!is_retained(&partition, Index(2)));
+        // A snapshot as of here, and then a message.
+        assert!(is_retained(&partition, Index(4)));
+        publish(&mut partition, 5);
+        assert_eq!(partition.spans().len(), 1);
+        assert!((3..=5).all(|index| is_retained(&partition, Index(index))));
+    }
 }

@@ -6,7 +6,6 @@
 //! idempotency key) ends the span before it, so that within a span every publish counts.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 
 use consensus::Index;
 use serde::{Deserialize, Serialize};
@@ -139,10 +138,10 @@ impl Spans {
         self.spans.get(after).copied()
     }
 
-    /// The log indexes from the first message to the last one.
+    /// The log index of the first message.
     #[must_use]
-    pub fn indexes(&self) -> Option<RangeInclusive<Index>> {
-        Some(self.spans.front()?.first_index..=self.spans.back()?.last_index)
+    pub fn first_index(&self) -> Option<Index> {
+        Some(self.spans.front()?.first_index)
     }
 
     /// When the message at this offset was published at the latest.

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod checks;
+mod cluster;
 mod host;
 mod moves;
 mod overflow;

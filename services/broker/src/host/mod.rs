@@ -119,7 +119,7 @@ async fn lead<H: Keep>(at: impl FnOnce(Led) -> At<H>, term: Term) {
         status.membership.members().into_iter().eq([me]) && !status.membership.is_joint()
     });
     // Whoever is alone has what there is.
-    while !is_alone && !whole::is_whole(&at.broker, &at.group).await.unwrap_or(true) {
+    while !is_alone && !whole::is_whole(&at.group).await.unwrap_or(true) {
         let (group, title) = (at.group.id().0, at.handle.title());
         tracing::error!(group, title, "messages are missing in this copy: another has to lead");
         report_damaged(&at.broker, at.group.id(), &at.handle.port().placement());

@@ -22,13 +22,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LOOKS: usize = 3;
 
 /// Whether nothing is missing.
-pub(crate) async fn is_whole<M: Hosted>(
-    broker: &Broker,
-    group: &Group<M>,
-) -> Result<bool, QueryError> {
+pub(crate) async fn is_whole<M: Hosted>(group: &Group<M>) -> Result<bool, QueryError> {
     for _ in 0..LOOKS {
-        let wanted = group.local(|machine| machine.retained()).await?;
-        if broker.shared.groups.wal().missing(group.id(), &wanted).is_empty() {
+        if group.missing().await?.is_empty() {
             return Ok(true);
         }
         tokio::time::sleep(PAUSE).await;
@@ -98,6 +94,6 @@ impl<H: HasWhole> Op for Whole<H> {
     type Answer = bool;
 
     async fn run(self, at: At<H>) -> Result<bool, MessageError> {
-        Ok(is_whole(&at.broker, &at.group).await?)
+        Ok(is_whole(&at.group).await?)
     }
 }
