@@ -59,18 +59,24 @@ impl Door {
 impl Cluster {
     /// Ports, names and directories, but no processes yet.
     pub(crate) async fn prepared(kind: Kind) -> Self {
+        let settings = format!("snapshot_entries = {SNAPSHOT_ENTRIES}\n");
+        Self::of("coordinator", kind, &settings).await
+    }
+
+    /// The same of another service, with these settings in its section `cluster`.
+    pub(crate) async fn of(service: &'static str, kind: Kind, settings: &str) -> Self {
         let network = Network::new(kind).await;
         let places = network.places();
-        let name = |number| format!("coordinator-{}", number + 1);
+        let name = |number| format!("{service}-{}", number + 1);
         let peers: String = (0..MEMBERS)
             .map(|number| format!("{} = {:?}\n", name(number), places[number].peer_url))
             .collect();
         let settings = format!(
             "[cluster]\nheartbeat_ms = {HEARTBEAT_MS}\nelection_ms = {ELECTION_MS}\n\
-             snapshot_entries = {SNAPSHOT_ENTRIES}\n\
+             {settings}\
              [cluster.initial_peers]\n{peers}"
         );
-        let member = |(number, place)| Member::new(name(number), place, settings.clone());
+        let member = |(number, place)| Member::new(service, name(number), place, settings.clone());
         let members = places.into_iter().enumerate().map(member).collect();
         Self { members, network, replacement: None, disks: Vec::new(), clocks: Vec::new() }
     }

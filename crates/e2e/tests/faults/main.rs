@@ -1,4 +1,4 @@
-//! A cluster under faults: three real coordinators, clients that record what they were told, and a
+//! A cluster under faults: three real coordinators (or brokers: [`broker`]), clients that record what they were told, and a
 //! judge that looks for the lie.
 //!
 //! A run is a cluster ([`cluster`]: processes of [`member`] on a [`network`] that can be cut), a
@@ -37,6 +37,8 @@ mod nemesis;
 #[cfg(test)]
 mod run;
 
+#[cfg(test)]
+mod broker;
 #[cfg(test)]
 mod chaos;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One coordinator as a process of its own.
+//! One coordinator, or broker, as a process of its own.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -35,6 +35,7 @@ pub(crate) struct Place {
 
 /// A process that ends with its owner.
 pub(crate) struct Member {
+    service: &'static str,
     name: String,
     place: Place,
     directory: TempDir,
@@ -47,10 +48,11 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(name: String, place: Place, settings: String) -> Self {
+    pub(crate) fn new(service: &'static str, name: String, place: Place, settings: String) -> Self {
         // A connection that a fault has silenced is not used for long.
         let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(1));
         Self {
+            service,
             name,
             place,
             directory: tempfile::tempdir().expect("a temporary directory"),
@@ -80,7 +82,7 @@ impl Member {
         );
         fs::write(&config, text).expect("the configuration file");
         let log = fs::File::options().create(true).append(true).open(self.log_file());
-        let service = binary("quartet-coordinator");
+        let service = binary(&format!("quartet-{}", self.service));
         let mut command = match namespace {
             Some(namespace) => {
                 let mut command = Command::new("ip");
@@ -100,7 +102,7 @@ impl Member {
             .stderr(log.expect("the log file"))
             .kill_on_drop(true)
             .spawn();
-        self.child = Some(child.expect("the coordinator starts"));
+        self.child = Some(child.expect("the service starts"));
     }
 
     /// Waits until `/readyz` answers 200.

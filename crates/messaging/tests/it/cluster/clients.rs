@@ -336,11 +336,18 @@ impl World {
         let op = self.clients.begin(self.now, Ask::Receive { lost });
         self.events.add(self.now + PATIENCE_MS, Event::Timeout(op));
         let handed = match kind {
-            Kind::Queue { .. } => self.take_jobs(node, group)?,
+            Kind::Queue { .. } => self.take_jobs(node, group),
             Kind::Partition { .. } => {
                 let id = subscriptions[self.rng.index(subscriptions.len())];
-                self.take_messages(node, group, SubscriptionId(id))?
+                self.take_messages(node, group, SubscriptionId(id))
             }
+        };
+        let handed = match handed {
+            // It is being filled, and its host has not seen yet that another leads.
+            Err(_) if self.leads(node, group) != Some(term) => {
+                return self.answer(op, Outcome::NotDone);
+            }
+            handed => handed?,
         };
         for one in &handed {
             self.log.took(one);

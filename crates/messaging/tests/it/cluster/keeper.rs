@@ -19,7 +19,7 @@ impl World {
         let wall = self.wall(node);
         let Some(catalog) = self.catalog(node) else { return Ok(()) };
         let entry = catalog.groups().get(&group).map(|placement| placement.kind.clone());
-        match entry {
+        let tended = match entry {
             Some(Kind::Queue { name }) => {
                 let Some(entry) = catalog.queues().get(&name).cloned() else { return Ok(()) };
                 self.tend_queue(node, (group, term, wall), &entry)
@@ -29,7 +29,12 @@ impl World {
                 self.tend_partition(node, (group, term, wall), (&entry, number))
             }
             None => Ok(()),
-        }
+        };
+        // What it would give up it may not have: see `World::consume`.
+        tended.or_else(|violation| match self.leads(node, group) == Some(term) {
+            true => Err(violation),
+            false => Ok(()),
+        })
     }
 
     fn tend_queue(
