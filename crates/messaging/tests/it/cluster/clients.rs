@@ -239,6 +239,7 @@ impl World {
         self.clients.next_body += 1;
         let body = self.clients.next_body;
         match kind {
+            Kind::Streams { .. } => Ok(()),
             Kind::Queue { name } if name.as_str() == "dead" => Ok(()),
             Kind::Queue { name } => {
                 let order = (name.as_str() == "fifo").then(|| self.rng.range(0..KEYS));
@@ -336,6 +337,7 @@ impl World {
         let op = self.clients.begin(self.now, Ask::Receive { lost });
         self.events.add(self.now + PATIENCE_MS, Event::Timeout(op));
         let handed = match kind {
+            Kind::Streams { .. } => return Ok(()),
             Kind::Queue { .. } => self.take_jobs(node, group),
             Kind::Partition { .. } => {
                 let id = subscriptions[self.rng.index(subscriptions.len())];

@@ -28,7 +28,7 @@ impl World {
                 let Some(entry) = catalog.topics().get(&topic).cloned() else { return Ok(()) };
                 self.tend_partition(node, (group, term, wall), (&entry, number))
             }
-            None => Ok(()),
+            Some(Kind::Streams { .. }) | None => Ok(()),
         };
         // What it would give up it may not have: see `World::consume`.
         tended.or_else(|violation| match self.leads(node, group) == Some(term) {

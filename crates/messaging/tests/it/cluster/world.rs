@@ -531,5 +531,6 @@ pub(super) fn machine_for(kind: &messaging::catalog::Kind) -> Machine {
     match kind {
         messaging::catalog::Kind::Partition { .. } => Machine::Partition(Partition::new()),
         messaging::catalog::Kind::Queue { .. } => Machine::Queue(Queue::new()),
+        messaging::catalog::Kind::Streams { .. } => unreachable!("nobody makes one here"),
     }
 }
