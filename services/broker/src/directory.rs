@@ -4,7 +4,7 @@
 //! Whoever holds a handle of a deleted thing finds its group stopped.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use consensus::{GroupId, NodeId};
@@ -32,6 +32,24 @@ pub(crate) struct Directory {
     pub(crate) streams: Arc<[Arc<StreamsHandle>]>,
     /// What lives in each group.
     pub(crate) groups: OrdMap<GroupId, Home>,
+    pub(crate) whole: Whole,
+}
+
+/// Whether this broker has seen everything that was acknowledged before it started. Until then it
+/// cannot say that something does not exist.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Whole(Arc<AtomicBool>);
+
+impl Whole {
+    /// From now on.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// What is said of something that is not here.
+    fn or_unsure(&self, not_found: NotFound) -> NotFound {
+        if self.0.load(Ordering::Acquire) { not_found } else { NotFound::Unsure }
+    }
 }
 
 /// What lives in a group.
@@ -52,6 +70,7 @@ pub(crate) struct TopicHandle {
     pub(crate) metrics: Destination,
     /// Where the next batch without a key goes.
     turn: AtomicU32,
+    whole: Whole,
 }
 
 /// One partition.
@@ -115,12 +134,14 @@ pub(crate) struct Returned<K>(Mutex<Vec<(K, Vec<Taken>)>>);
 impl Directory {
     /// The topic of this name.
     pub(crate) fn topic(&self, name: &Name) -> Result<Arc<TopicHandle>, NotFound> {
-        self.topics.get(name).cloned().ok_or_else(|| NotFound::Topic(name.clone()))
+        let unknown = || self.whole.or_unsure(NotFound::Topic(name.clone()));
+        self.topics.get(name).cloned().ok_or_else(unknown)
     }
 
     /// The queue of this name.
     pub(crate) fn queue(&self, name: &Name) -> Result<Arc<QueueHandle>, NotFound> {
-        self.queues.get(name).cloned().ok_or_else(|| NotFound::Queue(name.clone()))
+        let unknown = || self.whole.or_unsure(NotFound::Queue(name.clone()));
+        self.queues.get(name).cloned().ok_or_else(unknown)
     }
 
     /// Why partitions and queues are not served here, if some are not.
@@ -192,6 +213,7 @@ impl Default for Directory {
             queues: OrdMap::new(),
             streams: Arc::default(),
             groups: OrdMap::new(),
+            whole: Whole::default(),
         }
     }
 }
@@ -210,18 +232,19 @@ impl TopicHandle {
         name: Name,
         entry: Arc<Topic>,
         partitions: Vec<Arc<PartitionHandle>>,
-        subscriptions: BTreeMap<Name, Arc<SubscriptionHandle>>,
+        (subscriptions, whole): (BTreeMap<Name, Arc<SubscriptionHandle>>, Whole),
         metrics: Destination,
     ) -> Self {
-        Self { name, entry, partitions, subscriptions, metrics, turn: AtomicU32::new(0) }
+        Self { name, entry, partitions, subscriptions, metrics, turn: AtomicU32::new(0), whole }
     }
 
     /// The subscription of this name.
     pub(crate) fn subscription(&self, name: &Name) -> Result<Arc<SubscriptionHandle>, NotFound> {
-        self.subscriptions
-            .get(name)
-            .cloned()
-            .ok_or_else(|| NotFound::Subscription { topic: self.name.clone(), name: name.clone() })
+        let unknown = || {
+            let (topic, name) = (self.name.clone(), name.clone());
+            self.whole.or_unsure(NotFound::Subscription { topic, name })
+        };
+        self.subscriptions.get(name).cloned().ok_or_else(unknown)
     }
 
     /// One partition.
@@ -285,5 +308,23 @@ impl<K> Returned<K> {
 
     pub(crate) fn take(&self) -> Vec<(K, Vec<Taken>)> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_not_to_exist_before_all_is_known() {
+        let directory = Directory::default();
+        let name: Name = "orders".parse().expect("a name");
+        // What is built on it knows as soon as it does.
+        let later = directory.clone();
+        assert_eq!(later.queue(&name).unwrap_err(), NotFound::Unsure);
+        assert_eq!(later.topic(&name).unwrap_err(), NotFound::Unsure);
+        directory.whole.set();
+        assert_eq!(later.queue(&name).unwrap_err(), NotFound::Queue(name.clone()));
+        assert_eq!(later.topic(&name).unwrap_err(), NotFound::Topic(name));
     }
 }

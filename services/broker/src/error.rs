@@ -118,6 +118,12 @@ impl From<ReadError> for LogError {
 /// A name that stands for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum NotFound {
+    /// Perhaps it exists.
+    #[error(
+        "this broker has just started and does not have all of the catalog yet; repeat shortly, or \
+         ask another broker"
+    )]
+    Unsure,
     /// No such topic.
     #[error("topic `{0}` does not exist; create it with PUT /v1/topics/{0}")]
     Topic(Name),

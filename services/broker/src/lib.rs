@@ -80,8 +80,12 @@ pub async fn start(context: Context<Config>) -> Result<Service, StartError> {
     let mut reconcile = Reconcile::new(&broker);
     if member.is_alone {
         // Whoever is alone serves everything from the first request on.
-        if let Err(error) = reconcile.follow().await {
-            tracing::error!(%error, "the catalog is not served completely");
+        match reconcile.follow().await {
+            Ok(()) => broker.directory().whole.set(),
+            Err(error) => {
+                tracing::error!(%error, "the catalog is not served completely");
+                member.catch_up(&broker);
+            }
         }
     } else {
         member.catch_up(&broker);

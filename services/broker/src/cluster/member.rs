@@ -96,6 +96,7 @@ impl Member {
                 }
             };
             if broker.shared.stop.clone().run_until_cancelled(seen).await.is_some() {
+                broker.directory().whole.set();
                 check.pass();
             }
         });

@@ -215,7 +215,8 @@ impl Reconcile {
         });
         let subscriptions: BTreeMap<_, _> = subscriptions.collect();
         let metrics = shared.metrics.destination(name.as_str(), "");
-        TopicHandle::new(name.clone(), entry.clone(), partitions, subscriptions, metrics)
+        let known = (subscriptions, self.broker.directory().whole.clone());
+        TopicHandle::new(name.clone(), entry.clone(), partitions, known, metrics)
     }
 
     fn queue(&self, catalog: &Catalog, directory: &mut Directory, name: &Name) {

@@ -12,6 +12,7 @@ use crate::error::{AdminError, LogError, MessageError, NotFound};
 impl From<NotFound> for Problem {
     fn from(error: NotFound) -> Self {
         let code = match &error {
+            NotFound::Unsure => Code::Unavailable,
             NotFound::Topic(_) => Code::TopicNotFound,
             NotFound::Subscription { .. } => Code::SubscriptionNotFound,
             NotFound::Queue(_) => Code::QueueNotFound,

@@ -129,8 +129,7 @@ impl Shared {
                 self.record().acknowledged += 1;
                 (Fate::Done, answer)
             }
-            // A broker that has just come back may not know yet what there is.
-            404 | 429 | 503 => (Fate::Denied, answer),
+            429 | 503 => (Fate::Denied, answer),
             504 => (Fate::Unknown, answer),
             other => panic!("{other}: {answer}"),
         }

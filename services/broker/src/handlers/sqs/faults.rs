@@ -12,6 +12,7 @@ impl From<NotFound> for Fault {
             NotFound::Queue(_) => {
                 return Self::new(Code::QueueDoesNotExist, "The specified queue does not exist.");
             }
+            NotFound::Unsure => Code::ServiceUnavailable,
             NotFound::Topic(_) | NotFound::Subscription { .. } | NotFound::Partition { .. } => {
                 Code::ResourceNotFoundException
             }
