@@ -1,6 +1,5 @@
 //! Publishing to a topic: one command for each partition that a batch touches.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -61,10 +60,7 @@ impl Broker {
         let topic = self.directory().topic(topic)?;
         let mut span = producer(&topic.name, batch.messages.iter());
         let context = span.context();
-        let result = match batch.producer.clone() {
-            Some(producer) => self.append_as(&topic, batch, producer, context).in_span(&span).await,
-            None => self.append(&topic, batch, context).in_span(&span).await.map(|it| (it, None)),
-        };
+        let result = self.append(&topic, batch, context).in_span(&span).await;
         match &result {
             Ok((appended, _)) => {
                 let count = appended.iter().map(|appended| appended.count).sum();
@@ -80,52 +76,47 @@ impl Broker {
         Ok(Receipt { appended, repeated, context })
     }
 
+    /// Says also whether its producer repeats it, as [`Receipt::repeated`] does.
     async fn append(
         &self,
         topic: &Arc<TopicHandle>,
         batch: Batch,
         context: TraceContext,
-    ) -> Result<Vec<Appended>, MessageError> {
-        let Batch { messages, idempotency_key, tracestate, .. } = batch;
+    ) -> Result<(Vec<Appended>, Option<u64>), MessageError> {
+        let Batch { messages, idempotency_key, producer, tracestate } = batch;
         let creator = Creator { context, tracestate };
+        // What a producer sends without a key stays in order: in the partition that knows it.
+        let id = producer.as_ref().map(|producer| producer.id.as_str());
+        let parts = split(topic, messages, id.or(idempotency_key.as_deref()), &creator);
+        if producer.is_some() && parts.len() != 1 {
+            return Err(MessageError::SeveralPartitions);
+        }
+        let is_one = parts.len() == 1;
         let now = self.now_ms();
-        let parts = split(topic, messages, idempotency_key.as_deref(), &creator);
-        let appends = parts.into_iter().map(|(partition, mut records)| {
+        let mut appends = parts.into_iter().map(|(partition, mut records)| {
             let sizes = std::mem::take(&mut records.sizes);
-            let idempotency_key = idempotency_key.clone();
-            let command = PartitionCommand::Publish { idempotency_key, sizes };
-            let payload = frame::encode(now, &command, &records);
-            async move { Ok(self.append_to(topic, partition, payload).await?.0) }
+            let command = match producer.clone() {
+                Some(producer) => PartitionCommand::PublishAs { producer, sizes },
+                None => {
+                    PartitionCommand::Publish { idempotency_key: idempotency_key.clone(), sizes }
+                }
+            };
+            self.append_to(topic, partition, frame::encode(now, &command, &records))
         });
+        if is_one && let Some(append) = appends.next() {
+            let (appended, repeated) = append.await?;
+            // Of a repeat that is long ago, nobody knows any more what was appended.
+            let is_known = 0 < appended.count;
+            return Ok((if is_known { vec![appended] } else { Vec::new() }, repeated));
+        }
         let results = join_all(appends).await;
         let some = results.iter().any(Result::is_ok);
-        let appended: Result<Vec<_>, _> = results.into_iter().collect();
+        let appended: Result<Vec<_>, _> =
+            results.into_iter().map(|result| result.map(|(appended, _)| appended)).collect();
         // A batch that is stored in part is neither done nor not done.
-        appended.map_err(|error| if some { LogError::Indeterminate.into() } else { error })
-    }
-
-    /// As [`append`](Self::append), for whoever numbers its publishes.
-    async fn append_as(
-        &self,
-        topic: &Arc<TopicHandle>,
-        batch: Batch,
-        producer: Producer,
-        context: TraceContext,
-    ) -> Result<(Vec<Appended>, Option<u64>), MessageError> {
-        let Batch { messages, tracestate, .. } = batch;
-        let creator = Creator { context, tracestate };
-        // What it sends without a key stays in order: in the partition that knows it.
-        let mut parts = split(topic, messages, Some(&producer.id), &creator);
-        let Some((partition, mut records)) = parts.pop_first().filter(|_| parts.is_empty()) else {
-            return Err(MessageError::SeveralPartitions);
-        };
-        let sizes = std::mem::take(&mut records.sizes);
-        let command = PartitionCommand::PublishAs { producer, sizes };
-        let payload = frame::encode(self.now_ms(), &command, &records);
-        self.append_to(topic, partition, payload).await.map(|(appended, repeated)| {
-            let is_known = 0 < appended.count;
-            (if is_known { vec![appended] } else { Vec::new() }, repeated)
-        })
+        let appended =
+            appended.map_err(|error| if some { LogError::Indeterminate.into() } else { error })?;
+        Ok((appended, None))
     }
 
     /// Says also whether it is a repeat.
@@ -164,25 +155,30 @@ pub(crate) fn pick(key: &str, partitions: u32) -> u32 {
     u32::try_from(partition).expect("at most 64 partitions")
 }
 
-/// The records of each partition, in the order they came. Those without a key go by what the
-/// request is remembered under.
+/// The records of each partition that gets some, in the order they came. Those without a key go by
+/// what the request is remembered under.
 fn split(
     topic: &TopicHandle,
     messages: Vec<NewMessage>,
     remembered: Option<&str>,
     creator: &Creator,
-) -> BTreeMap<u32, Records> {
-    let pick = |key: &str| pick(key, topic.partition_count());
+) -> Vec<(u32, Records)> {
+    let partitions = topic.partition_count();
+    let pick = |key: &str| pick(key, partitions);
     // A repeat must meet the partition that remembers it.
     let keyless = remembered.map_or_else(|| topic.next_partition(), pick);
-    let mut parts: BTreeMap<u32, Records> = BTreeMap::new();
+    let mut parts: Vec<_> = (0..partitions).map(|number| (number, Records::default())).collect();
     for message in messages {
         let partition = message.key.as_deref().map_or(keyless, pick);
         let room = message.body.len() + 256;
         let (envelope, body) = message.envelope(creator);
-        let records = parts.entry(partition).or_insert_with(|| Records::with_capacity(room));
+        let (_, records) = &mut parts[partition as usize];
+        if records.is_empty() {
+            *records = Records::with_capacity(room);
+        }
         records.push(&envelope, &body);
     }
+    parts.retain(|(_, records)| !records.is_empty());
     parts
 }
 

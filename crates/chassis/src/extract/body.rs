@@ -5,6 +5,7 @@ use std::error::Error;
 use api::problem::Code;
 use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
@@ -20,6 +21,26 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         read(request).await.map(Self)
+    }
+}
+
+/// The headers and all bytes of the body, taken out of the request. Extracting a `HeaderMap` beside
+/// a [`Body`] copies every header.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// As they came.
+    pub headers: HeaderMap,
+    /// Opaque: not parsed, not re-encoded.
+    pub body: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Whole {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, _state: &S) -> Result<Self, Problem> {
+        let headers = std::mem::take(request.headers_mut());
+        let body = read(request).await?;
+        Ok(Self { headers, body })
     }
 }
 

@@ -53,8 +53,8 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> axum::extract::OptionalFromR
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Option<Self>, Problem> {
-        let headers = request.headers().clone();
+    async fn from_request(mut request: Request, _state: &S) -> Result<Option<Self>, Problem> {
+        let headers = std::mem::take(request.headers_mut());
         let body = read(request).await?;
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);

@@ -7,7 +7,7 @@ mod body;
 mod json;
 mod params;
 
-pub use body::{Body, unreadable};
+pub use body::{Body, Whole, unreadable};
 pub use json::{Json, JsonBytes};
 pub use params::{Path, Query};
 

@@ -286,7 +286,7 @@ fn not_empty(body: Bytes) -> Result<Bytes, Problem> {
     Ok(body)
 }
 
-fn short(what: &str, text: Option<&str>) -> Result<(), Problem> {
+fn short(what: impl std::fmt::Display, text: Option<&str>) -> Result<(), Problem> {
     match text.map(str::len) {
         Some(len) if MAX_TEXT_BYTES < len => {
             Err(invalid(format!("{what} is {len} bytes, the limit is {MAX_TEXT_BYTES}")))
@@ -303,7 +303,7 @@ fn text(request: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     if text.is_empty() {
         return Err(invalid(format!("the header {name} is empty; leave it out instead")));
     }
-    short(&format!("the header {name}"), Some(text))?;
+    short(format_args!("the header {name}"), Some(text))?;
     Ok(Some(text.to_owned()))
 }
 

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chassis::deadline::Deadline;
-use chassis::extract::{Body, Json, Path, Query};
+use chassis::extract::{Json, Path, Query, Whole};
 use chassis::problem::Problem;
 use chassis::sse::{self, Event, Piece};
 use futures_util::stream;
@@ -65,8 +65,7 @@ async fn publish(
     State(broker): State<Broker>,
     Path(topic): Path<Name>,
     Query(PublishQuery { dry_run }): Query<PublishQuery>,
-    request: HeaderMap,
-    Body(body): Body,
+    Whole { headers: request, body }: Whole,
 ) -> Result<Response, Problem> {
     if dry_run {
         let messages = incoming::messages(&request, body, broker.limits())?;

@@ -26,6 +26,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use messaging::catalog::{Changed, Placement};
 use messaging::ids::Millis;
 use telemetry::trace::TraceContext;
+use tower::layer::layer_fn;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 
@@ -45,7 +46,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(sqs::router())
         .merge(streams::router(&broker))
         .merge(cluster::router())
-        .layer(axum::middleware::from_fn(peers::name_who_answered))
+        .layer(layer_fn(peers::name_who_answered))
         .with_state(broker)
 }
 

@@ -1,15 +1,17 @@
 //! What other brokers reach.
 
+use std::convert::Infallible;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{Route, post};
 use chassis::problem::Problem;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 use raft_node::PeerService;
+use tower::{Service, service_fn};
 
 use crate::route::{self, Late};
 
@@ -33,12 +35,21 @@ async fn serve(State(late): State<Late>, body: Bytes) -> Result<Answer, Problem>
 }
 
 /// Puts the name of the broker that answered into the response. Without one it is this one.
-pub(super) async fn name_who_answered(request: Request, next: Next) -> Response {
-    let (mut response, name) = route::who_answers(next.run(request)).await;
-    if let Some(name) = name
-        && let Ok(name) = HeaderValue::from_str(&name)
-    {
-        response.headers_mut().insert(HeaderName::from_static(api::headers::NODE), name);
-    }
-    response
+pub(super) fn name_who_answered(
+    mut inner: Route,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync
+{
+    service_fn(move |request: Request| {
+        let work = route::who_answers(inner.call(request));
+        async move {
+            let (outcome, name) = work.await;
+            let mut response = outcome?;
+            if let Some(name) = name
+                && let Ok(name) = HeaderValue::from_str(&name)
+            {
+                response.headers_mut().insert(HeaderName::from_static(api::headers::NODE), name);
+            }
+            Ok(response)
+        }
+    })
 }

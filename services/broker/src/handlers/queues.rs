@@ -13,9 +13,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put as put_method};
 use chassis::deadline::Deadline;
-use chassis::extract::{Body, Json, Path, Query};
+use chassis::extract::{Json, Path, Query, Whole};
 use chassis::problem::Problem;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use messaging::ids::Name;
 use serde::Deserialize;
 
@@ -102,8 +102,7 @@ async fn delete(
 async fn send(
     State(broker): State<Broker>,
     Path(queue): Path<Name>,
-    request: HeaderMap,
-    Body(body): Body,
+    Whole { headers: request, body }: Whole,
 ) -> Result<Response, Problem> {
     let batch = Batch {
         jobs: incoming::jobs(&request, body, broker.limits())?,

@@ -10,10 +10,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chassis::deadline::Deadline;
-use chassis::extract::{Body, Json, Path, Query};
+use chassis::extract::{Json, Path, Query, Whole};
 use chassis::problem::Problem;
+use http::StatusCode;
 use http::header::LOCATION;
-use http::{HeaderMap, StatusCode};
 use messaging::ids::Name;
 use serde::Deserialize;
 use telemetry::trace::TraceContext;
@@ -54,8 +54,7 @@ async fn request(
     State(broker): State<Broker>,
     Path(queue): Path<Name>,
     (Query(query), deadline): (Query<RequestQuery>, Option<Deadline>),
-    request: HeaderMap,
-    Body(body): Body,
+    Whole { headers: request, body }: Whole,
 ) -> Result<Response, Problem> {
     let wait = settings::wait(Some(query.wait_seconds.unwrap_or(DEFAULT_REPLY_SECONDS)))?;
     let mut job = incoming::job(&request, body, broker.limits())?;
