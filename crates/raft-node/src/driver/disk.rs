@@ -114,6 +114,11 @@ impl Disk {
         self.is_refused
     }
 
+    /// There is no room for so much now, and there will be.
+    pub(super) fn is_crowded(&self, bytes: usize) -> bool {
+        matches!(self.room(bytes, false), Err(ProposeError::Overloaded))
+    }
+
     /// Splits commands into those that the log has room for, and the others with the reason.
     pub(super) fn admit(
         &self,

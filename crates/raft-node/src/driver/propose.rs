@@ -25,6 +25,13 @@ use crate::transport::{Forward, ForwardOutcome, ForwardReply};
 const ROUND: Duration = Duration::from_millis(5);
 /// Commands that may wait.
 const HELD_MAX: usize = 16 << 10;
+/// How long they wait while the log has no room: for its queue, or for its next segment, which
+/// takes a moment where much is written. A disk that hangs for longer takes nothing.
+const ROOM: Duration = Duration::from_secs(1);
+/// Between two looks whether there is room.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
+/// What may wait for room. One command more may come on top.
+const ROOM_BYTES: usize = 16 << 20;
 /// More than this does not wait: it is a batch.
 const HELD_BYTES: usize = 1 << 20;
 
@@ -34,6 +41,8 @@ pub(super) struct Held {
     by_group: BTreeMap<GroupId, Vec<Placing>>,
     count: usize,
     bytes: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
     /// When the last round began.
     began: Option<Instant>,
     /// What it ends with, where this node leads.
@@ -94,11 +103,13 @@ impl Driver {
     }
 
     pub(super) fn hold(&mut self, group: GroupId, placing: Placing) {
-        if HELD_MAX <= self.held.count || !self.apply_backlog.is_empty() {
+        let is_full = HELD_MAX <= self.held.count || ROOM_BYTES <= self.held.bytes;
+        if is_full || !self.apply_backlog.is_empty() {
             return self.decline(placing, &ProposeError::Overloaded);
         }
         if self.held.count == 0 {
             self.held.behind = self.disk.newest();
+            self.held.since = Some(Instant::now());
         }
         self.held.count += 1;
         self.held.bytes += placing.cost();
@@ -109,6 +120,10 @@ impl Driver {
     pub(super) fn place_held(&mut self) {
         self.held.wake = None;
         if self.held.count == 0 || self.waits_for_disk() {
+            return;
+        }
+        if self.waits_for_room() {
+            self.held.wake = Some(Instant::now() + ROOM_LOOK);
             return;
         }
         match self.round_ends() {
@@ -123,6 +138,12 @@ impl Driver {
         self.held.behind.is_some_and(|token| self.disk.awaits(token))
             && self.held.bytes < HELD_BYTES
             && self.held.by_group.keys().all(|group| leads(*group))
+    }
+
+    /// Refused now, each of them would come again at once.
+    fn waits_for_room(&self) -> bool {
+        let is_new = self.held.since.is_some_and(|since| since.elapsed() < ROOM);
+        is_new && self.disk.is_crowded(self.held.bytes)
     }
 
     fn is_round_open(&self) -> bool {

@@ -380,3 +380,25 @@ async fn whoever_waits_for_news_is_woken() {
     assert_eq!(seen, Index(before.0 + 2));
     host.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_waits_for_the_next_segment_instead_of_being_refused() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let mut config = Config::new(directory.path().to_owned());
+    // Each round takes a good part of a segment, so that segments are made all the time.
+    (config.wal.segment_bytes, config.wal.queue_bytes) = (512 << 10, 128 << 10);
+    config.max_command_bytes = 16 << 10;
+    let host = Host::open(config);
+    let group = host.journal().await;
+    let writers = (0..32_u8).map(|writer| {
+        let group = group.clone();
+        async move {
+            for _ in 0..40 {
+                let command = Bytes::from(vec![b'a' + writer % 26; 3 << 10]);
+                group.propose(command).await.expect("there is room in a moment");
+            }
+        }
+    });
+    join_all(writers).await;
+    host.close().await;
+}
