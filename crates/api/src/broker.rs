@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 mod cluster;
 mod dry_run;
 mod messages;
+mod push;
 mod queues;
 mod redrives;
 mod requests;
@@ -21,6 +22,7 @@ pub use dry_run::{WouldDeliver, WouldPublish};
 pub use messages::{
     Appended, DeadLetter, Deliveries, Delivery, Message, Messages, PublishLine, SendLine, Sent,
 };
+pub use push::{PushFormat, PushPaused, PushSpec, PushTested, RotateSecretRequest, RotatedSecret};
 pub use queues::{
     Capacity, DEFAULT_MAX_PRIORITY, MAX_PRIORITY, Overflow, Peeked, PeekedMessage, PriorityDepth,
     Purged, QueueList, QueueSpec, QueueStats, QueueView, RedriveRequest, Redriven,
@@ -73,6 +75,12 @@ pub const SUBSCRIPTION_NACK: &str = "/v1/topics/{topic}/subscriptions/{name}/nac
 pub const SUBSCRIPTION_EXTEND: &str = "/v1/topics/{topic}/subscriptions/{name}/extend";
 /// Move a subscription to another position.
 pub const SEEK: &str = "/v1/topics/{topic}/subscriptions/{name}/seek";
+/// Push again after the endpoint was gone.
+pub const PUSH_RESUME: &str = "/v1/topics/{topic}/subscriptions/{name}/resume";
+/// Sign with another secret.
+pub const PUSH_ROTATE: &str = "/v1/topics/{topic}/subscriptions/{name}/rotate-secret";
+/// Call the webhook once.
+pub const PUSH_TEST: &str = "/v1/topics/{topic}/subscriptions/{name}/test";
 /// All queues.
 pub const QUEUES: &str = "/v1/queues";
 /// One queue.

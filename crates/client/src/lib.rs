@@ -20,6 +20,7 @@
 mod error;
 
 pub mod http;
+pub mod webhook;
 
 pub mod etcd;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use consensus::GroupId;
 use futures_util::future::try_join_all;
-use messaging::catalog::{CatalogCommand, Changed, Copies};
+use messaging::catalog::{CatalogCommand, Changed, Copies, NewPush, Secret};
 use messaging::config::{QueueConfig, Retention, Start, SubscriptionConfig};
 use messaging::ids::{Name, SubscriptionId};
 use messaging::partition::PartitionCommand;
@@ -50,10 +50,31 @@ impl Broker {
     pub(crate) async fn put_subscription(
         &self,
         (topic, name): (Name, Name),
-        config: SubscriptionConfig,
+        (config, push): (SubscriptionConfig, Option<NewPush>),
         start: Start,
     ) -> Result<Changed, AdminError> {
-        self.change(CatalogCommand::PutSubscription { topic, name, config, start }).await
+        let command = CatalogCommand::PutSubscription { topic, name, config, start, push };
+        self.change(command).await
+    }
+
+    /// Stops pushing, with a reason, or goes on: if it still pushes there.
+    pub(crate) async fn pause_push(
+        &self,
+        (topic, name): (Name, Name),
+        url: String,
+        reason: Option<String>,
+    ) -> Result<Changed, AdminError> {
+        self.change(CatalogCommand::SetPaused { topic, name, url, reason }).await
+    }
+
+    /// Signs with another secret, and for a while with the former too.
+    pub(crate) async fn rotate_secret(
+        &self,
+        (topic, name): (Name, Name),
+        secret: Secret,
+        keep_ms: u64,
+    ) -> Result<Changed, AdminError> {
+        self.change(CatalogCommand::RotateSecret { topic, name, secret, keep_ms }).await
     }
 
     /// Deletes a subscription.

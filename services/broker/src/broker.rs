@@ -19,6 +19,7 @@ use crate::config::{Cluster, Config, Limits};
 use crate::directory::Directory;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::push::Pushing;
 use crate::route::Peers;
 use crate::state_machine::CatalogMachine;
 
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) draining: CancellationToken,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: Metrics,
+    /// What webhooks share.
+    pub(crate) pushing: Pushing,
     pub(crate) correlation: Correlation,
 }
 
@@ -79,6 +82,7 @@ impl Broker {
             draining: context.draining.clone(),
             stop: context.stop.clone(),
             metrics: Metrics::new(&context.metrics),
+            pushing: Pushing::new(&context.config),
             correlation: context.config.base.telemetry.messaging.correlation,
         };
         Self { shared: Arc::new(shared) }

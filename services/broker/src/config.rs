@@ -38,6 +38,25 @@ pub struct Limits {
     /// How many copies a topic or queue gets that does not say so. With fewer brokers there are
     /// fewer, and more as soon as there are more brokers.
     pub default_replicas: u8,
+    /// How webhooks are called.
+    pub webhooks: Webhooks,
+}
+
+/// How webhooks are called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Webhooks {
+    /// Whether private, link-local and other addresses within the site may be called. Loopback may
+    /// while this broker listens on loopback itself.
+    pub allow_private: bool,
+    /// How long a call may take, unless its subscription says so: 1 to 300.
+    pub timeout_seconds: u64,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self { allow_private: false, timeout_seconds: 20 }
+    }
 }
 
 impl Default for Limits {
@@ -49,6 +68,7 @@ impl Default for Limits {
             default_replicas: 3,
             sqs: Sqs::default(),
             streams: Streams::default(),
+            webhooks: Webhooks::default(),
         }
     }
 }
@@ -120,6 +140,7 @@ impl ServiceConfig for Config {
             default_replicas,
             ref sqs,
             ref streams,
+            ref webhooks,
         } = self.broker;
         if !(1..=8 << 20).contains(&max_message_bytes) {
             return Err("broker.max_message_bytes must be 1 to 8388608".to_owned());
@@ -148,6 +169,9 @@ impl ServiceConfig for Config {
         }
         if !(1..=MAX_REPLICAS).contains(&default_replicas) {
             return Err(format!("broker.default_replicas must be 1 to {MAX_REPLICAS}"));
+        }
+        if !(1..=300).contains(&webhooks.timeout_seconds) {
+            return Err("broker.webhooks.timeout_seconds must be 1 to 300".to_owned());
         }
         self.cluster.validate(&self.base.node)
     }

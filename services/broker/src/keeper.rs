@@ -16,6 +16,7 @@ use messaging::subscription::Delivered;
 use crate::directory::{Directory, PartitionHandle, QueueHandle};
 use crate::error::MessageError;
 use crate::host::{Keep, Next};
+use crate::push::Pushers;
 use crate::route::{At, propose_leading};
 use crate::state_machine::{PartitionMachine, QueueMachine};
 use crate::{admin, dead_letter, moves};
@@ -27,6 +28,7 @@ const MAX_DOOMED: usize = 64;
 
 impl Keep for QueueHandle {
     type Entry = QueueEntry;
+    type Attended = ();
 
     fn title(&self) -> String {
         self.name.to_string()
@@ -41,6 +43,8 @@ impl Keep for QueueHandle {
         admin::configure_queue(at).await
     }
 
+    fn attend(_: &At<Self>, (): &mut ()) {}
+
     async fn tend(at: &At<Self>) -> Result<Next, MessageError> {
         tend_queue(at).await
     }
@@ -48,6 +52,7 @@ impl Keep for QueueHandle {
 
 impl Keep for PartitionHandle {
     type Entry = Topic;
+    type Attended = Pushers;
 
     fn title(&self) -> String {
         format!("{}, partition {}", self.topic, self.number)
@@ -59,6 +64,10 @@ impl Keep for PartitionHandle {
 
     async fn configure(at: &At<Self>) -> Result<(), MessageError> {
         admin::configure_partition(at).await
+    }
+
+    fn attend(at: &At<Self>, pushers: &mut Pushers) {
+        pushers.follow(at);
     }
 
     async fn tend(at: &At<Self>) -> Result<Next, MessageError> {

@@ -7,6 +7,7 @@
 //! handlers ─▶ publish, send ─▶ group.propose ─▶ log ─▶ apply ─▶ offsets, ids
 //!          ─▶ receive, pull ─▶ wait ─▶ group.local (who holds what) ─▶ bodies read from the log
 //!          ─▶ settle ─────────▶ group.local, then for acks group.propose
+//! push ──────────────▶ takes and settles as consumers do, where a partition is led
 //! keeper (one per group, where it is led): reports deliveries, gives up, redelivers, trims
 //! ```
 //!
@@ -44,6 +45,9 @@ mod pull;
 mod receive;
 mod settle;
 mod wait;
+
+mod event;
+mod push;
 
 mod dead_letter;
 mod keeper;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use messaging::ids::Name;
 use telemetry::metrics::{Counter, Family, Histogram, Registry, SECONDS};
 
 /// The metric families. Handles of a destination are taken once and kept with it.
@@ -13,6 +14,8 @@ pub(crate) struct Metrics {
     settled: Family<Counter>,
     dead_lettered: Family<Counter>,
     duration: Family<Histogram>,
+    pushed: Family<Counter>,
+    push_duration: Family<Histogram>,
 }
 
 /// The handles of one topic, subscription or queue.
@@ -32,6 +35,8 @@ struct Handles {
 
 const DESTINATION: &[&str] =
     &["messaging_destination_name", "messaging_destination_subscription_name"];
+const PUSH: &[&str] =
+    &["messaging_destination_name", "messaging_destination_subscription_name", "outcome"];
 const OPERATION: &[&str] = &["messaging_operation_name", "messaging_destination_name"];
 
 impl Metrics {
@@ -52,7 +57,30 @@ impl Metrics {
                 OPERATION,
                 SECONDS,
             ),
+            pushed: registry.counters(
+                "messaging_quartet_push_calls",
+                "Calls of webhooks: delivered, failed, away or stopped",
+                PUSH,
+            ),
+            push_duration: registry.histograms(
+                "messaging_quartet_push_duration_seconds",
+                "Time until a webhook has answered",
+                DESTINATION,
+                SECONDS,
+            ),
         }
+    }
+
+    /// A webhook was called.
+    pub(crate) fn pushed(
+        &self,
+        (topic, subscription): (&Name, &Name),
+        outcome: &str,
+        took: Duration,
+    ) {
+        let (topic, subscription) = (topic.as_str(), subscription.as_str());
+        self.pushed.with(&[topic, subscription, outcome]).add(1);
+        self.push_duration.with(&[topic, subscription]).observe(took.as_secs_f64());
     }
 
     /// The handles of a topic or queue, or of a subscription of a topic.

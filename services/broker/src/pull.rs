@@ -158,19 +158,19 @@ impl SubscriptionSource {
 /// Messages of a subscription in one partition, from its leader.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Take {
-    subscription: SubscriptionId,
-    max: usize,
-    ack_timeout_ms: Option<u64>,
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) max: usize,
+    pub(crate) ack_timeout_ms: Option<u64>,
 }
 
 /// What was taken of one partition.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TakenHere {
-    messages: Vec<Delivered>,
+    pub(crate) messages: Vec<Delivered>,
     /// When there may be more although nothing changes.
-    due_in_ms: Option<u64>,
+    pub(crate) due_in_ms: Option<u64>,
     /// As it was looked at.
-    seen: Moment,
+    pub(crate) seen: Moment,
 }
 
 impl Op for Take {

@@ -161,9 +161,9 @@ impl Op for SettleJobs {
 /// The same in one partition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SettleMessages {
-    subscription: SubscriptionId,
-    ids: Vec<AckId>,
-    act: Act,
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) ids: Vec<AckId>,
+    pub(crate) act: Act,
 }
 
 impl Op for SettleMessages {

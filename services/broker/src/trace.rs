@@ -13,6 +13,25 @@ pub(crate) fn receive(destination: &Name) -> ActiveSpan {
         .start()
 }
 
+/// The span of a message that is pushed: what its webhook does stands below it, and the publish
+/// is linked, or where configured its parent.
+pub(crate) fn process(
+    correlation: Correlation,
+    (topic, subscription): (&Name, &Name),
+    envelope: &Envelope,
+) -> ActiveSpan {
+    let mut span = Span::consumer("process").subject(topic.as_str());
+    if let Some(created) = creation_context(&envelope.attributes) {
+        span = match correlation {
+            Correlation::Parent => span.parent(created),
+            Correlation::Link => span.link(created),
+        };
+    }
+    let mut span = described(span, "process", topic).start();
+    span.set("messaging.destination.subscription.name", subscription.to_string());
+    span
+}
+
 /// The span of settling messages.
 pub(crate) fn settle(name: &'static str, destination: &Name) -> ActiveSpan {
     described(Span::internal(name).subject(destination.as_str()), name, destination).start()
@@ -49,7 +68,10 @@ fn described(span: Span, operation: &'static str, destination: &Name) -> Span {
     if !span.is_recorded() {
         return span;
     }
-    let kind = if operation == "receive" { "receive" } else { "settle" };
+    let kind = match operation {
+        "receive" | "process" => operation,
+        _ => "settle",
+    };
     span.attr("messaging.system", "quartet")
         .attr("messaging.operation.name", operation)
         .attr("messaging.operation.type", kind)

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
+
+use super::{PushPaused, PushSpec};
 
 /// `PUT /v1/topics/{topic}/subscriptions/{name}`. Absent fields have their defaults.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -33,10 +34,9 @@ pub struct SubscriptionSpec {
     /// Messages of one key are delivered one at a time, in order.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ordered_by_key: bool,
-    /// Webhook delivery: refused by this version, which is why its shape is not checked.
+    /// Messages are sent to a webhook. Absent: consumers pull them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub push: Option<Box<RawValue>>,
+    pub push: Option<PushSpec>,
 }
 
 /// Backoff: `initial_ms`, doubled for each further failure, at most `max_ms`; of that, between a
@@ -78,6 +78,9 @@ pub struct SubscriptionView {
     pub config: SubscriptionSpec,
     /// When it was created, RFC 3339 in UTC.
     pub created_at: String,
+    /// There, if it pushes and its endpoint said that it is gone (410): see `POST …/resume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push_paused: Option<PushPaused>,
     /// Where it is.
     #[schema(inline)]
     pub stats: SubscriptionStats,

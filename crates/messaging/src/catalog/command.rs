@@ -4,6 +4,7 @@ use consensus::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::brokers::Announced;
+use super::push::{NewPush, Secret};
 use crate::config::{QueueConfig, Retention, Start, SubscriptionConfig};
 use crate::ids::Name;
 
@@ -53,6 +54,8 @@ pub enum CatalogCommand {
         config: SubscriptionConfig,
         /// Where a new one begins.
         start: Start,
+        /// Where its messages go by themselves, if they do.
+        push: Option<NewPush>,
     },
     /// Deletes a subscription.
     DeleteSubscription {
@@ -171,5 +174,27 @@ pub enum CatalogCommand {
         groups: u32,
         /// How many copies of each.
         copies: Copies,
+    },
+    /// A subscription stops pushing, or goes on. Nothing is done if it pushes elsewhere by now.
+    SetPaused {
+        /// Of which topic.
+        topic: Name,
+        /// Its name.
+        name: Name,
+        /// Where it pushed when this was decided.
+        url: String,
+        /// Why it stops. `None`: it goes on.
+        reason: Option<String>,
+    },
+    /// A subscription signs with another secret.
+    RotateSecret {
+        /// Of which topic.
+        topic: Name,
+        /// Its name.
+        name: Name,
+        /// The new one.
+        secret: Secret,
+        /// How long it signs with the former one too.
+        keep_ms: u64,
     },
 }

@@ -17,6 +17,7 @@ mod brokers;
 mod changes;
 mod command;
 mod groups;
+mod push;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub use changes::{MAX_CHANGES, Touched};
 pub use command::{CatalogCommand, Copies};
 pub use groups::{COMEBACK_MS, MAX_REPLICAS};
 pub use groups::{Duty, Kind, Load, Move, Placement, Replica, Share};
+pub use push::{MAX_PUSH_URL, NewPush, Push, PushFormat, Secret};
 pub use settings::{QueueEntry, StreamsEntry, SubscriptionEntry, Topic};
 
 /// The catalog's own group.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use consensus::GroupId;
 use serde::{Deserialize, Serialize};
 
+use super::push::Push;
 use crate::config::{QueueConfig, Retention, Start, SubscriptionConfig};
 use crate::ids::{Millis, Name, SubscriptionId};
 
@@ -49,6 +50,8 @@ pub struct SubscriptionEntry {
     pub partitions: u32,
     /// When it was created.
     pub created_ms: Millis,
+    /// Where its messages go by themselves, if they do.
+    pub push: Option<Push>,
 }
 
 impl SubscriptionEntry {

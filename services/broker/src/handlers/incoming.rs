@@ -12,8 +12,10 @@ use messaging::partition::{MAX_PRODUCER_NUMBER, Producer};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::events::{self, Mode};
 use super::settings::MAX_AHEAD_MS;
 use crate::config::Limits;
+use crate::event;
 use crate::message::NewMessage;
 use crate::send::NewJob;
 
@@ -34,7 +36,18 @@ pub(super) fn messages(
     limits: &Limits,
 ) -> Result<Vec<NewMessage>, Problem> {
     let defaults = defaults(request, headers::KEY)?;
+    match events::mode(&defaults.content_type)? {
+        Mode::Binary => (),
+        Mode::Structured => {
+            return Ok(vec![checked(events::structured(&body, &defaults)?, limits)?]);
+        }
+        Mode::Batch => {
+            let events = events::batch(&body, &defaults, limits.max_batch_messages)?;
+            return events.into_iter().map(|event| checked(event, limits)).collect();
+        }
+    }
     if !is_batch(request) {
+        events::check_headers(&defaults.attributes)?;
         let message = NewMessage { body: not_empty(body)?, ..defaults };
         return Ok(vec![checked(message, limits)?]);
     }
@@ -152,13 +165,17 @@ fn attributes(request: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
             None if name.as_str().starts_with(headers::CLOUD_EVENT_PREFIX) => name.as_str(),
             None => continue,
         };
-        let Ok(value) = std::str::from_utf8(value.as_bytes()) else {
+        let Ok(mut value) = std::str::from_utf8(value.as_bytes()).map(str::to_owned) else {
             return Err(invalid(format!("the header {name} is not UTF-8")));
         };
+        if stored.starts_with(headers::CLOUD_EVENT_PREFIX) {
+            value = event::decode(&value)
+                .ok_or_else(|| invalid(format!("the header {name} encodes no UTF-8")))?;
+        }
         if attributes.iter().any(|(name, _)| name == stored) {
             return Err(invalid(format!("the header {name} is there twice; send it once")));
         }
-        attributes.push((stored.to_owned(), value.to_owned()));
+        attributes.push((stored.to_owned(), value));
     }
     Ok(attributes)
 }
@@ -325,7 +342,7 @@ fn is_batch(request: &HeaderMap) -> bool {
 }
 
 /// Whether a content type says that its payload is JSON.
-pub(super) fn is_json(content_type: &str) -> bool {
+pub(crate) fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let lower = essence.to_ascii_lowercase();
     lower == JSON || lower == "text/json" || lower.ends_with("+json")

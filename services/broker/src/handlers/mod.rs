@@ -8,8 +8,10 @@ mod settings;
 
 mod cluster;
 mod consume;
+mod events;
 mod messages;
 pub(crate) mod peers;
+mod push;
 mod queues;
 mod redrives;
 mod requests;
@@ -18,6 +20,9 @@ mod streams;
 mod subjects;
 mod subscriptions;
 mod topics;
+
+pub(crate) use incoming::is_json;
+pub(crate) use outgoing::rfc3339;
 
 use std::sync::Arc;
 
@@ -39,6 +44,7 @@ pub(crate) fn router(broker: Broker) -> Router {
         .merge(messages::router())
         .merge(subjects::router())
         .merge(subscriptions::router())
+        .merge(push::router())
         .merge(queues::router())
         .merge(redrives::router())
         .merge(requests::router())
@@ -56,6 +62,7 @@ pub(crate) fn openapi() -> OpenApi {
     document.merge(messages::Api::openapi());
     document.merge(subjects::Api::openapi());
     document.merge(subscriptions::Api::openapi());
+    document.merge(push::Api::openapi());
     document.merge(queues::Api::openapi());
     document.merge(redrives::Api::openapi());
     document.merge(requests::Api::openapi());

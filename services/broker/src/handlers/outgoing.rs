@@ -17,7 +17,7 @@ use crate::receive::Job;
 use crate::redrive::Peeked;
 
 /// A time as the API writes it: RFC 3339 in UTC, to the millisecond.
-pub(super) fn rfc3339(ms: Millis) -> String {
+pub(crate) fn rfc3339(ms: Millis) -> String {
     // Years beyond 9999 have no RFC 3339; a clock that far off shows the last moment there is.
     const LAST: i128 = 253_402_300_799_999;
     let nanos = i128::from(ms).min(LAST) * 1_000_000;

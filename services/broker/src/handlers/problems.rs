@@ -88,6 +88,7 @@ impl From<AdminError> for Problem {
             | CatalogRefused::TooManyPreferred => Code::InvalidRequest,
             CatalogRefused::InUse { .. }
             | CatalogRefused::QueueChanged(_)
+            | CatalogRefused::NoPush { .. }
             | CatalogRefused::FewerPartitions { .. }
             | CatalogRefused::NameTaken { .. }
             | CatalogRefused::Forgotten(_)

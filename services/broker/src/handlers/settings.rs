@@ -8,10 +8,12 @@ use api::broker::{
 };
 use api::problem::Code;
 use chassis::problem::Problem;
-use messaging::catalog::MAX_REPLICAS;
+use messaging::catalog::{MAX_REPLICAS, SubscriptionEntry};
 use messaging::config::{self, Backoff, Delays, Policy, QueueConfig, SubscriptionConfig};
 use messaging::filter::{self, Filter};
 use messaging::ids::Name;
+
+use super::push;
 
 /// Longest ack deadline: 7 days.
 const MAX_ACK_SECONDS: f64 = 7.0 * 86_400.0;
@@ -108,10 +110,6 @@ pub(super) fn shown_retention(retention: config::Retention) -> Retention {
 
 /// A subscription.
 pub(super) fn subscription(spec: SubscriptionSpec) -> Result<SubscriptionConfig, Problem> {
-    if spec.push.is_some() {
-        let detail = "push delivery is not offered by this broker; leave `push` out and pull";
-        return Err(invalid(detail));
-    }
     let dead_letter = dead_letter(spec.dead_letter)?;
     let policy = policy(
         ack_timeout(spec.ack_deadline_seconds)?,
@@ -136,7 +134,8 @@ pub(super) fn subscription(spec: SubscriptionSpec) -> Result<SubscriptionConfig,
 }
 
 /// The same, as the API spells it.
-pub(super) fn shown_subscription(config: &SubscriptionConfig) -> SubscriptionSpec {
+pub(super) fn shown_subscription(entry: &SubscriptionEntry) -> SubscriptionSpec {
+    let config = &entry.config;
     let condition = |condition: &filter::Condition| match condition {
         filter::Condition::Equals(text) => Condition::Equals(text.clone()),
         filter::Condition::Prefix(prefix) => Condition::Prefix { prefix: prefix.clone() },
@@ -150,7 +149,7 @@ pub(super) fn shown_subscription(config: &SubscriptionConfig) -> SubscriptionSpe
         dead_letter: config.dead_letter.as_ref().map(|name| format!("queue/{name}")),
         filter: filter.collect(),
         ordered_by_key: config.ordered_by_key,
-        push: None,
+        push: entry.push.as_ref().map(push::shown),
     }
 }
 
@@ -286,10 +285,10 @@ fn dead_letter(text: Option<String>) -> Result<Option<Name>, Problem> {
     }
 }
 
-fn seconds(ms: u64) -> f64 {
+pub(super) fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }
 
-fn invalid(detail: impl std::fmt::Display) -> Problem {
+pub(super) fn invalid(detail: impl std::fmt::Display) -> Problem {
     Problem::new(Code::InvalidRequest, detail)
 }

@@ -14,7 +14,7 @@ use messaging::config::Start;
 use messaging::ids::Name;
 
 use super::outgoing::rfc3339;
-use super::{age_seconds, created, position, settings};
+use super::{age_seconds, created, position, push, settings};
 use crate::broker::Broker;
 use crate::directory::TopicHandle;
 
@@ -25,7 +25,8 @@ pub(super) fn router() -> Router<Broker> {
         .route(SEEK, post(seek))
 }
 
-/// Creates a subscription or changes its settings. An existing one keeps its position.
+/// Creates a subscription or changes its settings. An existing one keeps its position. With `push`
+/// its messages are sent to a webhook; a secret that was drawn is shown in this answer only.
 #[utoipa::path(put, path = "/v1/topics/{topic}/subscriptions/{name}", tag = "subscriptions",
     params(("topic" = String, Path), ("name" = String, Path)), request_body = SubscriptionSpec,
     responses((status = 201, body = SubscriptionView), (status = 200, body = SubscriptionView)))]
@@ -35,12 +36,18 @@ async fn put(
     spec: Option<Json<SubscriptionSpec>>,
 ) -> Result<(StatusCode, Json<SubscriptionView>), Problem> {
     settings::plain(&name)?;
-    let Json(spec) = spec.unwrap_or_default();
+    let Json(mut spec) = spec.unwrap_or_default();
+    let push = spec.push.take().map(|push| push::asked(&broker, push)).transpose()?;
     let start = spec.start.as_deref().map_or(Ok(Start::Latest), position::start)?;
     let config = settings::subscription(spec)?;
     let names = (topic.clone(), name.clone());
-    let changed = broker.put_subscription(names, config, start).await?;
-    let view = describe(&broker, &*broker.directory().topic(&topic)?, &name).await?;
+    let drawn = push.as_ref().filter(|push| push.is_drawn).map(|push| push.secret.clone());
+    let changed = broker.put_subscription(names, (config, push), start).await?;
+    let topic = broker.directory().topic(&topic)?;
+    let mut view = describe(&broker, &topic, &name).await?;
+    if let Some(drawn) = drawn {
+        push::show_new(&mut view, &*topic.subscription(&name)?, &drawn);
+    }
     Ok((created(changed), Json(view)))
 }
 
@@ -95,7 +102,7 @@ async fn seek(
     Ok(Json(Sought { positions }))
 }
 
-async fn describe(
+pub(super) async fn describe(
     broker: &Broker,
     topic: &TopicHandle,
     name: &Name,
@@ -105,8 +112,9 @@ async fn describe(
     Ok(SubscriptionView {
         topic: topic.name.to_string(),
         name: name.to_string(),
-        config: settings::shown_subscription(&subscription.entry.config),
+        config: settings::shown_subscription(&subscription.entry),
         created_at: rfc3339(subscription.entry.created_ms),
+        push_paused: subscription.entry.push.as_ref().and_then(push::shown_pause),
         stats: SubscriptionStats {
             lag: stats.lag,
             in_flight: stats.depth.in_flight,

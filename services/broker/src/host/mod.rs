@@ -42,6 +42,9 @@ pub(crate) trait Keep: HasWhole {
     /// Its settings in the catalog.
     type Entry: Send + Sync + 'static;
 
+    /// What runs beside it in a term, and ends with this.
+    type Attended: Default + Send;
+
     /// For people.
     fn title(&self) -> String;
 
@@ -50,6 +53,9 @@ pub(crate) trait Keep: HasWhole {
 
     /// Brings the group up to its settings.
     fn configure(at: &At<Self>) -> impl Future<Output = Result<(), MessageError>> + Send;
+
+    /// Begins and ends what runs beside it, after its settings have changed.
+    fn attend(at: &At<Self>, attended: &mut Self::Attended);
 
     /// Reports, gives up, redelivers and trims what is due.
     fn tend(at: &At<Self>) -> impl Future<Output = Result<Next, MessageError>> + Send;
@@ -139,6 +145,7 @@ async fn lead<H: Keep>(at: impl FnOnce(Led) -> At<H>, term: Term) {
 
 async fn keep<H: Keep>(at: &At<H>) {
     let mut configured: Option<Arc<H::Entry>> = None;
+    let mut attended = H::Attended::default();
     loop {
         let entry = at.handle.entry(&at.broker.directory());
         let is_new = match (&entry, &configured) {
@@ -150,6 +157,7 @@ async fn keep<H: Keep>(at: &At<H>) {
             outcome = H::configure(at).await;
             if outcome.is_ok() {
                 configured = entry;
+                H::attend(at, &mut attended);
                 // Consumers that wait find a subscription gone.
                 at.handle.port().wake();
             }

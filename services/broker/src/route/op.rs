@@ -125,6 +125,13 @@ pub(crate) struct At<H: Handle> {
     pub(crate) led: Option<Led>,
 }
 
+impl<H: Handle> Clone for At<H> {
+    fn clone(&self) -> Self {
+        let Self { broker, handle, group, led } = self;
+        Self { broker: broker.clone(), handle: handle.clone(), group: group.clone(), led: *led }
+    }
+}
+
 impl<H: Handle> At<H> {
     /// The term in which this node leads.
     pub(crate) fn term(&self) -> Result<Term, LogError> {

@@ -5,7 +5,9 @@
 mod bad_input;
 mod cluster;
 mod consumers;
+mod events;
 mod live;
+mod push;
 mod queues;
 mod requests;
 mod restart;
@@ -16,3 +18,4 @@ mod subjects;
 mod topics;
 mod trace;
 mod trio;
+mod webhook;

@@ -46,8 +46,16 @@ impl Catalog {
                 self.put_topic(name, partitions, retention, copies)
             }
             CatalogCommand::DeleteTopic { name } => self.delete_topic(name),
-            CatalogCommand::PutSubscription { topic, name, config, start } => {
-                self.put_subscription((topic, name), config, start)
+            CatalogCommand::PutSubscription { topic, name, config, start, push } => {
+                self.put_subscription((topic, name), (config, push), start)
+            }
+            CatalogCommand::SetPaused { topic, name, url, reason } => {
+                let now = self.state.now;
+                self.change_push(topic, name, |push| push.url == url && push.pause(reason, now))
+            }
+            CatalogCommand::RotateSecret { topic, name, secret, keep_ms } => {
+                let until = self.state.now.saturating_add(keep_ms);
+                self.change_push(topic, name, |push| push.rotate(secret, until))
             }
             CatalogCommand::DeleteSubscription { topic, name } => {
                 self.delete_subscription(topic, name)

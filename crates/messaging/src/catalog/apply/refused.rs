@@ -19,6 +19,14 @@ pub enum CatalogRefused {
         /// The name.
         name: Name,
     },
+    /// It has no webhook.
+    #[error("subscription `{name}` of topic `{topic}` does not push; give it `push` first")]
+    NoPush {
+        /// The topic.
+        topic: Name,
+        /// The subscription, which exists.
+        name: Name,
+    },
     /// No such queue.
     #[error("queue `{0}` does not exist; create it with PUT /v1/queues/{0}")]
     NoQueue(Name),

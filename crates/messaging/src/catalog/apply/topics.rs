@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{CatalogRefused, CatalogReply, Changed, change};
-use crate::catalog::{Catalog, Copies, Kind, SubscriptionEntry, Topic, Touched};
+use crate::catalog::{Catalog, Copies, Kind, NewPush, Push, SubscriptionEntry, Topic, Touched};
 use crate::catalog::{MAX_PARTITIONS, MAX_SUBSCRIPTIONS, MAX_TOPICS};
 use crate::config::{Retention, Start, SubscriptionConfig};
 use crate::ids::{Name, SubscriptionId};
@@ -76,7 +76,7 @@ impl Catalog {
     pub(super) fn put_subscription(
         &mut self,
         (topic_name, name): (Name, Name),
-        config: SubscriptionConfig,
+        (config, push): (SubscriptionConfig, Option<NewPush>),
         start: Start,
     ) -> CatalogReply {
         self.check_dead_letter(config.dead_letter.as_ref())?;
@@ -86,7 +86,10 @@ impl Catalog {
             return Err(CatalogRefused::NoTopic(topic_name));
         };
         let known = topic.subscriptions.get(&name);
-        let changed = change(known.is_none(), known.is_some_and(|entry| entry.config != config));
+        let before = known.and_then(|entry| entry.push.as_ref());
+        let push = push.map(|new| Push::following(before, new));
+        let differs = known.is_some_and(|entry| entry.config != config || entry.push != push);
+        let changed = change(known.is_none(), differs);
         if changed == Changed::Unchanged {
             return Ok(changed);
         }
@@ -106,11 +109,41 @@ impl Catalog {
             start,
             partitions,
             created_ms,
+            push: None,
         });
-        entry.version += 1;
+        // Partitions follow the version, and where messages go is nothing to them.
+        if entry.version == 0 || entry.config != config {
+            entry.version += 1;
+        }
         entry.config = config;
+        entry.push = push;
         self.touch(Touched::Topic(topic_name));
         Ok(changed)
+    }
+
+    /// `change` says whether it has changed anything.
+    pub(super) fn change_push(
+        &mut self,
+        topic_name: Name,
+        name: Name,
+        change: impl FnOnce(&mut Push) -> bool,
+    ) -> CatalogReply {
+        let Some(topic) = self.state.topics.get(&topic_name) else {
+            return Err(CatalogRefused::NoTopic(topic_name));
+        };
+        let mut changed = Topic::clone(topic);
+        let Some(entry) = changed.subscriptions.get_mut(&name) else {
+            return Err(CatalogRefused::NoSubscription { topic: topic_name, name });
+        };
+        let Some(push) = &mut entry.push else {
+            return Err(CatalogRefused::NoPush { topic: topic_name, name });
+        };
+        if !change(push) {
+            return Ok(Changed::Unchanged);
+        }
+        self.state.topics.insert(topic_name.clone(), Arc::new(changed));
+        self.touch(Touched::Topic(topic_name));
+        Ok(Changed::Updated)
     }
 
     pub(super) fn delete_subscription(&mut self, topic: Name, name: Name) -> CatalogReply {

@@ -68,6 +68,7 @@ impl From<AdminError> for Fault {
             // None of these comes of what this face asks.
             CatalogRefused::NoTopic(_)
             | CatalogRefused::NoSubscription { .. }
+            | CatalogRefused::NoPush { .. }
             | CatalogRefused::FewerPartitions { .. }
             | CatalogRefused::Partitions
             | CatalogRefused::Replicas
