@@ -1,7 +1,8 @@
 //! `quartet sub`: subscriptions of a topic.
 
 use api::broker::{
-    Condition, SeekRequest, Sought, SubscriptionList, SubscriptionSpec, SubscriptionView,
+    Condition, PushSpec, PushTested, SeekRequest, Sought, SubscriptionList, SubscriptionSpec,
+    SubscriptionView,
 };
 use clap::Subcommand;
 
@@ -40,7 +41,18 @@ pub(crate) enum SubCommand {
         /// Messages of one key one at a time, in order.
         #[arg(long)]
         ordered_by_key: bool,
+        /// Send the messages to this webhook: http://host[:port]/path.
+        #[arg(long, value_name = "URL")]
+        push_url: Option<String>,
+        /// What calls are signed with: whsec_ and base64. Drawn and shown (with --output json) if
+        /// absent.
+        #[arg(long, value_name = "SECRET", requires = "push_url")]
+        push_secret: Option<String>,
     },
+    /// Push again after the endpoint was gone.
+    Resume { topic: String, name: String },
+    /// Call the webhook once, with a made-up message.
+    Test { topic: String, name: String },
     /// How far a subscription is.
     Show { topic: String, name: String },
     /// Take messages.
@@ -87,7 +99,11 @@ pub(crate) async fn run(session: &Session, command: SubCommand) -> anyhow::Resul
             retry,
             filter,
             ordered_by_key,
+            push_url,
+            push_secret,
         } => {
+            let push =
+                push_url.map(|url| PushSpec { url, secret: push_secret, ..PushSpec::default() });
             let spec = SubscriptionSpec {
                 start,
                 ack_deadline_seconds,
@@ -96,9 +112,15 @@ pub(crate) async fn run(session: &Session, command: SubCommand) -> anyhow::Resul
                 retry: retry.retry(),
                 filter: filter.into_iter().map(|(k, v)| (k, Condition::Equals(v))).collect(),
                 ordered_by_key,
-                ..SubscriptionSpec::default()
+                push,
             };
             show(session, Request::put(of(&topic, &name)).json(&spec)).await
+        }
+        SubCommand::Resume { topic, name } => {
+            show(session, Request::post(of(&topic, &name) + "/resume")).await
+        }
+        SubCommand::Test { topic, name } => {
+            test(session, Request::post(of(&topic, &name) + "/test")).await
         }
         SubCommand::Show { topic, name } => show(session, Request::get(of(&topic, &name))).await,
         SubCommand::Pull { topic, name, take } => {
@@ -122,6 +144,14 @@ pub(crate) async fn run(session: &Session, command: SubCommand) -> anyhow::Resul
             session.tell(Request::delete(of(&topic, &name)), &done).await
         }
     }
+}
+
+async fn test(session: &Session, request: Request) -> anyhow::Result<()> {
+    let Some(tested) = session.ask::<PushTested>(request).await? else { return Ok(()) };
+    let PushTested { delivered, status, detail } = tested;
+    let status = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+    say!("delivered: {delivered} ({status}) {detail}");
+    Ok(())
 }
 
 async fn list(session: &Session, request: Request) -> anyhow::Result<()> {

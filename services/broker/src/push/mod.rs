@@ -58,7 +58,8 @@ impl Pushing {
 pub(crate) struct Pushers(BTreeMap<Name, (Arc<SubscriptionHandle>, DropGuard)>);
 
 impl Pushers {
-    /// Ends those whose settings have changed, and starts those that are missing.
+    /// Replaces those whose settings have changed, and starts those that are missing. Who is
+    /// replaced takes nothing more, and its calls end as they would.
     pub(crate) fn follow(&mut self, at: &At<PartitionHandle>) {
         let Some(topic) = at.handle.topic_in(&at.broker.directory()) else {
             return self.0.clear();
@@ -66,7 +67,17 @@ impl Pushers {
         let is_same = |name: &Name, known: &Arc<SubscriptionHandle>| {
             topic.subscriptions.get(name).is_some_and(|now| Arc::ptr_eq(known, now))
         };
-        self.0.retain(|name, (known, _)| is_same(name, known));
+        let replaced: Vec<Name> = self
+            .0
+            .iter()
+            .filter(|(name, (known, _))| !is_same(name, known))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in replaced {
+            if let Some((_, end)) = self.0.remove(&name) {
+                end.disarm();
+            }
+        }
         for (name, subscription) in &topic.subscriptions {
             if !self.0.contains_key(name)
                 && let Some(end) = spawn(at, subscription)

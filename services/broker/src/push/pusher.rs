@@ -50,6 +50,8 @@ struct Admitted {
 
 /// What to wait for when nothing can be sent.
 enum Wait {
+    /// Its settings are not these any more: another pusher takes its place.
+    End,
     For(Duration),
     Freed,
     More(Moment, Duration),
@@ -67,6 +69,7 @@ impl Pusher {
                     calls.extend(taken.map(|(message, admitted)| self.deliver(message, admitted)));
                     continue;
                 }
+                Err(Wait::End) => break,
                 Err(wait) => wait,
             };
             tokio::select! {
@@ -80,6 +83,9 @@ impl Pusher {
 
     /// Takes no more than may be called now: what is not taken waits, and nothing is used up.
     async fn turn(&self) -> Result<Vec<(Delivered, Admitted)>, Wait> {
+        if !self.is_current() {
+            return Err(Wait::End);
+        }
         let admitted = self.admit()?;
         let ack_timeout_ms = Some(self.push.timeout_ms + GRACE_MS);
         let take =
@@ -93,6 +99,12 @@ impl Pusher {
             // Not configured yet, or led by another in a moment.
             Ok(None) | Err(_) => Err(Wait::For(PAUSE)),
         }
+    }
+
+    fn is_current(&self) -> bool {
+        let topic = self.at.handle.topic_in(&self.at.broker.directory());
+        let now = topic.as_ref().and_then(|topic| topic.subscriptions.get(&self.subscription.name));
+        now.is_some_and(|now| Arc::ptr_eq(now, &self.subscription))
     }
 
     fn admit(&self) -> Result<Vec<Admitted>, Wait> {
@@ -122,6 +134,7 @@ impl Pusher {
 
     async fn wait(&self, wait: Wait) {
         match wait {
+            Wait::End => (),
             // A breaker may be asked again earlier than an hour: it may be somebody else's probe.
             Wait::For(left) => tokio::time::sleep(left.min(MAX_PAUSE)).await,
             Wait::Freed => {
@@ -204,7 +217,7 @@ impl Pusher {
         // It comes again when its time is over.
     }
 
-    /// All brokers stop; the end of this pusher comes with the catalog's answer.
+    /// All brokers stop: this one with the catalog's answer, before it takes anything more.
     async fn stop(&self, reason: String) {
         let (topic, name) = (self.at.handle.topic.clone(), self.subscription.name.clone());
         tracing::warn!(%topic, subscription = %name, reason, "a subscription stops pushing");

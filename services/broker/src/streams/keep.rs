@@ -16,6 +16,7 @@ const MAX_OVERDUE: usize = 256;
 
 impl Keep for StreamsHandle {
     type Entry = StreamsEntry;
+    type Attended = ();
 
     fn title(&self) -> String {
         format!("streams, group {}", self.number)
@@ -29,6 +30,8 @@ impl Keep for StreamsHandle {
     async fn configure(_: &At<Self>) -> Result<(), MessageError> {
         Ok(())
     }
+
+    fn attend(_: &At<Self>, (): &mut ()) {}
 
     async fn tend(at: &At<Self>) -> Result<Next, MessageError> {
         let now = at.broker.now_ms();

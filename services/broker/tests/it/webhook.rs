@@ -78,10 +78,12 @@ impl Endpoint {
         let end = tokio_util::sync::CancellationToken::new();
         let (ended, acts) = (end.clone(), script.clone());
         let sender = Arc::new(sender);
-        tokio::spawn(end.clone().run_until_cancelled_owned(async move {
+        let tasks = tokio_util::task::TaskTracker::new();
+        let calling = tasks.clone();
+        tasks.spawn(end.clone().run_until_cancelled_owned(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let serve = serve(stream, acts.clone(), sender.clone());
-                tokio::spawn(ended.clone().run_until_cancelled_owned(serve));
+                calling.spawn(ended.clone().run_until_cancelled_owned(serve));
             }
         }));
         Self { url, calls, script, _end: end.drop_guard() }
