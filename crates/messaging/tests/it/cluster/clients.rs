@@ -162,6 +162,7 @@ fn wanted() -> Vec<CatalogCommand> {
         name: name.parse().unwrap(),
         config,
         start: Start::Earliest,
+        push: None,
     };
     vec![
         put_queue("dead", QueueConfig { policy: dead_policy, ..queue.clone() }),
