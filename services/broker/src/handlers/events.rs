@@ -43,13 +43,14 @@ pub(super) fn mode(content_type: &str) -> Result<Mode, Problem> {
     }
 }
 
-/// Attributes that came as `ce-*` headers, if they make an event.
+/// Attributes that came as `ce-*` headers: those of an event if they say of which version, else the
+/// sender's own.
 pub(super) fn check_headers(attributes: &[(String, String)]) -> Result<(), Problem> {
     let own = attributes
         .iter()
         .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value.clone())));
     let own: BTreeMap<String, String> = own.collect();
-    if !REQUIRED.iter().any(|name| own.contains_key(*name)) {
+    if !own.contains_key("specversion") {
         return Ok(());
     }
     if own.contains_key("datacontenttype") {

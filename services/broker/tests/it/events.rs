@@ -87,7 +87,7 @@ async fn what_is_no_event_is_refused_with_what_is_wrong() {
         assert!(refused["detail"].as_str().unwrap().contains(named), "{refused}");
     }
     problem(broker.raw(PATH, &[STRUCTURED], "{").await, 400).await;
-    problem(broker.raw(PATH, &[("ce-id", "1")], "x").await, 400).await;
+    problem(broker.raw(PATH, &[("ce-specversion", "1.0")], "x").await, 400).await;
     let other = [("content-type", "application/cloudevents+avro")];
     problem(broker.raw(PATH, &other, "x").await, 400).await;
     assert_eq!(broker.raw(PATH, &[("ce-other", "1")], "x").await.status(), 201);
