@@ -58,7 +58,8 @@ impl Refusals {
                 self.header_timeout.as_secs()
             ),
             _ => "the head of this request cannot be read: its first line, a header line or its \
-                  length is malformed; correct it (this port speaks plain HTTP)"
+                  length is malformed; correct it. A URL takes `>`, `<`, blanks and quotes only \
+                  percent-encoded, `>` as %3E. This port speaks plain HTTP"
                 .to_owned(),
         }
     }

@@ -29,6 +29,7 @@ fn malformed() -> Vec<(Vec<u8>, u16, &'static str)> {
         (b"\x16\x03\x01\x00\x05hello".to_vec(), 400, "invalid-request"),
         (b"GET / HTTP/1.1\r\na b: c\r\n\r\n".to_vec(), 400, "invalid-request"),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n".to_vec(), 400, "invalid-request"),
+        (b"GET /items?match=orders.> HTTP/1.1\r\n\r\n".to_vec(), 400, "invalid-request"),
         (two, 400, "invalid-request"),
         (long, 431, "head-too-large"),
         (target, 431, "head-too-large"),
