@@ -460,12 +460,12 @@ impl Groups {
     /// panicked.
     /// Never while it stops on purpose.
     pub fn failed(&self) -> impl Future<Output = Failure> + Send + 'static {
-        let mut durable = self.shared.wal.durable();
+        let mut failure = self.shared.wal.failure();
         let mut broken = self.shared.alarm.subscribe();
         async move {
             let log = async {
-                let failed = durable.wait_for(|durable| durable.failed.is_some()).await;
-                failed.ok().and_then(|durable| durable.failed.clone())
+                let failed = failure.wait_for(Option::is_some).await;
+                failed.ok().and_then(|failed| failed.clone())
             };
             let task = async {
                 let broken = broken.wait_for(Option::is_some).await;

@@ -50,7 +50,7 @@ pub use stats::Stats;
 pub use view::LogView;
 
 use crate::config::Config;
-use crate::error::{Fault, OpenError, ReadError, SubmitError};
+use crate::error::{Fault, OpenError, ReadError, SubmitError, WriteError};
 use crate::file_system::FileSystem;
 use crate::types::{Durable, GroupState, IoToken, Write};
 use consensus::Entry;
@@ -138,6 +138,13 @@ impl Wal {
     #[must_use]
     pub fn durable(&self) -> watch::Receiver<Durable> {
         self.threads.shared.durable()
+    }
+
+    /// Tells when the log fails, and nothing before: [`durable`](Self::durable) wakes its readers
+    /// with every batch.
+    #[must_use]
+    pub fn failure(&self) -> watch::Receiver<Option<Arc<WriteError>>> {
+        self.threads.shared.failure()
     }
 
     /// Live entries from `from` on: up to `max_bytes` of payload, but at least one if there is

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     wake: Condvar,
     cancel: AtomicBool,
     durable: watch::Sender<Durable>,
+    /// Apart from `durable`, for who waits for nothing else: no batch wakes them.
+    failure: watch::Sender<Option<Arc<WriteError>>>,
 }
 
 struct Queue {
@@ -99,6 +101,7 @@ impl Shared {
             wake: Condvar::new(),
             cancel: AtomicBool::new(false),
             durable: watch::Sender::new(Durable::default()),
+            failure: watch::Sender::new(None),
         }
     }
 
@@ -145,6 +148,10 @@ impl Shared {
         self.durable.subscribe()
     }
 
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<Arc<WriteError>>> {
+        self.failure.subscribe()
+    }
+
     pub(crate) fn mark(&self, group: consensus::GroupId, fault: Fault) {
         self.queue().admission.mark(group, fault);
     }
@@ -157,6 +164,9 @@ impl Shared {
     /// Nothing is taken any more; whoever waits is told.
     fn fail(&self, error: Arc<WriteError>) {
         self.queue().failed = true;
+        self.failure.send_modify(|failure| {
+            failure.get_or_insert_with(|| Arc::clone(&error));
+        });
         self.durable.send_modify(|durable| {
             durable.failed.get_or_insert(error);
         });

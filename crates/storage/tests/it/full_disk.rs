@@ -168,10 +168,11 @@ pub(crate) fn the_first_failed_write_is_the_last() {
 pub(crate) fn a_failed_log_says_so_to_everyone_who_waits() {
     let disk = SimDisk::new(1);
     let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), tiny()).unwrap();
-    let mut durable = wal.durable();
+    let (mut durable, failure) = (wal.durable(), wal.failure());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let token = wal.submit(vec![append(1)]).unwrap();
     runtime.block_on(durable.wait_for(|durable| durable.token >= token)).unwrap();
+    assert!(!failure.has_changed().unwrap(), "no batch wakes who waits for the end alone");
     // Housekeeping syncs too; whoever meets it, it is the end.
     disk.fail_sync(1);
     let second = wal.submit(vec![append(2)]).unwrap();
@@ -179,6 +180,7 @@ pub(crate) fn a_failed_log_says_so_to_everyone_who_waits() {
         .block_on(durable.wait_for(|durable| durable.failed.is_some()))
         .map(|durable| durable.clone())
         .unwrap();
+    assert!(failure.has_changed().unwrap() && failure.borrow().is_some());
     assert!(end.token <= second);
     assert!(end.failed.unwrap().to_string().contains("/data/"), "names the file");
     assert_eq!(wal.submit(vec![append(3)]), Err(SubmitError::Failed));
