@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::push::Pushing;
+use crate::recent::Recent;
 use crate::route::Peers;
 use crate::state_machine::CatalogMachine;
 
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// What is read live.
     pub(crate) hub: Hub,
+    /// What was read of the logs of queues.
+    pub(crate) recent: Recent,
     /// Changes of the catalog that may wait.
     pub(crate) admin_places: Semaphore,
     /// Why the directory is behind the catalog, if it is: tried again until it is not.
@@ -74,6 +77,7 @@ impl Broker {
             name: context.node.as_str().into(),
             peers: Peers::new(context.config.cluster.members.id()),
             hub: Hub::default(),
+            recent: Recent::default(),
             admin_places: Semaphore::new(MAX_ADMIN_WAITING),
             behind: watch::Sender::new(None),
             limits: context.config.broker.clone(),

@@ -31,7 +31,7 @@ pub(crate) async fn give_up_jobs(
     let term = at.term()?;
     if let Some(target) = target {
         let stored: Vec<_> = doomed.iter().map(|(_, stored)| stored).collect();
-        let records = log::stored(group, &stored).await?;
+        let records = log::stored(group, &stored, &broker.shared.recent).await?;
         let moves = doomed.iter().zip(records).map(|((doomed, stored), record)| Move {
             doomed: doomed.clone(),
             record,

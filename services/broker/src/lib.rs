@@ -35,6 +35,7 @@ mod hub;
 mod log;
 mod publish;
 mod read;
+mod recent;
 mod send;
 mod sqs;
 mod streams;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LogError;
 use crate::hub::Place;
+use crate::recent::Recent;
 use crate::state_machine::{PartitionMachine, QueueMachine};
 
 /// Bytes asked of the log at once.
@@ -157,12 +158,19 @@ pub(crate) async fn offset_at(
 pub(crate) async fn stored(
     group: &Group<QueueMachine>,
     wanted: &[&Stored],
+    recent: &Recent,
 ) -> Result<Vec<Record>, LogError> {
     let mut indexes: Vec<Index> = wanted.iter().map(|stored| stored.index).collect();
     indexes.sort_unstable();
     indexes.dedup();
     let bytes: u64 = wanted.iter().map(|stored| stored.size.total()).sum();
-    let entries = entries(group, &indexes, bytes as usize).await?;
+    let entries = entries(group, &indexes, bytes as usize, recent).await?;
+    if let [one] = &entries[..]
+        && 2 * bytes < one.payload.len() as u64
+    {
+        // The rest of a batch is likely to be asked for next.
+        recent.keep(group.id(), one);
+    }
     let record = |stored: &&Stored| {
         let at = entries.binary_search_by_key(&stored.index, |entry| entry.index).ok()?;
         frame::record(&entries[at].payload, stored.at as usize, stored.size)
@@ -178,9 +186,14 @@ async fn entries(
     group: &Group<QueueMachine>,
     indexes: &[Index],
     bytes: usize,
+    recent: &Recent,
 ) -> Result<Vec<Entry>, LogError> {
     let mut found: Vec<Entry> = Vec::with_capacity(indexes.len());
     while let Some(next) = indexes.get(found.len()) {
+        if let Some(entry) = recent.get(group.id(), *next) {
+            found.push(entry);
+            continue;
+        }
         let run = indexes[found.len()..].windows(2).take_while(|w| w[0].0 + 1 == w[1].0).count();
         let budget = if run == 0 { 1 } else { (bytes + run * ENTRY_BYTES).min(READ_BYTES) };
         let entries = group.read(*next, budget).await?.entries;

@@ -111,7 +111,8 @@ impl Source for QueueSource {
         let fits = fitting(received.receipts.iter().map(|receipt| receipt.stored.size.total()));
         let receipts = &received.receipts[..fits];
         let stored: Vec<_> = receipts.iter().map(|receipt| &receipt.stored).collect();
-        let (records, confirmed) = tokio::join!(log::stored(group, &stored), self.at.confirm());
+        let records = log::stored(group, &stored, &broker.shared.recent);
+        let (records, confirmed) = tokio::join!(records, self.at.confirm());
         confirmed?;
         let records = records?;
         let (group, epoch) = (group.id().0, received.epoch);

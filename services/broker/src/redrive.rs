@@ -101,7 +101,7 @@ impl Op for Peek {
         let sizes = peeked.iter().map(|(.., stored)| stored.size.total());
         peeked.truncate(crate::receive::fitting(sizes));
         let stored: Vec<_> = peeked.iter().map(|(.., stored)| stored).collect();
-        let records = log::stored(&at.group, &stored).await?;
+        let records = log::stored(&at.group, &stored, &at.broker.shared.recent).await?;
         at.confirm().await?;
         let peeked = peeked.into_iter().zip(records);
         Ok(peeked
@@ -242,7 +242,7 @@ pub(crate) async fn store_in(
 ) -> Result<(), MessageError> {
     let At { broker, group, .. } = at;
     let stored: Vec<_> = messages.iter().map(|(.., stored)| stored).collect();
-    let bodies = log::stored(group, &stored).await?;
+    let bodies = log::stored(group, &stored, &broker.shared.recent).await?;
     let max_priority = target.entry.config.max_priority;
     let moved = messages.iter().zip(bodies).map(|((id, _, stored), record)| {
         let outgoing = Outgoing {

@@ -235,7 +235,7 @@ async fn read(
     (id, deliveries, stored): (MessageId, u32, Stored),
     correlation_id: &str,
 ) -> Result<Option<Peeked>, MessageError> {
-    let mut records = log::stored(&at.group, &[&stored]).await?;
+    let mut records = log::stored(&at.group, &[&stored], &at.broker.shared.recent).await?;
     at.confirm().await?;
     let record = records.pop().ok_or(LogError::Unreadable { source: None })?;
     let is_it = attribute(&record.envelope.attributes, CORRELATION_ID) == Some(correlation_id);
@@ -273,7 +273,7 @@ impl Op for Question {
             (Verdict::Late, _) => return Ok((Outcome::Late, nothing)),
             _ => return Ok((Outcome::Unknown, nothing)),
         };
-        let mut records = log::stored(&at.group, &[&stored]).await?;
+        let mut records = log::stored(&at.group, &[&stored], &at.broker.shared.recent).await?;
         let record = records.pop().ok_or(LogError::Unreadable { source: None })?;
         let named = |name| attribute(&record.envelope.attributes, name).map(str::to_owned);
         let asked = Asked { reply_to: named(REPLY_TO), correlation_id: named(CORRELATION_ID) };
