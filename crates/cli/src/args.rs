@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::bench::args::BenchCommand;
 use crate::cluster::banner::JAEGER_UI;
 use crate::cluster::{Cluster, Node, Service};
+use crate::commands::broker::BrokerCommand;
 use crate::commands::election::ElectionCommand;
 use crate::commands::gateway::{MethodCommand, RouteCommand};
 use crate::commands::kv::KvArgs;
@@ -66,6 +67,9 @@ pub(crate) enum Command {
     /// Work queues: send, receive, acknowledge.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// The brokers of a cluster: what each carries, where groups live.
+    #[command(subcommand)]
+    Broker(BrokerCommand),
     /// Locks of the coordinator: one holder at a time, with a fencing token.
     #[command(subcommand)]
     Lock(LockCommand),

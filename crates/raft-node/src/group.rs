@@ -316,17 +316,20 @@ impl<M: StateMachine> Group<M> {
         self.control(Control::Status).await
     }
 
-    /// Changes the membership. The answer says that the leader has begun; the change is through
-    /// when [`status`](Self::status) shows it committed and not joint.
+    /// Changes the membership, but only while this node leads in this term: whoever decides on a
+    /// change looks at the group first, and what it saw may be wrong in any later term, also if
+    /// this node leads again. The answer says that the leader has begun; the change is through when
+    /// [`status`](Self::status) shows it committed and not joint.
     ///
     /// # Errors
     ///
-    /// When this node does not lead, or the change makes no sense.
+    /// When this node does not lead in this term, or the change makes no sense.
     pub async fn change(
         &self,
+        term: Term,
         changes: Vec<Change>,
     ) -> Result<Result<Index, ChangeRefused>, ControlError> {
-        self.control(|done| Control::Change(changes, done)).await
+        self.control(|done| Control::Change(term, changes, done)).await
     }
 
     /// Hands leadership over.

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::Member;
 use crate::config::{Cluster, Config, Limits};
 use crate::directory::Directory;
+use crate::error::NotFound;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::push::Pushing;
@@ -95,6 +96,13 @@ impl Broker {
     /// What exists now.
     pub(crate) fn directory(&self) -> Arc<Directory> {
         self.shared.directory.borrow().clone()
+    }
+
+    /// What exists now, for lists: refused while there may be more than is known here.
+    pub(crate) fn listed(&self) -> Result<Arc<Directory>, NotFound> {
+        let directory = self.directory();
+        directory.check_whole()?;
+        Ok(directory)
     }
 
     /// Who this is among the brokers.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use consensus::{GroupId, NodeId};
+use consensus::{GroupId, NodeId, Term};
 use imbl::OrdMap;
 use messaging::catalog::{QueueEntry, StreamsEntry, SubscriptionEntry, Topic};
 use messaging::dispatch::Taken;
@@ -44,6 +44,11 @@ impl Whole {
     /// From now on.
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
+    }
+
+    /// Refuses to list what may be more.
+    fn check(&self) -> Result<(), NotFound> {
+        if self.0.load(Ordering::Acquire) { Ok(()) } else { Err(NotFound::Unsure) }
     }
 
     /// What is said of something that is not here.
@@ -132,6 +137,11 @@ pub(crate) struct Line {
 pub(crate) struct Returned<K>(Mutex<Vec<(K, Vec<Taken>)>>);
 
 impl Directory {
+    /// For lists of what exists: while this broker may not know all of it, there is none.
+    pub(crate) fn check_whole(&self) -> Result<(), NotFound> {
+        self.whole.check()
+    }
+
     /// The topic of this name.
     pub(crate) fn topic(&self, name: &Name) -> Result<Arc<TopicHandle>, NotFound> {
         let unknown = || self.whole.or_unsure(NotFound::Topic(name.clone()));
@@ -200,6 +210,15 @@ impl Home {
             Self::Partition(partition) => partition.port.leader(me),
             Self::Queue(queue) => queue.port.leader(me),
             Self::Streams(streams) => streams.port.leader(me),
+        }
+    }
+
+    /// The term of its copy on this node.
+    pub(crate) fn term(&self) -> Option<Term> {
+        match self {
+            Self::Partition(partition) => partition.port.term(),
+            Self::Queue(queue) => queue.port.term(),
+            Self::Streams(streams) => streams.port.term(),
         }
     }
 }
@@ -323,7 +342,9 @@ mod tests {
         let later = directory.clone();
         assert_eq!(later.queue(&name).unwrap_err(), NotFound::Unsure);
         assert_eq!(later.topic(&name).unwrap_err(), NotFound::Unsure);
+        assert_eq!(later.check_whole().unwrap_err(), NotFound::Unsure);
         directory.whole.set();
+        later.check_whole().unwrap();
         assert_eq!(later.queue(&name).unwrap_err(), NotFound::Queue(name.clone()));
         assert_eq!(later.topic(&name).unwrap_err(), NotFound::Topic(name));
     }

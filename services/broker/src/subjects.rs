@@ -56,6 +56,8 @@ impl Broker {
     ) -> Result<Listener, MessageError> {
         let mut directory = self.shared.directory.subscribe();
         let now = directory.borrow_and_update().clone();
+        // What is seen later counts as made later, and begins at its first message.
+        now.check_whole()?;
         let mut listener = Listener {
             broker: self.clone(),
             pattern,

@@ -96,6 +96,9 @@ pub struct GroupView {
     /// Who leads it, by name, as far as the answering broker knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
+    /// The term it leads in, as far as the answering broker knows: absent where it has no copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
     /// Who should lead it.
     pub preferred: String,
     /// How many copies there should be.

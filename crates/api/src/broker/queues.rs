@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{DeadLetter, Retry};
+use super::{DeadLetter, GroupView, Retry};
 
 /// Highest priority of a queue that names none: levels 0 to 9.
 pub const DEFAULT_MAX_PRIORITY: u8 = 9;
@@ -105,6 +105,9 @@ pub struct QueueView {
     /// What is in it.
     #[schema(inline)]
     pub stats: QueueStats,
+    /// Where it lives. Not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<GroupView>,
 }
 
 /// What is in a queue.

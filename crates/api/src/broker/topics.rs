@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::GroupView;
+
 /// `PUT /v1/topics/{topic}`. Absent fields have their defaults; an empty body is `{}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -58,6 +60,9 @@ pub struct TopicView {
     pub bytes: u64,
     /// Each partition, in order.
     pub partition_stats: Vec<PartitionView>,
+    /// Where each partition lives, in order. Not in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placement: Vec<GroupView>,
 }
 
 /// One partition of a topic.

@@ -1,5 +1,6 @@
 //! A file per noun of the command line.
 
+pub(crate) mod broker;
 pub(crate) mod election;
 pub(crate) mod gateway;
 pub(crate) mod kv;
@@ -44,6 +45,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Topic(command) => topic::run(&session()?, command).await,
         Command::Sub(command) => sub::run(&session()?, command).await,
         Command::Queue(command) => queue::run(&session()?, command).await,
+        Command::Broker(command) => broker::run(&session()?, command).await,
         Command::Lock(command) => lock::run(&session()?, command).await,
         Command::Election(command) => election::run(&session()?, command).await,
         Command::Service(command) => service::run(&session()?, command).await,

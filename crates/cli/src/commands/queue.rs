@@ -10,6 +10,7 @@ use clap::Subcommand;
 use self::ask::{AskArgs, ReplyArgs};
 use self::create::CreateArgs;
 use self::redrives::RedrivesCommand;
+use super::broker::places;
 use super::deliveries::{self, NackArgs, TakeArgs};
 use super::{Session, content_type, or_dash, payload};
 use crate::cluster::Service;
@@ -168,7 +169,9 @@ async fn list(session: &Session, request: Request) -> anyhow::Result<()> {
 
 async fn show(session: &Session, request: Request) -> anyhow::Result<()> {
     let Some(view) = session.ask::<QueueView>(request).await? else { return Ok(()) };
+    let placement = view.placement.clone();
     table(vec![view]);
+    places(placement.as_slice());
     Ok(())
 }
 

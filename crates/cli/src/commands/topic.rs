@@ -3,6 +3,7 @@
 use api::broker::{Appended, Messages, Retention, TopicList, TopicSpec, TopicView};
 use clap::Subcommand;
 
+use super::broker::places;
 use super::{Session, content_type, deliveries, pair, payload};
 use crate::cluster::Service;
 use crate::http::{Request, encode, query};
@@ -141,6 +142,7 @@ async fn show(session: &Session, request: Request) -> anyhow::Result<()> {
         ]);
     }
     table.print();
+    places(&topic.placement);
     Ok(())
 }
 

@@ -93,7 +93,8 @@ pub(crate) struct Start {
 /// What operators ask of a group.
 pub(crate) enum Control {
     Status(oneshot::Sender<Status>),
-    Change(Vec<Change>, oneshot::Sender<Result<Index, ChangeRefused>>),
+    /// In this term only.
+    Change(Term, Vec<Change>, oneshot::Sender<Result<Index, ChangeRefused>>),
     /// The request, the commit index when it was first made, and what the operator has set.
     Members(Box<(MemberRequest, Index, Rules)>, oneshot::Sender<Result<Begun, MemberError>>),
     Transfer(NodeId, oneshot::Sender<Result<(), TransferRefused>>),

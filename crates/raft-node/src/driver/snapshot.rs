@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use consensus::{GroupId, Index, NodeId, SnapshotMeta, Ticket};
+use consensus::{ChangeRefused, GroupId, Index, NodeId, SnapshotMeta, Ticket};
 use storage::{Entry, ReadError, Write};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Duration;
@@ -137,7 +137,15 @@ impl Driver {
         let Some(raft) = self.multi.touch(group) else { return };
         match control {
             Control::Status(done) => drop(done.send(raft.status())),
-            Control::Change(changes, done) => drop(done.send(raft.change(&changes))),
+            Control::Change(term, changes, done) => {
+                // What was decided in another term is not this leader's to carry out.
+                let outcome = match raft.term() == term {
+                    true => raft.change(&changes),
+                    false => Err(ChangeRefused::NotLeader { leader: raft.leader() }),
+                };
+                // The caller may have left.
+                let _ = done.send(outcome);
+            }
             Control::Members(wish, done) => {
                 let (request, asked, rules) = &*wish;
                 drop(done.send(members::begin(raft, request, *asked, *rules)));

@@ -193,7 +193,8 @@ async fn leader(groups: &[Group<Shelf>]) -> Group<Shelf> {
 async fn change(groups: &[Group<Shelf>], changes: Vec<Change>) {
     until("the members change", async || {
         let leader = leader(groups).await;
-        match leader.change(changes.clone()).await.unwrap() {
+        let Some(term) = leader.leading().await else { return false };
+        match leader.change(term, changes.clone()).await.unwrap() {
             Ok(_) => true,
             // Repeated when it has caught up, or somebody else leads.
             Err(
@@ -290,6 +291,31 @@ async fn commands_of_a_term_are_placed_in_it_or_not_at_all() {
     new.propose_leading(next, command, false).await.unwrap();
     let kept = new.query(|shelf| shelf.places.len()).await.unwrap();
     assert_eq!(kept, 2, "nothing that was refused is there");
+    cluster.end().await;
+}
+
+/// Whoever decided on it saw the group in another term: others have written since.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_change_in_the_term_that_was_looked_at_or_not_at_all() {
+    let (cluster, groups) = Cluster::of(1).await;
+    let first = leader(&groups[..3]).await;
+    let term = first.leading().await.expect("it leads");
+    let add = || vec![Change::AddLearner { node: cluster.stands[3].node, info: Bytes::new() }];
+    first.resign().await;
+    until("another term is led", async || {
+        first.status().await.is_ok_and(|status| status.term > term && status.leader.is_some())
+    })
+    .await;
+    // Every member, as one of them is the successor.
+    for group in &groups[..3] {
+        let refused = group.change(term, add()).await.unwrap();
+        assert!(matches!(refused, Err(ChangeRefused::NotLeader { .. })), "{refused:?}");
+    }
+    let status = leader(&groups[..3]).await.status().await.unwrap();
+    assert!(status.membership.learners.is_empty());
+    change(&groups[..3], add()).await;
+    let status = leader(&groups[..3]).await.status().await.unwrap();
+    assert!(status.membership.learners.contains(&cluster.stands[3].node));
     cluster.end().await;
 }
 

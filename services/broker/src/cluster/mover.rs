@@ -163,12 +163,9 @@ impl Mover {
         };
         // From here on others belong to it.
         port.is_joined();
-        let now = *group.leadership().borrow();
-        if now.is_here && now.term == led.term {
-            match group.change(changes).await.map_err(|_| LogError::Stopped)? {
-                Ok(_) => tracing::info!(group = id.0, title = handle.title(), "its members change"),
-                Err(refused) => tracing::debug!(group = id.0, ?refused, "its members stay"),
-            }
+        match group.change(led.term, changes).await.map_err(|_| LogError::Stopped)? {
+            Ok(_) => tracing::info!(group = id.0, title = handle.title(), "its members change"),
+            Err(refused) => tracing::debug!(group = id.0, ?refused, "its members stay"),
         }
         Ok(())
     }

@@ -1,20 +1,21 @@
 //! `/v1/cluster`: the brokers, what they carry, and changes of that.
 
 use api::broker::{
-    Broker as BrokerView, BrokerAddRequest, BrokerAdded, CLUSTER, CLUSTER_GROUPS, Cluster,
-    GroupMove, GroupView, Groups, MEMBER, MEMBER_DRAIN, MEMBER_UNDRAIN, MEMBERS,
+    Broker as BrokerView, BrokerAddRequest, BrokerAdded, CLUSTER, CLUSTER_GROUPS, Cluster, Groups,
+    MEMBER, MEMBER_DRAIN, MEMBER_UNDRAIN, MEMBERS,
 };
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{delete, get, post};
 use chassis::extract::{Json, Path, Query};
 use chassis::problem::Problem;
-use consensus::{GroupId, NodeId};
+use consensus::NodeId;
 use http::StatusCode;
-use messaging::catalog::{Catalog, Kind, Placement};
+use messaging::catalog::{Catalog, Placement};
 use raft_node::{MemberEntry, MemberList};
 use serde::Deserialize;
 
+use super::places::{group_view, name_of};
 use crate::broker::Broker;
 
 pub(super) fn router() -> Router<Broker> {
@@ -48,6 +49,7 @@ async fn groups(
     State(broker): State<Broker>,
     Query(GroupParams { node }): Query<GroupParams>,
 ) -> Result<Json<Groups>, Problem> {
+    broker.listed()?;
     let node = match node {
         Some(node) => Some(broker.find_broker(&node).await?.node),
         None => None,
@@ -146,45 +148,6 @@ fn broker_view(catalog: &Catalog, member: &MemberEntry) -> BrokerView {
         replicas: share.replicas,
         preferred: share.preferred,
     }
-}
-
-fn group_view(
-    broker: &Broker,
-    catalog: &Catalog,
-    group: GroupId,
-    placement: &Placement,
-) -> GroupView {
-    let name = |node: NodeId| name_of(catalog, node);
-    let (mut topic, mut partition, mut queue, mut streams) = (None, None, None, None);
-    match &placement.kind {
-        Kind::Partition { topic: name, number } => {
-            (topic, partition) = (Some(name.to_string()), Some(*number));
-        }
-        Kind::Queue { name } => queue = Some(name.to_string()),
-        Kind::Streams { number } => streams = Some(*number),
-    }
-    let leader = broker.directory().groups.get(&group).and_then(|home| home.leader(broker.node()));
-    GroupView {
-        group: group.0,
-        topic,
-        partition,
-        queue,
-        streams,
-        leader: leader.map(name),
-        preferred: name(placement.preferred),
-        wanted: placement.wanted,
-        replicas: placement.nodes().map(name).collect(),
-        moving: placement.move_.map(|moving| GroupMove {
-            to: moving.add.map(name),
-            from: moving.remove.map(name),
-            cancelled: moving.cancelled,
-        }),
-    }
-}
-
-fn name_of(catalog: &Catalog, node: NodeId) -> String {
-    let broker = catalog.brokers().get(&node);
-    broker.map_or_else(|| node.to_string(), |broker| broker.announced.name.clone())
 }
 
 /// How the broker is started that is to come.

@@ -2,6 +2,7 @@
 
 mod incoming;
 pub(crate) mod outgoing;
+mod places;
 mod position;
 mod problems;
 mod settings;

@@ -20,6 +20,7 @@ use messaging::ids::Name;
 use serde::Deserialize;
 
 use super::outgoing::rfc3339;
+use super::places::places;
 use super::{age_seconds, copies, created, incoming, outgoing, settings, traceparent};
 use crate::broker::Broker;
 use crate::directory::QueueHandle;
@@ -52,26 +53,26 @@ async fn put(
     let replicas = settings::replicas(spec.replicas)?;
     let config = settings::queue(spec)?;
     let changed = broker.put_queue(queue.clone(), config, replicas).await?;
-    let view = describe(&broker, &broker.directory().queue(&queue)?).await?;
-    Ok((created(changed), Json(view)))
+    Ok((created(changed), Json(view(&broker, &queue).await?)))
 }
 
-/// A queue: its settings and what is in it.
+/// A queue: its settings, what is in it, and where it lives.
 #[utoipa::path(get, path = "/v1/queues/{queue}", tag = "queues",
     params(("queue" = String, Path)), responses((status = 200, body = QueueView)))]
 async fn show(
     State(broker): State<Broker>,
     Path(queue): Path<Name>,
 ) -> Result<Json<QueueView>, Problem> {
-    describe(&broker, &broker.directory().queue(&queue)?).await.map(Json)
+    view(&broker, &queue).await.map(Json)
 }
 
 /// All queues, by name.
 #[utoipa::path(get, path = "/v1/queues", tag = "queues",
-    responses((status = 200, body = QueueList)))]
+    responses((status = 200, body = QueueList),
+        (status = 503, description = "unavailable: this broker does not have all of the catalog yet")))]
 async fn list(State(broker): State<Broker>) -> Result<Json<QueueList>, Problem> {
     let mut queues = Vec::new();
-    for queue in broker.directory().queues.values() {
+    for queue in broker.listed()?.queues.values() {
         queues.push(describe(&broker, queue).await?);
     }
     Ok(Json(QueueList { queues }))
@@ -187,6 +188,13 @@ async fn redrive(
     Ok(Json(Redriven { moved: done.moved, left: done.left, reason: done.reason }))
 }
 
+async fn view(broker: &Broker, queue: &Name) -> Result<QueueView, Problem> {
+    let queue = broker.directory().queue(queue)?;
+    let mut view = describe(broker, &queue).await?;
+    view.placement = places(broker, [queue.port.id].into_iter()).await?.pop();
+    Ok(view)
+}
+
 async fn describe(broker: &Broker, queue: &Arc<QueueHandle>) -> Result<QueueView, Problem> {
     let stats = broker.queue_stats(queue).await?;
     let by_priority =
@@ -223,6 +231,7 @@ async fn describe(broker: &Broker, queue: &Arc<QueueHandle>) -> Result<QueueView
             dropped: stats.counters.dropped,
             by_priority,
         },
+        placement: None,
     })
 }
 

@@ -69,7 +69,7 @@ async fn list(
     State(broker): State<Broker>,
     Path(topic): Path<Name>,
 ) -> Result<Json<SubscriptionList>, Problem> {
-    let topic = broker.directory().topic(&topic)?;
+    let topic = broker.listed()?.topic(&topic)?;
     let mut subscriptions = Vec::new();
     for name in topic.subscriptions.keys() {
         subscriptions.push(describe(&broker, &topic, name).await?);

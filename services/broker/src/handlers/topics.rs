@@ -10,6 +10,7 @@ use http::StatusCode;
 use messaging::ids::Name;
 
 use super::outgoing::rfc3339;
+use super::places::places;
 use super::{copies, created, settings};
 use crate::broker::Broker;
 use crate::directory::TopicHandle;
@@ -35,7 +36,7 @@ async fn put(
     Ok((created(changed), Json(view(&broker, &topic).await?)))
 }
 
-/// A topic: its settings, partitions and subscriptions.
+/// A topic: its settings, partitions and subscriptions, and where they live.
 #[utoipa::path(get, path = "/v1/topics/{topic}", tag = "topics",
     params(("topic" = String, Path)), responses((status = 200, body = TopicView)))]
 async fn show(
@@ -47,10 +48,11 @@ async fn show(
 
 /// All topics, by name.
 #[utoipa::path(get, path = "/v1/topics", tag = "topics",
-    responses((status = 200, body = TopicList)))]
+    responses((status = 200, body = TopicList),
+        (status = 503, description = "unavailable: this broker does not have all of the catalog yet")))]
 async fn list(State(broker): State<Broker>) -> Result<Json<TopicList>, Problem> {
     let mut topics = Vec::new();
-    for topic in broker.directory().topics.values() {
+    for topic in broker.listed()?.topics.values() {
         topics.push(describe(&broker, topic).await?);
     }
     Ok(Json(TopicList { topics }))
@@ -68,7 +70,10 @@ async fn delete(
 }
 
 async fn view(broker: &Broker, topic: &Name) -> Result<TopicView, Problem> {
-    describe(broker, &*broker.directory().topic(topic)?).await
+    let topic = broker.directory().topic(topic)?;
+    let mut view = describe(broker, &topic).await?;
+    view.placement = places(broker, topic.partitions.iter().map(|one| one.port.id)).await?;
+    Ok(view)
 }
 
 async fn describe(broker: &Broker, topic: &TopicHandle) -> Result<TopicView, Problem> {
@@ -91,6 +96,7 @@ async fn describe(broker: &Broker, topic: &TopicHandle) -> Result<TopicView, Pro
         messages: partition_stats.iter().map(|stats| stats.messages).sum(),
         bytes: partition_stats.iter().map(|stats| stats.bytes).sum(),
         partition_stats,
+        placement: Vec::new(),
     })
 }
 

@@ -212,6 +212,14 @@ impl<M: StateMachine> Port<M> {
         })
     }
 
+    /// The term of the copy that is served here.
+    pub(crate) fn term(&self) -> Option<Term> {
+        match &*self.here.borrow() {
+            Here::Member { group, .. } => Some(group.leadership().borrow().term),
+            _ => None,
+        }
+    }
+
     /// Now, as this copy has it.
     pub(crate) fn moment(&self, group: &Group<M>) -> Moment {
         Moment {

@@ -165,3 +165,59 @@ async fn a_fourth_broker_gets_its_share_and_a_drained_one_loses_all() {
     assert_eq!(removed.status(), 204);
     trio.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_broker_tells_where_a_topic_and_a_queue_live() {
+    let trio = Trio::start().await;
+    trio.put(0, "/v1/queues/q", json!({})).await;
+    trio.put(0, "/v1/topics/t", json!({ "partitions": 3 })).await;
+    let names = |place: &Value| {
+        let mut names: Vec<String> = serde_json::from_value(place["replicas"].clone()).unwrap();
+        names.sort();
+        names
+    };
+    for node in 0..3 {
+        trio.until(node, "/v1/queues/q", |queue| queue["placement"]["leader"].is_string()).await;
+        let queue = trio.get(node, "/v1/queues/q").await;
+        let place = &queue["placement"];
+        assert_eq!(names(place), ["b1", "b2", "b3"]);
+        assert!(0 < place["term"].as_u64().unwrap(), "{place}");
+        assert!(place.get("moving").is_none(), "{place}");
+        let leader = trio.leader_of(node, "q").await.map(|leader| trio.nodes[leader].name.clone());
+        assert_eq!(place["leader"].as_str(), leader.as_deref());
+        let topic = trio.get(node, "/v1/topics/t").await;
+        let places = topic["placement"].as_array().unwrap();
+        let partitions: Vec<_> = places.iter().map(|place| &place["partition"]).collect();
+        assert_eq!(partitions, [0, 1, 2]);
+        assert!(places.iter().all(|place| names(place) == ["b1", "b2", "b3"]), "{topic}");
+    }
+    // Lists stay short.
+    let queues = trio.get(0, "/v1/queues").await;
+    assert!(queues["queues"][0].get("placement").is_none(), "{queues}");
+    trio.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_listed_before_all_of_the_catalog_is_known() {
+    let mut trio = Trio::start().await;
+    trio.put(0, "/v1/queues/q", json!({})).await;
+    trio.put(0, "/v1/topics/t", json!({})).await;
+    for node in &mut trio.nodes {
+        node.kill().await;
+    }
+    trio.nodes[0].start().await;
+    let lists = ["/v1/queues", "/v1/topics", "/v1/topics/t/subscriptions", "/v1/cluster/groups"];
+    for list in lists {
+        let refused = trio.request(0, Method::GET, list).send().await.unwrap();
+        assert_eq!(refused.status(), 503, "{list}");
+        let refused: Value = refused.json().await.unwrap();
+        assert_eq!(refused["code"], "unavailable", "{list}");
+    }
+    let sqs = trio.request(0, Method::POST, "/").header("x-amz-target", "AmazonSQS.ListQueues");
+    let refused = sqs.json(&json!({})).send().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    trio.nodes[1].start().await;
+    trio.until(0, "/v1/queues", |list| list["queues"].as_array().unwrap().len() == 1).await;
+    trio.until(0, "/v1/topics", |list| list["topics"].as_array().unwrap().len() == 1).await;
+    trio.stop().await;
+}

@@ -81,6 +81,8 @@ impl Trio {
         let trio = Self { nodes, client: Client::new() };
         for node in 0..3 {
             trio.until(node, "/v1/cluster", |seen| all_up(seen, 3)).await;
+            // Refused until it knows all of the catalog.
+            trio.until(node, "/v1/cluster/groups", |_| true).await;
         }
         trio
     }

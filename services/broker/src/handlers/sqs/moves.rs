@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, bounded};
 use crate::directory::QueueHandle;
-use crate::error::MessageError;
+use crate::error::{MessageError, NotFound};
 use crate::sqs::{Code, Fault, Task};
 
 /// Highest rate, in messages a second, and most tasks told.
@@ -33,8 +33,10 @@ fn queue_of(call: &Call, arn: Option<&str>, parameter: &str) -> Result<Arc<Queue
     if !arn.starts_with("arn:") {
         return Err(Fault::value(parameter, arn, "It is no ARN."));
     }
-    let queue =
-        call.home.queue_of_arn(arn).and_then(|name| call.broker.directory().queue(&name).ok());
+    let queue = match call.home.queue_of_arn(arn).map(|name| call.broker.directory().queue(&name)) {
+        Some(Err(NotFound::Unsure)) => return Err(NotFound::Unsure.into()),
+        found => found.and_then(Result::ok),
+    };
     queue.ok_or_else(|| {
         let message =
             format!("The resource that you specified for the {parameter} parameter doesn't exist.");
@@ -45,7 +47,7 @@ fn queue_of(call: &Call, arn: Option<&str>, parameter: &str) -> Result<Arc<Queue
 /// A queue that others name as their dead-letter queue.
 fn source(call: &Call, request: &Request) -> Result<Arc<QueueHandle>, Fault> {
     let queue = queue_of(call, request.source_arn.as_deref(), "SourceArn")?;
-    let directory = call.broker.directory();
+    let directory = call.broker.listed()?;
     let mut others = directory.queues.values();
     if others.any(|other| other.entry.config.dead_letter.as_ref() == Some(&queue.name)) {
         return Ok(queue);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, bounded, settings};
 use crate::directory::QueueHandle;
-use crate::error::AdminError;
+use crate::error::{AdminError, NotFound};
 use crate::sqs::{COUNTS, Code, Fault, Settings, TIMES};
 
 /// Most queues in one answer.
@@ -94,8 +94,10 @@ fn check_dead_letter(call: &Call, name: &Name, wanted: &Settings) -> Result<(), 
     if target == name {
         return invalid("A queue cannot be its own dead letter queue.");
     }
-    let Ok(target) = call.broker.directory().queue(target) else {
-        return invalid("Dead letter target does not exist.");
+    let target = match call.broker.directory().queue(target) {
+        Ok(target) => target,
+        Err(NotFound::Unsure) => return Err(NotFound::Unsure.into()),
+        Err(_) => return invalid("Dead letter target does not exist."),
     };
     let target = settings(&target);
     if target.config.fifo != wanted.config.fifo {
@@ -125,7 +127,7 @@ pub(super) fn url(call: &Call, request: ByName) -> Result<Value, Fault> {
 /// Queues, by name.
 pub(super) fn list(call: &Call, request: ByUrl) -> Result<Value, Fault> {
     let prefix = request.queue_name_prefix.as_deref().unwrap_or_default();
-    let directory = call.broker.directory();
+    let directory = call.broker.listed()?;
     let names = directory.queues.keys().filter(|name| name.as_str().starts_with(prefix));
     page(call, names, (&request, "QueueUrls"))
 }
@@ -133,7 +135,7 @@ pub(super) fn list(call: &Call, request: ByUrl) -> Result<Value, Fault> {
 /// Queues whose dead letters go to this one.
 pub(super) fn sources(call: &Call, request: ByUrl) -> Result<Value, Fault> {
     let target = call.queue(request.queue_url.as_deref())?;
-    let directory = call.broker.directory();
+    let directory = call.broker.listed()?;
     let names = directory.queues.iter().filter(|(_, queue)| {
         let config = &queue.entry.config;
         config.policy.max_deliveries.is_some() && config.dead_letter.as_ref() == Some(&target.name)
