@@ -7,7 +7,8 @@
 //! Delete… ─▶ all copies are `leaving` ─▶ Left, by each node that has removed its copy
 //! ```
 //!
-//! **Invariant:** a node removes a copy only while the catalog lists it as leaving.
+//! **Invariant:** a node removes a copy only while the catalog lists it as leaving, or when it runs
+//! one again after it has said that it left: see [`Catalog::has_no_copy`](super::Catalog::has_no_copy).
 //! **Invariant:** a group has one move at a time, and `generation` tells moves apart.
 
 use std::collections::BTreeMap;

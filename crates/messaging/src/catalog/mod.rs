@@ -160,6 +160,18 @@ impl Catalog {
         &self.state.leaving
     }
 
+    /// Whether this node neither has to have a copy of the group nor to remove one.
+    ///
+    /// One that runs there nevertheless was started after a restart, by a catalog older than the
+    /// removal of the copy before it: nobody is told to leave without being `leaving` in between.
+    /// It belongs to nobody's group, and has to go as well.
+    #[must_use]
+    pub fn has_no_copy(&self, group: GroupId, node: NodeId) -> bool {
+        let is_leaving = self.state.leaving.get(&group).is_some_and(|all| all.contains_key(&node));
+        let placement = self.state.groups.get(&group);
+        !is_leaving && placement.is_none_or(|placement| placement.duty(node).is_none())
+    }
+
     /// What each broker carries.
     #[must_use]
     pub fn load(&self) -> &Load {
@@ -236,6 +248,31 @@ mod tests {
         assert_eq!(restored.load(), catalog.load());
         assert_eq!(restored.since(revision), None);
         assert_eq!(restored.since(restored.revision()), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_copy_is_stray_only_after_its_node_has_said_that_it_left() {
+        let mut catalog = founded(4);
+        apply(&mut catalog, &put_queue("q", None)).unwrap();
+        let group = catalog.queues()["q"].group;
+        let all: Vec<NodeId> = catalog.brokers().keys().copied().collect();
+        let has_no_copy = |catalog: &Catalog| -> Vec<NodeId> {
+            all.iter().copied().filter(|node| catalog.has_no_copy(group, *node)).collect()
+        };
+        let placement = catalog.groups()[&group].clone();
+        let none = has_no_copy(&catalog);
+        let (added, gone) = (none[0], placement.replicas[0].node);
+        let (expect, add, remove) = (placement.generation, Some(added), Some(gone));
+        apply(&mut catalog, &CatalogCommand::BeginMove { group, expect, add, remove }).unwrap();
+        assert_eq!(has_no_copy(&catalog), none[1..], "one joins, the other is still a member");
+        let generation = catalog.groups()[&group].generation;
+        let end = CatalogCommand::EndMove { group, generation, done: true };
+        apply(&mut catalog, &end).unwrap();
+        assert_eq!(has_no_copy(&catalog), none[1..], "it is leaving");
+        let copies = vec![(group, catalog.leaving()[&group][&gone])];
+        apply(&mut catalog, &CatalogCommand::Left { node: gone, copies }).unwrap();
+        assert!(catalog.has_no_copy(group, gone));
+        assert!(!catalog.has_no_copy(group, added));
     }
 
     #[test]

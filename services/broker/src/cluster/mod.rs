@@ -7,7 +7,8 @@
 //! a group's leader ─▶ mover: members change as the catalog says, leading is handed over
 //! ```
 //!
-//! **Invariant:** a copy of a group is removed only while the applied catalog lists it as leaving.
+//! **Invariant:** a copy of a group is removed only while the applied catalog lists it as leaving,
+//! or when it was started here by an older catalog after that: see `Catalog::has_no_copy`.
 
 mod brokers;
 mod catalog;

@@ -37,11 +37,13 @@ pub(crate) struct Reconcile {
     broker: Broker,
     /// Groups whose copies could not be started or removed.
     again: BTreeSet<GroupId>,
+    /// Of those, the ones that an old catalog had started here once more.
+    stray: BTreeSet<GroupId>,
 }
 
 impl Reconcile {
     pub(crate) fn new(broker: &Broker) -> Self {
-        Self { broker: broker.clone(), again: BTreeSet::new() }
+        Self { broker: broker.clone(), again: BTreeSet::new(), stray: BTreeSet::new() }
     }
 
     /// Follows the catalog for as long as the process lives.
@@ -287,8 +289,11 @@ impl Reconcile {
                 home.place(placement.clone());
             }
             let leaving = catalog.leaving().get(&id).and_then(|nodes| nodes.get(&me));
-            if let Some(generation) = leaving {
-                if let Some(home) = home.or_else(|| before.groups.get(&id)) {
+            let known = home.or_else(|| before.groups.get(&id));
+            let runs = known.is_some_and(Home::is_here) || self.stray.contains(&id);
+            let is_stray = runs && catalog.has_no_copy(id, me);
+            if leaving.is_some() || is_stray {
+                if let Some(home) = known {
                     home.leave();
                 }
                 let groups = &self.broker.shared.groups;
@@ -298,8 +303,14 @@ impl Reconcile {
                     None => groups.remove(id).await,
                 };
                 match removed {
-                    Ok(()) => left.push((id, *generation)),
+                    Ok(()) => {
+                        self.stray.remove(&id);
+                        left.extend(leaving.map(|generation| (id, *generation)));
+                    }
                     Err(error) => {
+                        if is_stray {
+                            self.stray.insert(id);
+                        }
                         tracing::warn!(group = id.0, %error, "a log is not removed yet");
                         self.again.insert(id);
                     }
@@ -468,6 +479,15 @@ impl Home {
             Self::Queue(queue) => queue.port.end(),
             Self::Streams(streams) => streams.port.end(),
             Self::Partition(partition) => partition.port.end(),
+        }
+    }
+
+    /// Whether this node has a copy, served or not.
+    fn is_here(&self) -> bool {
+        match self {
+            Self::Queue(queue) => queue.port.is_here(),
+            Self::Streams(streams) => streams.port.is_here(),
+            Self::Partition(partition) => partition.port.is_here(),
         }
     }
 

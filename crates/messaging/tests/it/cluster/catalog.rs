@@ -69,7 +69,10 @@ impl World {
         let leaving = catalog.leaving().iter();
         let mine = leaving.filter_map(|(group, all)| Some((*group, *all.get(&id)?)));
         let copies: Vec<(GroupId, u64)> = mine.collect();
-        for (group, _) in &copies {
+        let running = self.nodes[node].up.iter().flat_map(|up| up.copies.keys().copied());
+        let stray = running.filter(|group| *group != CATALOG && catalog.has_no_copy(*group, id));
+        let gone: Vec<GroupId> = stray.chain(copies.iter().map(|(group, _)| *group)).collect();
+        for group in &gone {
             self.end(node, *group);
             let at = &mut self.nodes[node];
             if let Some(disk) = at.disks.remove(group) {
