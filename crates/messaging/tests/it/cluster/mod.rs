@@ -75,6 +75,15 @@ fn nothing_is_lost_and_nothing_promised_is_broken() {
     }
 }
 
+/// In these a broker restarts with a catalog older than its leaving of a group, begins a copy of it
+/// once more, and what goes through that copy finds no leader.
+#[test]
+fn a_copy_that_an_old_catalog_has_begun_keeps_nobody_waiting() {
+    for seed in [52, 61] {
+        run(seed, Bug::None).unwrap_or_else(|violation| panic!("{violation}"));
+    }
+}
+
 #[test]
 fn a_seed_replays_to_the_same_end() {
     let (one, other) = (run(1, Bug::None).unwrap(), run(1, Bug::None).unwrap());
