@@ -17,7 +17,10 @@ mod settle;
 mod subscriptions;
 mod topics;
 
-pub use cluster::{Broker, BrokerAddRequest, BrokerAdded, Cluster, GroupMove, GroupView, Groups};
+pub use cluster::{
+    Broker, BrokerAddRequest, BrokerAdded, Cluster, GroupMove, GroupStayed, GroupView, Groups,
+    TransferRequest, Transferred,
+};
 pub use dry_run::{WouldDeliver, WouldPublish};
 pub use messages::{
     Appended, DeadLetter, Deliveries, Delivery, Message, Messages, PublishLine, SendLine, Sent,
@@ -53,6 +56,8 @@ pub const MEMBER: &str = "/v1/cluster/members/{id}";
 pub const MEMBER_DRAIN: &str = "/v1/cluster/members/{id}/drain";
 /// Lets a broker have copies again.
 pub const MEMBER_UNDRAIN: &str = "/v1/cluster/members/{id}/undrain";
+/// Lets other brokers lead.
+pub const TRANSFER: &str = "/v1/cluster/transfer";
 /// All topics.
 pub const TOPICS: &str = "/v1/topics";
 /// One topic.

@@ -213,6 +213,25 @@ impl Home {
         }
     }
 
+    /// Its group.
+    pub(crate) fn id(&self) -> GroupId {
+        match self {
+            Self::Partition(partition) => partition.port.id,
+            Self::Queue(queue) => queue.port.id,
+            Self::Streams(streams) => streams.port.id,
+        }
+    }
+
+    /// That node has a copy.
+    pub(crate) fn is_on(&self, node: NodeId) -> bool {
+        let placement = match self {
+            Self::Partition(partition) => partition.port.placement(),
+            Self::Queue(queue) => queue.port.placement(),
+            Self::Streams(streams) => streams.port.placement(),
+        };
+        placement.replica(node).is_some()
+    }
+
     /// The term of its copy on this node.
     pub(crate) fn term(&self) -> Option<Term> {
         match self {

@@ -56,6 +56,7 @@ mod moves;
 mod redrive;
 mod replies;
 mod trace;
+mod transfer;
 
 mod cluster;
 mod host;

@@ -123,3 +123,52 @@ pub struct GroupMove {
     #[serde(default)]
     pub cancelled: bool,
 }
+
+/// `POST /v1/cluster/transfer`: one of `topic`, `queue`, `streams` and `from`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransferRequest {
+    /// A topic, of which a partition is to be led by another broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Which partition. Absent: 0, if the topic has only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
+    /// A queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// One of the groups that hold streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<u32>,
+    /// A broker, by id or name: everything that it leads is to be led by others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Who is to lead, by id or name. Only with `from` it may be absent: whoever has most, then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// Who leads now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Transferred {
+    /// Name of the leader, of one group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The term it leads in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
+    /// Groups that another broker led before.
+    pub moved: u64,
+    /// Groups that are led as before, though they should not be: the first 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stayed: Vec<GroupStayed>,
+}
+
+/// A group that is led by whom it was led before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GroupStayed {
+    /// Its number.
+    pub group: u64,
+    /// What is in the way.
+    pub reason: String,
+}

@@ -1,6 +1,6 @@
 //! `quartet broker`: the brokers of a cluster, and where groups live.
 
-use api::broker::{Cluster, GroupView, Groups};
+use api::broker::{Cluster, GroupView, Groups, TransferRequest, Transferred};
 use clap::Subcommand;
 
 use super::{Session, or_dash};
@@ -18,6 +18,23 @@ pub(crate) enum BrokerCommand {
         #[arg(long, value_name = "BROKER")]
         node: Option<String>,
     },
+    /// Let another broker lead: one partition or queue, or everything that a broker leads.
+    #[command(group(clap::ArgGroup::new("what").required(true).args(["topic", "queue", "from"])))]
+    Transfer {
+        #[arg(long)]
+        topic: Option<String>,
+        /// Which partition; may be left out if the topic has only one.
+        #[arg(long, value_name = "N", requires = "topic")]
+        partition: Option<u32>,
+        #[arg(long)]
+        queue: Option<String>,
+        /// Everything that this broker leads.
+        #[arg(long, value_name = "BROKER")]
+        from: Option<String>,
+        /// Who is to lead; with --from it may be left out.
+        #[arg(long, value_name = "BROKER", required_unless_present = "from")]
+        to: Option<String>,
+    },
     /// Move everything off a broker.
     Drain { broker: String },
     /// Let a broker have copies again.
@@ -33,6 +50,11 @@ pub(crate) async fn run(session: &Session, command: BrokerCommand) -> anyhow::Re
             let Some(groups) = session.ask::<Groups>(request).await? else { return Ok(()) };
             places(&groups.groups);
             Ok(())
+        }
+        BrokerCommand::Transfer { topic, partition, queue, from, to } => {
+            let streams = None;
+            let body = TransferRequest { topic, partition, queue, streams, from, to };
+            transfer(session, Request::post(url("/transfer")).json(&body)).await
         }
         BrokerCommand::Drain { broker } => {
             let request = Request::post(url(&format!("/members/{}/drain", encode(&broker))));
@@ -70,6 +92,18 @@ async fn list(session: &Session, request: Request) -> anyhow::Result<()> {
     table.print();
     let (leader, groups, moving) = (or_dash(cluster.leader), cluster.groups, cluster.moving);
     say!("catalog led by {leader}; {groups} groups, {moving} of them moving");
+    Ok(())
+}
+
+async fn transfer(session: &Session, request: Request) -> anyhow::Result<()> {
+    let Some(done) = session.ask::<Transferred>(request).await? else { return Ok(()) };
+    match done.leader {
+        Some(leader) => say!("led by {leader} in term {}", or_dash(done.term)),
+        None => say!("{} groups are led by others now", done.moved),
+    }
+    for stayed in done.stayed {
+        say!("group {} stays: {}", stayed.group, stayed.reason);
+    }
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! `/v1/cluster`: the brokers, what they carry, and changes of that.
 
 use api::broker::{
-    Broker as BrokerView, BrokerAddRequest, BrokerAdded, CLUSTER, CLUSTER_GROUPS, Cluster, Groups,
-    MEMBER, MEMBER_DRAIN, MEMBER_UNDRAIN, MEMBERS,
+    Broker as BrokerView, BrokerAddRequest, BrokerAdded, CLUSTER, CLUSTER_GROUPS, Cluster,
+    GroupStayed, Groups, MEMBER, MEMBER_DRAIN, MEMBER_UNDRAIN, MEMBERS, TRANSFER, TransferRequest,
+    Transferred,
 };
+use api::problem::Code;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{delete, get, post};
@@ -12,11 +14,14 @@ use chassis::problem::Problem;
 use consensus::NodeId;
 use http::StatusCode;
 use messaging::catalog::{Catalog, Placement};
+use messaging::ids::Name;
 use raft_node::{MemberEntry, MemberList};
 use serde::Deserialize;
 
 use super::places::{group_view, name_of};
 use crate::broker::Broker;
+use crate::directory::Home;
+use crate::transfer::Handovers;
 
 pub(super) fn router() -> Router<Broker> {
     Router::new()
@@ -26,6 +31,7 @@ pub(super) fn router() -> Router<Broker> {
         .route(MEMBER, delete(remove))
         .route(MEMBER_DRAIN, post(drain))
         .route(MEMBER_UNDRAIN, post(undrain))
+        .route(TRANSFER, post(transfer))
 }
 
 /// The brokers, and what each carries.
@@ -118,6 +124,109 @@ async fn set_draining(broker: Broker, id: &str, on: bool) -> Result<Json<Cluster
     show(State(broker)).await
 }
 
+/// Lets another broker lead a partition, a queue or a group of streams, or others everything that
+/// one broker leads. Takes effect at once; brokers even out later who leads what.
+#[utoipa::path(post, path = "/v1/cluster/transfer", tag = "cluster", request_body = TransferRequest,
+    responses((status = 200, body = Transferred, description = "also if it led already"),
+        (status = 400, description = "invalid-request: name one thing, and who is to lead it"),
+        (status = 404, description = "member-not-found, topic-not-found, partition-not-found, queue-not-found, not-found"),
+        (status = 409, description = "conflict: it has no copy, does not answer, or lags")))]
+async fn transfer(
+    State(broker): State<Broker>,
+    Json(request): Json<TransferRequest>,
+) -> Result<Json<Transferred>, Problem> {
+    let wish = Wish::of(&request)?;
+    let to = match &request.to {
+        Some(to) => Some(broker.find_broker(to).await?),
+        None => None,
+    };
+    let home = match (wish, &to) {
+        (Wish::From(from), _) => {
+            let from = broker.find_broker(from).await?.node;
+            let to = to.map(|to| to.node);
+            if to == Some(from) {
+                return Err(invalid("`from` and `to` are the same broker; name two"));
+            }
+            return Ok(Json(handed_over(broker.transfer_all(from, to).await)));
+        }
+        (_, None) => return Err(invalid("`to` is missing: the broker that is to lead")),
+        (wish, Some(_)) => wish.home(&broker)?,
+    };
+    let to = to.expect("it was just there");
+    let handed = broker.transfer(&home, to.node).await?.map_err(|stays| {
+        let detail = format!("broker `{}` does not lead it: {stays}", to.info.name);
+        Problem::new(Code::Conflict, detail)
+    })?;
+    Ok(Json(Transferred {
+        leader: Some(to.info.name),
+        term: Some(handed.term.0),
+        moved: handed.is_new.into(),
+        stayed: Vec::new(),
+    }))
+}
+
+/// What is to be led by another.
+enum Wish<'a> {
+    Partition(&'a str, Option<u32>),
+    Queue(&'a str),
+    Streams(u32),
+    From(&'a str),
+}
+
+impl<'a> Wish<'a> {
+    fn of(request: &'a TransferRequest) -> Result<Self, Problem> {
+        let TransferRequest { topic, partition, queue, streams, from, .. } = request;
+        match (topic, queue, streams, from) {
+            (Some(topic), None, None, None) => Ok(Self::Partition(topic, *partition)),
+            _ if partition.is_some() => Err(invalid("`partition` goes with `topic` only")),
+            (None, Some(queue), None, None) => Ok(Self::Queue(queue)),
+            (None, None, Some(number), None) => Ok(Self::Streams(*number)),
+            (None, None, None, Some(from)) => Ok(Self::From(from)),
+            _ => Err(invalid("name exactly one of `topic`, `queue`, `streams` and `from`")),
+        }
+    }
+
+    fn home(self, broker: &Broker) -> Result<Home, Problem> {
+        let name = |name: &str| name.parse::<Name>().map_err(|error| invalid(error.to_string()));
+        let directory = broker.directory();
+        Ok(match self {
+            Self::Partition(topic, partition) => {
+                let topic = directory.topic(&name(topic)?)?;
+                let partition = match partition {
+                    Some(partition) => partition,
+                    None if topic.partition_count() == 1 => 0,
+                    None => return Err(invalid("the topic has several partitions; name one")),
+                };
+                Home::Partition(topic.partition(partition)?.clone())
+            }
+            Self::Queue(queue) => Home::Queue(directory.queue(&name(queue)?)?),
+            Self::Streams(number) => {
+                directory.check_whole()?;
+                let found = directory.streams.get(number as usize).cloned();
+                let nobody = || {
+                    let count = directory.streams.len();
+                    let detail = format!("there are {count} groups of streams, counted from 0");
+                    Problem::new(Code::NotFound, detail)
+                };
+                Home::Streams(found.ok_or_else(nobody)?)
+            }
+            Self::From(_) => return Err(invalid("`from` is no single group")),
+        })
+    }
+}
+
+fn invalid(detail: impl std::fmt::Display) -> Problem {
+    Problem::new(Code::InvalidRequest, detail)
+}
+
+fn handed_over(all: Handovers) -> Transferred {
+    /// More are not named.
+    const MAX_STAYED: usize = 100;
+    let stayed = all.stayed.into_iter().take(MAX_STAYED);
+    let stayed = stayed.map(|(group, reason)| GroupStayed { group: group.0, reason });
+    Transferred { leader: None, term: None, moved: all.moved, stayed: stayed.collect() }
+}
+
 fn described(broker: &Broker, catalog: &Catalog, members: &MemberList) -> Cluster {
     let leader = broker.shared.catalog.leadership().borrow().leader;
     Cluster {
@@ -170,5 +279,5 @@ fn command(node: NodeId, members: &MemberList) -> String {
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(show, groups, add, remove, drain, undrain))]
+#[openapi(paths(show, groups, add, remove, drain, undrain, transfer))]
 pub(super) struct Api;

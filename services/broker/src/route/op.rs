@@ -89,6 +89,9 @@ pub(crate) enum Kind {
     StreamGrown,
     StreamUsed,
     WholeStreams,
+    HandOverQueue,
+    HandOverPartition,
+    HandOverStreams,
 }
 
 /// Who can carry out an operation.

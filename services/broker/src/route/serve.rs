@@ -11,6 +11,7 @@ use crate::broker::Broker;
 use crate::directory::{PartitionHandle, QueueHandle, StreamsHandle};
 use crate::error::{LogError, MessageError};
 use crate::host::Whole;
+use crate::transfer::HandOver;
 use crate::{admin, hub, moves, pull, read, receive, redrive, replies, settle, stats, streams};
 
 /// Carries out what another broker asks for, and encodes the answer.
@@ -53,6 +54,9 @@ pub(crate) async fn serve(late: &Late, body: &[u8]) -> Result<Vec<u8>, Problem> 
         Kind::StreamGrown => run::<streams::Grown>(broker, group, op).await,
         Kind::StreamUsed => run::<streams::Used>(broker, group, op).await,
         Kind::WholeStreams => run::<Whole<StreamsHandle>>(broker, group, op).await,
+        Kind::HandOverQueue => run::<HandOver<QueueHandle>>(broker, group, op).await,
+        Kind::HandOverPartition => run::<HandOver<PartitionHandle>>(broker, group, op).await,
+        Kind::HandOverStreams => run::<HandOver<StreamsHandle>>(broker, group, op).await,
     };
     answer.ok_or_else(|| refused("this operation is not understood here"))
 }

@@ -221,3 +221,74 @@ async fn nothing_is_listed_before_all_of_the_catalog_is_known() {
     trio.until(0, "/v1/topics", |list| list["topics"].as_array().unwrap().len() == 1).await;
     trio.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn another_broker_leads_because_it_is_told_to() {
+    let trio = Trio::start().await;
+    trio.put(0, "/v1/queues/q", json!({})).await;
+    trio.put(0, "/v1/topics/t", json!({ "partitions": 2 })).await;
+    assert_eq!(trio.send(0, "/v1/queues/q/messages", "m").await.status(), 201);
+    let leader = trio.leader_of(0, "q").await.expect("it took a message");
+    let (next, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let to = trio.nodes[next].name.clone();
+    // Asked of one that neither leads nor is to lead.
+    let done = trio.post(third, TRANSFER, json!({ "queue": "q", "to": to })).await;
+    assert_eq!((&done["leader"], &done["moved"]), (&json!(to), &json!(1)), "{done}");
+    trio.until(third, "/v1/queues/q", |queue| queue["placement"]["leader"] == to.as_str()).await;
+    trio.until(third, "/v1/queues/q", |queue| queue["placement"]["preferred"] == to.as_str()).await;
+    let again = trio.post(0, TRANSFER, json!({ "queue": "q", "to": to })).await;
+    assert_eq!((&again["leader"], &again["moved"]), (&json!(to), &json!(0)), "{again}");
+    assert_eq!(trio.get(0, "/v1/queues/q").await["stats"]["messages"], 1);
+
+    let from = &trio.nodes[next].name;
+    let done = trio.post(0, TRANSFER, json!({ "from": from })).await;
+    assert!(done.get("stayed").is_none(), "{done}");
+    trio.until(third, "/v1/cluster/groups", |groups| {
+        let groups = groups["groups"].as_array().unwrap();
+        groups.iter().all(|group| group["leader"].is_string() && group["leader"] != from.as_str())
+    })
+    .await;
+    trio.stop().await;
+}
+
+const TRANSFER: &str = "/v1/cluster/transfer";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_broker_that_cannot_lead_is_told_why() {
+    let mut trio = Trio::start().await;
+    trio.put(0, "/v1/queues/q", json!({})).await;
+    trio.put(0, "/v1/queues/two", json!({ "replicas": 2 })).await;
+    trio.put(0, "/v1/topics/t", json!({ "partitions": 2 })).await;
+    let view = trio.get(0, "/v1/queues/two").await;
+    let has = |name: &str| {
+        view["placement"]["replicas"].as_array().unwrap().iter().any(|node| node == name)
+    };
+    let without = ["b1", "b2", "b3"].into_iter().find(|name| !has(name)).unwrap();
+    for (asked, status, code) in [
+        (json!({ "queue": "two", "to": without }), 409, "conflict"),
+        (json!({ "queue": "q", "to": "b9" }), 404, "member-not-found"),
+        (json!({ "queue": "none", "to": "b1" }), 404, "queue-not-found"),
+        (json!({ "topic": "none", "to": "b1" }), 404, "topic-not-found"),
+        (json!({ "topic": "t", "partition": 2, "to": "b1" }), 404, "partition-not-found"),
+        (json!({ "topic": "t", "to": "b1" }), 400, "invalid-request"),
+        (json!({ "queue": "q" }), 400, "invalid-request"),
+        (json!({ "to": "b1" }), 400, "invalid-request"),
+        (json!({ "queue": "q", "topic": "t", "to": "b1" }), 400, "invalid-request"),
+        (json!({ "from": "b1", "to": "b1" }), 400, "invalid-request"),
+        (json!({ "from": "b9" }), 404, "member-not-found"),
+        (json!({ "streams": 0, "to": "b1" }), 404, "not-found"),
+    ] {
+        let answer = trio.request(1, Method::POST, TRANSFER).json(&asked).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{asked}");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], code, "{asked}: {problem}");
+    }
+    let leader = trio.leader_of(0, "q").await.expect("somebody leads");
+    let (gone, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    trio.nodes[gone].kill().await;
+    let asked = json!({ "queue": "q", "to": trio.nodes[gone].name });
+    let answer = trio.request(other, Method::POST, TRANSFER).json(&asked).send().await.unwrap();
+    assert_eq!(answer.status(), 409);
+    assert_eq!(trio.send(other, "/v1/queues/q/messages", "m").await.status(), 201);
+    trio.stop().await;
+}
