@@ -109,6 +109,8 @@ pub(crate) async fn propose(
         QueueReply::Refused(refused @ Refused::Priority { .. }) => {
             Err(MessageError::Priority(refused))
         }
+        // Its leader tells it in a moment; whoever has made the queue is answered after that.
+        QueueReply::Refused(Refused::Unconfigured) => Err(LogError::NoLeader { hint: None }.into()),
         _ => Err(LogError::Misunderstood.into()),
     }
 }

@@ -56,6 +56,9 @@ pub enum Refused {
         /// The highest it has.
         max: u8,
     },
+    /// It does not know yet what it may hold: its leader is about to tell it.
+    #[error("the queue is being made")]
+    Unconfigured,
 }
 
 /// What a command answers.
@@ -144,6 +147,10 @@ impl Queue {
     }
 
     fn admit(&mut self, messages: &[Outgoing], known: &[Known]) -> Result<(), Refused> {
+        // Whatever is taken before its limits are known may be beyond them.
+        if self.state.version == 0 {
+            return Err(Refused::Unconfigured);
+        }
         let max = self.state.config.max_priority;
         if let Some(Outgoing { priority, .. }) = messages.iter().find(|it| max < it.priority) {
             return Err(Refused::Priority { priority: *priority, max });

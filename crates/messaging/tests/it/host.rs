@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use consensus::Index;
 use messaging::ack::AckId;
+use messaging::config::QueueConfig;
 use messaging::dispatch::{Depth, Verdict};
 use messaging::frame::{self, Envelope, Records};
 use messaging::ids::{Epoch, MessageId, Millis};
@@ -21,7 +22,16 @@ pub(crate) struct QueueHost {
 }
 
 impl QueueHost {
+    /// A queue with the usual settings.
     pub(crate) fn new() -> Self {
+        let mut host = Self::unconfigured();
+        let config = QueueConfig::default();
+        host.propose(&QueueCommand::Configure { version: 1, config });
+        host
+    }
+
+    /// One that has not been told its settings.
+    pub(crate) fn unconfigured() -> Self {
         let mut queue = Queue::new();
         queue.lead(Epoch(1));
         Self { log: Vec::new(), queue, epoch: Epoch(1), now: 1_000, snapshot: None, former: None }

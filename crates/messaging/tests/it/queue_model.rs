@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use messaging::config::{Backoff, Overflow, Policy, QueueConfig};
 use messaging::dispatch::Release;
 use messaging::ids::MessageId;
-use messaging::queue::{Outgoing, QueueCommand, QueueReply, Receipt};
+use messaging::queue::{Outgoing, QueueCommand, QueueReply, Receipt, Refused};
 use messaging::subscription::SettleReply;
 use proptest::prelude::*;
 
@@ -337,6 +337,18 @@ impl Both {
         let retained: Vec<u64> = retained.flat_map(|it| it.start().0..=it.end().0).collect();
         assert_eq!(retained, Vec::from_iter(live));
     }
+}
+
+#[test]
+fn nothing_is_taken_before_the_limits_are_known() {
+    let mut host = QueueHost::unconfigured();
+    let refused = host.send(&[1], &Outgoing::default());
+    assert_eq!(refused, QueueReply::Refused(Refused::Unconfigured));
+    let config = QueueConfig { max_messages: 1, ..QueueConfig::default() };
+    host.propose(&QueueCommand::Configure { version: 1, config });
+    assert!(matches!(host.send(&[1], &Outgoing::default()), QueueReply::Sent(_)));
+    let refused = host.send(&[2], &Outgoing::default());
+    assert_eq!(refused, QueueReply::Refused(Refused::TooMany { len: 1, max: 1 }));
 }
 
 proptest! {

@@ -151,6 +151,7 @@ fn with_limit(problem: Problem, refused: Refused) -> Problem {
         Refused::TooMany { len, max } => ("capacity.messages", max, len),
         Refused::TooBig { bytes, max } => ("capacity.bytes", max, bytes),
         Refused::Priority { priority, max } => ("max_priority", max.into(), priority.into()),
+        Refused::Unconfigured => return problem,
     };
     problem.with("limit", limit).with("max", max).with("value", value)
 }

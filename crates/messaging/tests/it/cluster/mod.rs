@@ -84,6 +84,12 @@ fn a_copy_that_an_old_catalog_has_begun_keeps_nobody_waiting() {
     }
 }
 
+/// In this one messages come to a queue before its leader has told it its capacity.
+#[test]
+fn a_queue_that_is_being_made_holds_no_more_than_it_may() {
+    run(142, Bug::None).unwrap_or_else(|violation| panic!("{violation}"));
+}
+
 #[test]
 fn a_seed_replays_to_the_same_end() {
     let (one, other) = (run(1, Bug::None).unwrap(), run(1, Bug::None).unwrap());
